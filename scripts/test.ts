@@ -1,0 +1,47 @@
+// The whole check: build, types, lint, format, every test of every runner; then one closing line
+// `N passed, N failed, N skipped` over all of them, with each named skip above it.
+import { spawn } from "node:child_process";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import { stripVTControlCharacters } from "node:util";
+
+const totals = { passed: 0, failed: 0, skipped: 0 };
+const skips = new Map<string, number>();
+
+/** Adds what a runner's own closing line says; lines of other kinds are left alone. */
+function count(line: string): void {
+  const vitest = /\bTests\s+(.*)\(\d+\)\s*$/.exec(line);
+  const cargo = /test result: \w+\. (\d+ passed; \d+ failed; \d+ ignored)/.exec(line);
+  const text = vitest?.[1] ?? cargo?.[1];
+  if (text !== undefined) {
+    for (const [, number, word] of text.matchAll(/(\d+) (passed|failed|skipped|ignored|todo)/g)) {
+      const key = word === "passed" || word === "failed" ? word : "skipped";
+      totals[key] += Number(number);
+    }
+  }
+  const skip = /SKIPPED: (.*)$/.exec(line)?.[1];
+  if (skip !== undefined) skips.set(skip, (skips.get(skip) ?? 0) + 1);
+}
+
+async function turbo(...args: string[]): Promise<number> {
+  const child = spawn("turbo", ["run", ...args], { stdio: ["ignore", "pipe", "inherit"] });
+  for await (const line of createInterface({ input: child.stdout })) {
+    console.log(line);
+    count(stripVTControlCharacters(line));
+  }
+  return child.exitCode ?? (await new Promise<number>((done) => child.once("close", done)));
+}
+
+let status = await turbo("build", "typecheck", "lint", "//#lint:rust", "//#format:check");
+if (status === 0) {
+  // One runner at a time: tests that count events or measure deadlines should not compete.
+  status = await turbo("test", "//#test:rust", "--concurrency=1", "--continue");
+}
+
+for (const [reason, times] of skips) console.log(`skipped${times > 1 ? ` (${times}x)` : ""}: ${reason}`);
+if (totals.passed + totals.failed === 0) {
+  console.error("no test ran");
+  status ||= 1;
+}
+console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
+process.exitCode = status || (totals.failed > 0 ? 1 : 0);
