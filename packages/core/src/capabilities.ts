@@ -1,0 +1,79 @@
+/** A path: text, or the raw bytes of a name that is not valid UTF-8. */
+export type Path = string | Uint8Array;
+
+/**
+ * What the commands of a sandbox may do. Everything that is not listed is refused. Plain data: it
+ * can be stored as JSON, merged and compared; `createSandbox` checks it.
+ *
+ * @example
+ * ```ts
+ * const capabilities: Capabilities = {
+ *   read: ["/workspace"],
+ *   write: ["/workspace/output"],
+ *   exec: ["/usr/bin/python3", "git"],
+ *   env: { allow: ["LANG", "LC_*"], set: { CI: "1" } },
+ *   limits: { processes: 64 },
+ * };
+ * ```
+ */
+export interface Capabilities {
+  /** Absolute paths of files or directories that may be read; a directory with all below it. */
+  readonly read?: readonly Path[];
+  /**
+   * Absolute paths that may be changed. A directory: read, create, modify and delete all below it.
+   * A file: read and modify.
+   */
+  readonly write?: readonly Path[];
+  /**
+   * Programs that may be executed: absolute paths of files, absolute paths of directories, or bare
+   * names that are looked up in `PATH` when the sandbox is created.
+   */
+  readonly exec?: readonly Path[];
+  /** Paths inside allowed directories that stay refused. */
+  readonly deny?: readonly Path[];
+  /** `"blocked"` (the default): no socket reaches anything. `"open"`: no restriction. */
+  readonly network?: "blocked" | "gate" | "open";
+  /** The environment of the commands. */
+  readonly env?: EnvironmentCapabilities;
+  /** Limits of what the commands may use up. */
+  readonly limits?: Limits;
+  /**
+   * Whether every command may read the basics of the system that nearly all programs need: loader
+   * and libraries, locale, time zones, certificates, resolver files, `/dev/null` and its like.
+   * Default: true.
+   */
+  readonly baseProfile?: boolean;
+}
+
+/** Which environment variables a command sees. By default, none of the owner's. */
+export interface EnvironmentCapabilities {
+  /** Names taken from the owner's environment; a `*` at the end stands for any rest (`LC_*`). */
+  readonly allow?: readonly string[];
+  /** Variables with their values; they win over `allow`. */
+  readonly set?: Readonly<Record<string, string>>;
+}
+
+/** Limits of a sandbox. Absent: none beyond those of the owner. */
+export interface Limits {
+  /** Memory in bytes. */
+  readonly memory?: number;
+  /** Number of processes and threads. */
+  readonly processes?: number;
+  /** Open file descriptors of one process. */
+  readonly openFiles?: number;
+  /** Size in bytes of a file that a command writes. */
+  readonly fileSize?: number;
+  /** Processor time of one process, in seconds. */
+  readonly cpuSeconds?: number;
+}
+
+/** How the sandbox is built, as opposed to what it allows. */
+export interface SandboxOptions {
+  /**
+   * `"namespaces"` or `"flat"` (Landlock and seccomp alone). Default: the strongest that works
+   * here, found by trying.
+   */
+  readonly tier?: "namespaces" | "flat";
+  /** Names of guarantees (see `Guarantee.name`) whose absence is accepted. Default: none. */
+  readonly allowDegraded?: readonly string[];
+}

@@ -1,0 +1,13 @@
+/**
+ * Kernel-enforced sandboxes: declare capabilities, spawn commands, and be told what is really
+ * enforced here.
+ *
+ * @packageDocumentation
+ */
+export type { Capabilities, EnvironmentCapabilities, Limits, Path } from "./capabilities.ts";
+export type { SandboxOptions } from "./capabilities.ts";
+export * from "./errors.ts";
+export type { Exit, SandboxedProcess, SpawnOptions, StdioOption, Usage } from "./process.ts";
+export type { Input, RunOptions, RunResult } from "./run.ts";
+export { createSandbox, type Sandbox } from "./sandbox.ts";
+export { support, type Guarantee, type Support } from "./support.ts";

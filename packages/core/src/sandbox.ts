@@ -1,0 +1,153 @@
+import type { NativeSandbox } from "./binding.gen.ts";
+import { binding } from "./binding.ts";
+import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
+import { SandboxClosedError } from "./errors.ts";
+import { native, nativeAsync } from "./native-errors.ts";
+import { SandboxedProcess, type SpawnOptions } from "./process.ts";
+import { run, type RunOptions, type RunResult } from "./run.ts";
+import type { Guarantee } from "./support.ts";
+import { toNativeCapabilities, toNativeCommand, toNativeOptions } from "./to-native.ts";
+
+/**
+ * Builds a sandbox: kernel objects for exactly these capabilities, and the first process that will
+ * watch over the commands. No command runs yet. When it throws, nothing has been started.
+ *
+ * @throws {@link CapabilitiesError}, {@link PathError}, {@link ExecError} or {@link LimitError} for
+ *   capabilities that make no sense here.
+ * @throws {@link UnsupportedPolicyError} when this kernel can't enforce them.
+ * @throws {@link UnsupportedPlatformError} when there is no native part for this platform.
+ * @throws {@link StartError} when the kernel refuses to build the sandbox.
+ * @example
+ * ```ts
+ * await using sandbox = await createSandbox({
+ *   read: ["/workspace"],
+ *   write: ["/workspace/output"],
+ *   exec: ["python3"],
+ * });
+ * const { exitCode, stdout } = await sandbox.run(["python3", "agent.py"], { cwd: "/workspace" });
+ * ```
+ */
+export async function createSandbox(
+  capabilities: Capabilities = {},
+  options: SandboxOptions = {},
+): Promise<Sandbox> {
+  const declared = toNativeCapabilities(capabilities);
+  const chosen = toNativeOptions(options);
+  return new Sandbox(await nativeAsync(() => binding().createSandbox(declared, chosen)));
+}
+
+/**
+ * A sandbox in which commands run. Made by {@link createSandbox}. All commands of one sandbox see
+ * each other; two sandboxes share nothing. Everything inside ends with `close()`, and with the
+ * owner's process, however that ends.
+ */
+export class Sandbox {
+  readonly #native: NativeSandbox;
+  readonly #processes = new Set<SandboxedProcess>();
+  #closing: Promise<void> | undefined;
+
+  /** @internal */
+  constructor(sandbox: NativeSandbox) {
+    this.#native = sandbox;
+  }
+
+  /** The tier that was built: `"namespaces"` or `"flat"`. */
+  get tier(): string {
+    return this.#native.tier;
+  }
+
+  /** Process id of the sandbox's first process. */
+  get pid(): number {
+    return this.#native.pid;
+  }
+
+  /** Each promise of this sandbox, and how far it holds on this machine. */
+  get guarantees(): readonly Guarantee[] {
+    return native(() => this.#native.guarantees()) as Guarantee[];
+  }
+
+  /**
+   * Starts a command. Returns at once; `started` of the result tells when the program runs.
+   *
+   * @param argv The program (absolute path, or a name looked up in the `PATH` of the sandbox's
+   *   environment), then its arguments.
+   * @throws {@link ArgumentError} or {@link ExecError} for a command that can't run here.
+   * @throws {@link SandboxClosedError} after `close()`.
+   * @example
+   * ```ts
+   * const child = sandbox.spawn(["grep", "-c", "error"], { stdio: ["pipe", "pipe", "inherit"] });
+   * logs.pipe(child.stdin!);
+   * for await (const chunk of child.stdout!) console.log(String(chunk));
+   * ```
+   */
+  spawn(argv: readonly Path[], options: SpawnOptions = {}): SandboxedProcess {
+    const command = toNativeCommand(argv, options);
+    this.#refuseIfClosed();
+    const process = new SandboxedProcess(
+      native(() => this.#native.spawn(command)),
+      options,
+    );
+    void this.#remember(process);
+    return process;
+  }
+
+  /**
+   * Runs a command to its end and collects its output. An exit code other than 0 is a result, not
+   * an error. Processes that the command leaves in the background live on until `close()`, but
+   * their output is no longer collected.
+   *
+   * @throws {@link ArgumentError} or {@link ExecError} for a command that can't run here.
+   * @throws {@link StartError} when the kernel refused to start it.
+   * @throws {@link InterruptedError} when `timeout`, `signal` or `maxOutput` ended it.
+   * @throws {@link SandboxClosedError} after `close()`.
+   * @example
+   * ```ts
+   * const { exitCode, stdout } = await sandbox.run(["sort"], { input: "b\na\n", timeout: 5000 });
+   * ```
+   */
+  run(
+    argv: readonly Path[],
+    options: RunOptions & { readonly encoding: "buffer" },
+  ): Promise<RunResult<Buffer>>;
+  run(
+    argv: readonly Path[],
+    options?: RunOptions & { readonly encoding?: "utf8" },
+  ): Promise<RunResult>;
+  run(argv: readonly Path[], options: RunOptions = {}): Promise<RunResult<string | Buffer>> {
+    return run((command, spawnOptions) => this.spawn(command, spawnOptions), argv, options);
+  }
+
+  /** Kills every process inside and releases the kernel objects. May be called again. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** The same as `close()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await nativeAsync(() => this.#native.close());
+    await Promise.allSettled(Array.from(this.#processes, ({ exited }) => exited));
+    for (const process of this.#processes) process.closeUnread();
+    this.#processes.clear();
+  }
+
+  /** Keeps a process until it has ended and all its streams are closed. */
+  async #remember(process: SandboxedProcess): Promise<void> {
+    this.#processes.add(process);
+    const streams = process.stdio.filter((stream) => stream !== null);
+    const closed = streams.map((stream) => new Promise((done) => stream.once("close", done)));
+    await Promise.allSettled([process.exited, ...closed]);
+    this.#processes.delete(process);
+  }
+
+  #refuseIfClosed(): void {
+    if (this.#closing === undefined) return;
+    throw new SandboxClosedError("ERR_NONO_SANDBOX_CLOSED", "The sandbox has been closed", {
+      remedy: "Create a new sandbox.",
+    });
+  }
+}

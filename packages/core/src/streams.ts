@@ -1,0 +1,23 @@
+import { Socket } from "node:net";
+import type { Readable, Writable } from "node:stream";
+
+/** A stream that reads the owner's end of a pipe and closes it at the end of the data. */
+export function openReadable(fd: number): Readable {
+  return new Socket({ fd, readable: true, writable: false });
+}
+
+/** A stream that writes into the owner's end of a pipe; `end()` closes it. */
+export function openWritable(fd: number): Writable {
+  return new Socket({ fd, readable: false, writable: true });
+}
+
+/** Closes a stream that nobody has begun to read; one with a reader goes on to its end. */
+export function discardIfUnread(stream: Readable): void {
+  if (stream.readableFlowing === null && stream.listenerCount("readable") === 0) stream.destroy();
+}
+
+/** Whether an error says that the reader of a pipe went away: no failure for whoever fed it. */
+export function isClosedPipe(error: unknown): boolean {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE";
+}

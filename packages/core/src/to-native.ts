@@ -1,0 +1,214 @@
+// Copies plain data for the native addon, refusing what is not of the declared shape. Strict because
+// the caller may be JavaScript or a parsed file: a misspelt `deny`, or the string "/etc" where a
+// list belongs, must not silently become a weaker policy.
+import { Readable } from "node:stream";
+import type { NativeCapabilities, NativeCommand, NativeOptions } from "./binding.gen.ts";
+import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
+import { ArgumentError, CapabilitiesError, type NonoError } from "./errors.ts";
+import type { SpawnOptions, StdioOption } from "./process.ts";
+import type { RunOptions } from "./run.ts";
+
+type Refuse = (what: string, value: unknown, expected: string) => NonoError;
+
+const refuseCapability: Refuse = (what, value, expected) =>
+  new CapabilitiesError("ERR_NONO_INVALID_CAPABILITIES", `${what} is not ${expected}`, {
+    value,
+    remedy: `Give ${expected}.`,
+  });
+
+const refuseOption: Refuse = (what, value, expected) =>
+  new ArgumentError("ERR_NONO_INVALID_OPTION", `${what} is not ${expected}`, {
+    value,
+    remedy: `Give ${expected}.`,
+  });
+
+const refuseArgv: Refuse = (what, value, expected) =>
+  new ArgumentError("ERR_NONO_INVALID_ARGV", `${what} is not ${expected}`, {
+    value,
+    remedy: `Give ${expected}: the program first, then its arguments.`,
+  });
+
+const refuseEnv: Refuse = (what, value, expected) =>
+  new ArgumentError("ERR_NONO_INVALID_ENV", `${what} is not ${expected}`, {
+    value,
+    remedy: `Give ${expected}.`,
+  });
+
+/** The argument of the native `createSandbox`. */
+export function toNativeCapabilities(capabilities: Capabilities): NativeCapabilities {
+  const refuse = refuseCapability;
+  const known = ["read", "write", "exec", "deny", "network", "env", "limits", "baseProfile"];
+  const { read, write, exec, deny, network, env, limits, baseProfile } = fields(
+    capabilities,
+    "The capabilities",
+    known,
+    refuse,
+  );
+  return {
+    ...(read !== undefined && { read: paths(read, "read", refuse) }),
+    ...(write !== undefined && { write: paths(write, "write", refuse) }),
+    ...(exec !== undefined && { exec: paths(exec, "exec", refuse) }),
+    ...(deny !== undefined && { deny: paths(deny, "deny", refuse) }),
+    ...(network !== undefined && {
+      network: oneOf(network, "network", ["blocked", "gate", "open"], refuse),
+    }),
+    ...(env !== undefined && { env: environment(env) }),
+    ...(limits !== undefined && { limits: numbers(limits) }),
+    ...(baseProfile !== undefined && { baseProfile: flag(baseProfile, "baseProfile", refuse) }),
+  };
+}
+
+/** The options of the native `createSandbox`. */
+export function toNativeOptions(options: SandboxOptions): NativeOptions {
+  const refuse = refuseOption;
+  const { tier, allowDegraded } = fields(options, "The options", ["tier", "allowDegraded"], refuse);
+  return {
+    ...(tier !== undefined && { tier: oneOf(tier, "tier", ["namespaces", "flat"], refuse) }),
+    ...(allowDegraded !== undefined && {
+      allowDegraded: strings(allowDegraded, "allowDegraded", refuse),
+    }),
+  };
+}
+
+/** The argument of the native `spawn`. */
+export function toNativeCommand(argv: readonly Path[], options: SpawnOptions): NativeCommand {
+  const known = ["cwd", "env", "stdio", "signal", "killGrace"];
+  const { cwd, env, stdio, signal, killGrace } = fields(
+    options,
+    "The options",
+    known,
+    refuseOption,
+  );
+  if (signal !== undefined) abortSignal(signal);
+  if (killGrace !== undefined) milliseconds(killGrace, "killGrace");
+  const command = paths(argv, "argv", refuseArgv);
+  if (command.length === 0) throw refuseArgv("argv", argv, "a list with at least the program");
+  return {
+    argv: command,
+    ...(cwd !== undefined && { cwd: aPath(cwd, "cwd", refuseOption) }),
+    ...(env !== undefined && { env: variables(env, "env", refuseEnv) }),
+    stdio: toNativeStdio(stdio as SpawnOptions["stdio"]),
+  };
+}
+
+/** Refuses options of `run` that are not of the declared shape; those of `spawn` follow later. */
+export function checkRunOptions(options: RunOptions): void {
+  const known = ["cwd", "env", "signal", "killGrace", "input", "stdout", "stderr", "timeout"];
+  const { input, timeout, maxOutput, encoding, signal } = fields(
+    options,
+    "The options",
+    [...known, "maxOutput", "encoding"],
+    refuseOption,
+  );
+  if (timeout !== undefined) milliseconds(timeout, "timeout");
+  if (maxOutput !== undefined && !(Number.isSafeInteger(maxOutput) && (maxOutput as number) >= 0)) {
+    throw refuseOption("maxOutput", maxOutput, "a whole number of bytes");
+  }
+  if (encoding !== undefined) oneOf(encoding, "encoding", ["utf8", "buffer"], refuseOption);
+  if (signal !== undefined) abortSignal(signal);
+  const isInput =
+    input === undefined ||
+    typeof input === "string" ||
+    input instanceof Uint8Array ||
+    input instanceof Readable;
+  if (!isInput) throw refuseOption("input", input, "a string, a Uint8Array or a Readable");
+}
+
+function milliseconds(value: unknown, what: string): void {
+  // More than this, and Node's timers fire at once.
+  if (typeof value === "number" && value >= 0 && value <= 2 ** 31 - 1) return;
+  throw refuseOption(what, value, "a number of milliseconds from 0 to 2147483647");
+}
+
+function abortSignal(value: unknown): void {
+  if (!(value instanceof AbortSignal)) throw refuseOption("signal", value, "an AbortSignal");
+}
+
+function toNativeStdio(stdio: SpawnOptions["stdio"] = "pipe"): (string | number)[] {
+  const list = Array.isArray(stdio) ? (stdio as readonly StdioOption[]) : [stdio, stdio, stdio];
+  const padded = [...list, ...Array.from({ length: Math.max(0, 3 - list.length) }, () => "pipe")];
+  return padded.map((option, fd) => {
+    if (option === "inherit") return fd;
+    if (option === "pipe" || option === "ignore") return option;
+    if (typeof option === "number" && Number.isInteger(option) && option >= 0) return option;
+    throw refuseOption(`stdio[${fd}]`, option, '"pipe", "ignore", "inherit" or a file descriptor');
+  });
+}
+
+function environment(env: unknown): NonNullable<NativeCapabilities["env"]> {
+  const { allow, set } = fields(env, "env", ["allow", "set"], refuseCapability);
+  return {
+    ...(allow !== undefined && { allow: strings(allow, "env.allow", refuseCapability) }),
+    ...(set !== undefined && { set: variables(set, "env.set", refuseCapability) }),
+  };
+}
+
+function numbers(limits: unknown): NonNullable<NativeCapabilities["limits"]> {
+  const known = ["memory", "processes", "openFiles", "fileSize", "cpuSeconds"];
+  const given = fields(limits, "limits", known, refuseCapability);
+  for (const [name, value] of Object.entries(given)) {
+    if (!Number.isSafeInteger(value) || (value as number) <= 0) {
+      throw refuseCapability(`limits.${name}`, value, "a positive whole number");
+    }
+  }
+  return given;
+}
+
+function fields(
+  value: unknown,
+  what: string,
+  known: readonly string[],
+  refuse: Refuse,
+): Record<string, unknown> {
+  const object = record(value, what, refuse);
+  const stray = Object.keys(object).find((key) => !known.includes(key));
+  if (stray !== undefined) throw refuse(`"${stray}"`, stray, `one of ${known.join(", ")}`);
+  return object;
+}
+
+/** The entries that are not undefined: `{ read: undefined }` means the same as `{}`. */
+function record(value: unknown, what: string, refuse: Refuse): Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw refuse(what, value, "a plain object");
+  }
+  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined));
+}
+
+function variables(value: unknown, what: string, refuse: Refuse): Record<string, string> {
+  const object = record(value, what, refuse);
+  for (const [name, text] of Object.entries(object)) {
+    if (typeof text !== "string") throw refuse(`${what}.${name}`, text, "a string");
+  }
+  return object as Record<string, string>;
+}
+
+function list(value: unknown, what: string, refuse: Refuse): readonly unknown[] {
+  if (!Array.isArray(value)) throw refuse(what, value, "a list");
+  return value;
+}
+
+function paths(value: unknown, what: string, refuse: Refuse): (string | Uint8Array)[] {
+  return list(value, what, refuse).map((item, index) => aPath(item, `${what}[${index}]`, refuse));
+}
+
+function aPath(value: unknown, what: string, refuse: Refuse): string | Uint8Array {
+  if (typeof value === "string" || value instanceof Uint8Array) return value;
+  throw refuse(what, value, "a string or a Uint8Array");
+}
+
+function strings(value: unknown, what: string, refuse: Refuse): string[] {
+  return list(value, what, refuse).map((item, index) => {
+    if (typeof item !== "string") throw refuse(`${what}[${index}]`, item, "a string");
+    return item;
+  });
+}
+
+function oneOf(value: unknown, what: string, allowed: readonly string[], refuse: Refuse): string {
+  if (typeof value === "string" && allowed.includes(value)) return value;
+  throw refuse(what, value, `one of ${allowed.map((name) => `"${name}"`).join(", ")}`);
+}
+
+function flag(value: unknown, what: string, refuse: Refuse): boolean {
+  if (typeof value !== "boolean") throw refuse(what, value, "true or false");
+  return value;
+}

@@ -1,0 +1,294 @@
+import {
+  ArgumentError,
+  createSandbox,
+  type Capabilities,
+  type Guarantee,
+  type Limits,
+  type Path,
+  type RunOptions,
+  type RunResult,
+  type Sandbox as CoreSandbox,
+  type SandboxedProcess,
+  SandboxClosedError,
+  type SandboxOptions,
+  type SpawnOptions,
+} from "@nono/core";
+import { absolutePaths, type OneOrMore, programs, variableNames, variables } from "./validate.ts";
+
+/** Settings of a {@link Sandbox} that are not capabilities. */
+export interface SandboxSettings extends SandboxOptions {
+  /** See `Capabilities.baseProfile` of `@nono/core`. Default: true. */
+  readonly baseProfile?: boolean;
+}
+
+/**
+ * A sandbox for an agent. Say what it may do, then run commands in it; all that was not said is
+ * refused by the kernel. Each method checks its arguments at once. The first command builds the
+ * sandbox, and from then on its capabilities are fixed.
+ *
+ * @example
+ * ```ts
+ * await using sandbox = new Sandbox()
+ *   .allowRead("/workspace")
+ *   .allowWrite("/workspace/output")
+ *   .allowExec(["/usr/bin/python3", "/usr/bin/git"]);
+ *
+ * const result = await sandbox.run(["python3", "agent.py"], { cwd: "/workspace" });
+ * console.log(result.exitCode, result.stdout);
+ * ```
+ */
+export class Sandbox {
+  readonly #settings: SandboxSettings;
+  readonly #read: Path[] = [];
+  readonly #write: Path[] = [];
+  readonly #exec: Path[] = [];
+  readonly #allowEnv: string[] = [];
+  #setEnv: Record<string, string> = {};
+  #limits: Limits = {};
+  #network: "blocked" | "open" = "blocked";
+  #core: Promise<CoreSandbox> | undefined;
+  #closed = false;
+
+  /** @param settings How to build the sandbox. */
+  constructor(settings: SandboxSettings = {}) {
+    this.#settings = settings;
+  }
+
+  /**
+   * Lets commands read files, and directories with all below them.
+   *
+   * @param paths Absolute paths.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowRead("/workspace").allowRead(["/opt/models", "/etc/gitconfig"]);
+   * ```
+   */
+  allowRead(paths: OneOrMore<Path>): this {
+    this.#refuseIfBuilt("allowRead");
+    this.#read.push(...absolutePaths("allowRead", paths));
+    return this;
+  }
+
+  /**
+   * Lets commands read, create, change and delete below directories, and change files.
+   *
+   * @param paths Absolute paths.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowWrite("/workspace/output");
+   * ```
+   */
+  allowWrite(paths: OneOrMore<Path>): this {
+    this.#refuseIfBuilt("allowWrite");
+    this.#write.push(...absolutePaths("allowWrite", paths));
+    return this;
+  }
+
+  /**
+   * Lets commands execute programs.
+   *
+   * @param names Absolute paths of files or directories, or bare names looked up in `PATH`.
+   * @throws {@link PathError} for a relative path with a slash, an empty name or a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowExec(["git", "/usr/lib/git-core"]);
+   * ```
+   */
+  allowExec(names: OneOrMore<Path>): this {
+    this.#refuseIfBuilt("allowExec");
+    this.#exec.push(...programs("allowExec", names));
+    return this;
+  }
+
+  /**
+   * Passes variables of this process's environment on. Without it, none is.
+   *
+   * @param names Names; a `*` at the end stands for any rest.
+   * @throws {@link ArgumentError} for what can't be the name of a variable.
+   * @example
+   * ```ts
+   * sandbox.allowEnv(["LANG", "LC_*"]);
+   * ```
+   */
+  allowEnv(names: OneOrMore<string>): this {
+    this.#refuseIfBuilt("allowEnv");
+    this.#allowEnv.push(...variableNames("allowEnv", names));
+    return this;
+  }
+
+  /**
+   * Sets environment variables for all commands. They win over `allowEnv`.
+   *
+   * @param values Names and values.
+   * @throws {@link ArgumentError} for a name or value that no environment can hold.
+   * @example
+   * ```ts
+   * sandbox.setEnv({ CI: "1" });
+   * ```
+   */
+  setEnv(values: Readonly<Record<string, string>>): this {
+    this.#refuseIfBuilt("setEnv");
+    this.#setEnv = { ...this.#setEnv, ...variables("setEnv", values) };
+    return this;
+  }
+
+  /**
+   * Limits what commands may use up.
+   *
+   * @param limits Added to the limits so far; see `Limits` of `@nono/core` for the units.
+   * @example
+   * ```ts
+   * sandbox.limit({ processes: 64, fileSize: 100 * 1024 * 1024 });
+   * ```
+   */
+  limit(limits: Limits): this {
+    this.#refuseIfBuilt("limit");
+    this.#limits = { ...this.#limits, ...limits };
+    return this;
+  }
+
+  /**
+   * Cuts commands off from every network, the loopback interface of this machine included. This is
+   * the default.
+   *
+   * @example
+   * ```ts
+   * sandbox.blockNetwork();
+   * ```
+   */
+  blockNetwork(): this {
+    this.#refuseIfBuilt("blockNetwork");
+    this.#network = "blocked";
+    return this;
+  }
+
+  /**
+   * Lifts every restriction of the network.
+   *
+   * @example
+   * ```ts
+   * sandbox.openNetwork();
+   * ```
+   */
+  openNetwork(): this {
+    this.#refuseIfBuilt("openNetwork");
+    this.#network = "open";
+    return this;
+  }
+
+  /** What has been declared so far, as plain data for `createSandbox` of `@nono/core`. */
+  get capabilities(): Capabilities {
+    const { baseProfile } = this.#settings;
+    return {
+      read: [...this.#read],
+      write: [...this.#write],
+      exec: [...this.#exec],
+      network: this.#network,
+      env: { allow: [...this.#allowEnv], set: { ...this.#setEnv } },
+      limits: { ...this.#limits },
+      ...(baseProfile !== undefined && { baseProfile }),
+    };
+  }
+
+  /**
+   * What is really enforced here; builds the sandbox if no command has done so.
+   *
+   * @throws the same errors as `run` when it can't be built.
+   * @example
+   * ```ts
+   * for (const { name, status } of await sandbox.guarantees()) console.log(name, status);
+   * ```
+   */
+  async guarantees(): Promise<readonly Guarantee[]> {
+    return (await this.#build()).guarantees;
+  }
+
+  /**
+   * Starts a command whose streams the caller reads and writes.
+   *
+   * @param argv The program, then its arguments.
+   * @returns The command, once its program runs.
+   * @throws {@link StartError} when a step before that failed, else the same errors as `run`.
+   * @example
+   * ```ts
+   * const child = await sandbox.spawn(["python3", "-i"], { stdio: ["pipe", "inherit", "inherit"] });
+   * child.stdin?.end("print(6 * 7)\n");
+   * await child.exited;
+   * ```
+   */
+  async spawn(argv: readonly Path[], options: SpawnOptions = {}): Promise<SandboxedProcess> {
+    const child = (await this.#build()).spawn(argv, options);
+    await child.started;
+    return child;
+  }
+
+  /**
+   * Runs a command to its end. An exit code other than 0 is a result, not an error.
+   *
+   * @param argv The program, then its arguments.
+   * @throws {@link PathError}, {@link ExecError}, {@link CapabilitiesError}, {@link LimitError} or
+   *   {@link UnsupportedPolicyError} when the sandbox can't be built as declared.
+   * @throws {@link ArgumentError}, {@link ExecError} or {@link StartError} for a command that can't
+   *   run in it.
+   * @throws {@link InterruptedError} when `timeout`, `signal` or `maxOutput` ended it.
+   * @throws {@link SandboxClosedError} after `close()`.
+   * @example
+   * ```ts
+   * const { exitCode, stdout } = await sandbox.run(["git", "status"], { timeout: 10_000 });
+   * ```
+   */
+  run(
+    argv: readonly Path[],
+    options: RunOptions & { readonly encoding: "buffer" },
+  ): Promise<RunResult<Buffer>>;
+  run(
+    argv: readonly Path[],
+    options?: RunOptions & { readonly encoding?: "utf8" },
+  ): Promise<RunResult>;
+  async run(argv: readonly Path[], options: RunOptions = {}): Promise<RunResult<string | Buffer>> {
+    const core = await this.#build();
+    // Both overloads of the core's method; TypeScript resolves a call to only one.
+    const run = core.run.bind(core) as (
+      argv: readonly Path[],
+      options: RunOptions,
+    ) => Promise<RunResult<string | Buffer>>;
+    return run(argv, options);
+  }
+
+  /** Kills every process inside and releases everything. May be called again. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const core = await this.#core?.catch(() => undefined);
+    await core?.close();
+  }
+
+  /** The same as `close()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #build(): Promise<CoreSandbox> {
+    if (this.#closed) {
+      throw new SandboxClosedError("ERR_NONO_SANDBOX_CLOSED", "The sandbox has been closed", {
+        remedy: "Make a new Sandbox.",
+      });
+    }
+    const { tier, allowDegraded } = this.#settings;
+    this.#core ??= createSandbox(this.capabilities, {
+      ...(tier !== undefined && { tier }),
+      ...(allowDegraded !== undefined && { allowDegraded }),
+    });
+    return this.#core;
+  }
+
+  #refuseIfBuilt(method: string): void {
+    if (this.#core === undefined && !this.#closed) return;
+    throw new ArgumentError(
+      "ERR_NONO_INVALID_OPTION",
+      `${method} came after the first command: the capabilities of a sandbox are fixed by then`,
+      { value: method, remedy: "Declare everything first, or make a second Sandbox." },
+    );
+  }
+}
