@@ -1,0 +1,98 @@
+//! Building the sandbox from its plan.
+
+use crate::control::Fds;
+use crate::payload::Payload;
+use crate::protocol::{self as p, Plan, Step};
+use crate::sys::{self, Result, call};
+use crate::{lockdown, mounts, network};
+
+/// Where and why building failed.
+pub struct Failure {
+    pub stage: u32,
+    pub errno: i32,
+}
+
+impl Failure {
+    /// For `map_err`: an errno that happened at `stage`.
+    pub fn at(stage: u32) -> impl Fn(i32) -> Self {
+        move |errno| Failure { stage, errno }
+    }
+}
+
+/// Trees held open between two steps.
+pub struct Registers([i32; p::MAX_REGISTERS]);
+
+impl Registers {
+    pub fn put(&mut self, register: u32, fd: usize) {
+        self.0[register as usize] = fd as i32;
+    }
+
+    pub fn take(&mut self, register: u32) -> i32 {
+        core::mem::replace(&mut self.0[register as usize], -1)
+    }
+}
+
+/// Takes every step, then locks down. What must cross to the owner is left in `sockets`.
+pub fn build(
+    payload: &Payload,
+    plan: &Plan,
+    ruleset: i32,
+    sockets: &mut Fds,
+) -> core::result::Result<(), Failure> {
+    let mut registers = Registers([-1; p::MAX_REGISTERS]);
+    let mut index = 0;
+    while index < plan.step_count {
+        let offset = plan.steps as usize + index as usize * size_of::<Step>();
+        let step: Step = payload.read(offset);
+        match take(payload, &step, ruleset, &mut registers, sockets) {
+            Err(errno) if step.op & p::OPTIONAL == 0 => {
+                return Err(Failure { stage: index, errno });
+            }
+            _ => index += 1,
+        }
+    }
+    if let Some(listener) = lockdown::lock_down(payload, plan, ruleset)?
+        && !sockets.push(listener)
+    {
+        return Err(Failure { stage: p::STAGE_SECCOMP, errno: sys::E2BIG });
+    }
+    Ok(())
+}
+
+fn take(
+    payload: &Payload,
+    step: &Step,
+    ruleset: i32,
+    registers: &mut Registers,
+    sockets: &mut Fds,
+) -> Result<()> {
+    let path = payload.string(step.path);
+    let source = payload.string(step.source);
+    match step.op & !p::OPTIONAL {
+        p::STEP_MOUNT => {
+            let (kind, data) = (payload.string(step.kind), payload.string(step.data));
+            call!(MOUNT, source, path, kind, step.flags, data).map(|_| ())
+        }
+        p::STEP_UNMOUNT => call!(UMOUNT2, path, step.flags).map(|_| ()),
+        p::STEP_OPEN_TREE => {
+            let tree = call!(OPEN_TREE, sys::AT_FDCWD, path, step.flags)?;
+            registers.put(step.register, tree);
+            Ok(())
+        }
+        p::STEP_MOVE_TREE => mounts::move_tree(registers.take(step.register), path),
+        p::STEP_MOUNT_ATTRIBUTES => mounts::set_attributes(path, step.flags, step.extra),
+        p::STEP_MKDIR => mounts::make_directory(path, step.flags),
+        p::STEP_CREATE => mounts::create_file(path, step.flags),
+        p::STEP_SYMLINK => call!(SYMLINKAT, source, sys::AT_FDCWD, path).map(|_| ()),
+        p::STEP_WRITE => mounts::write_file(path, source, step.extra),
+        p::STEP_LANDLOCK_RULE => mounts::add_rule(ruleset, path, step.flags),
+        p::STEP_HOSTNAME => call!(SETHOSTNAME, source, step.extra).map(|_| ()),
+        p::STEP_LOOPBACK_UP => network::loopback_up(),
+        p::STEP_LOCAL_ROUTE => network::route_everything_here(step.flags),
+        p::STEP_LISTEN => {
+            let socket = network::listen(step.kind, step.data, step.flags as u16)?;
+            if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }
+        }
+        _ => Err(sys::EINVAL),
+    }
+}

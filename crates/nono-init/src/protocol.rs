@@ -1,0 +1,228 @@
+//! What a sandbox's owner and its `nono-init` say to each other.
+//!
+//! Both ends are built from this one file, and always travel together: the layout is not versioned.
+//! Every message is one packet. A request that carries data carries it as a memory file, whose
+//! first bytes are a header from this file and whose strings are named by offsets.
+
+/// The number under which `nono-init` finds its end of the control socket when it starts.
+pub const CONTROL_FD: i32 = 3;
+
+/// The most file descriptors that one message can carry. The kernel's own bound is 253
+/// (`SCM_MAX_FD`).
+pub const MAX_FDS: usize = 64;
+
+/// The most commands that can run in one sandbox at the same time.
+pub const MAX_COMMANDS: usize = 4096;
+
+/// The most trees or sockets that a plan can hold open at once.
+pub const MAX_REGISTERS: usize = 512;
+
+/// An offset that means "no string" (a null pointer in the system call it ends up in).
+pub const NONE: u32 = 0;
+
+/// What the owner asks. `kind` is one of the constants below.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    /// [`SETUP`], [`SPAWN`] or [`SIGNAL`].
+    pub kind: u32,
+    /// Chosen by the owner, repeated in the answer.
+    pub id: u32,
+    /// [`SIGNAL`]: the process, as `nono-init` numbers it.
+    pub pid: i32,
+    /// [`SIGNAL`]: which one.
+    pub signal: i32,
+}
+
+/// Build the sandbox. Fds: the plan ([`Plan`]), then the Landlock ruleset if the plan has one.
+pub const SETUP: u32 = 1;
+/// Start a command. Fds: the command ([`Spawn`]), then its 0, 1, 2, …
+pub const SPAWN: u32 = 2;
+/// Send a signal to a command's process group.
+pub const SIGNAL: u32 = 3;
+
+/// What `nono-init` reports. `kind` is one of the constants below.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// [`READY`], [`SETUP_FAILED`], [`STARTED`], [`START_FAILED`] or [`EXITED`].
+    pub kind: u32,
+    /// The id of the request that this answers.
+    pub id: u32,
+    /// The process, as `nono-init` numbers it.
+    pub pid: i32,
+    /// Where it failed: the index of a plan's step, or one of the `STAGE_` constants.
+    pub stage: u32,
+    /// Why it failed, or the wait status of an [`EXITED`] command.
+    pub status: i32,
+    /// Explicit padding: every byte that crosses is initialised.
+    pub reserved: u32,
+    /// Time spent in user mode by the command and its reaped children, in microseconds.
+    pub user_us: u64,
+    /// Time spent in the kernel, in microseconds.
+    pub system_us: u64,
+    /// The largest resident set of any one of them, in KiB.
+    pub max_rss_kib: u64,
+}
+
+/// The sandbox stands. Fds: the plan's sockets in order, then the seccomp listener if asked for.
+pub const READY: u32 = 1;
+/// It could not be built; `nono-init` ends.
+pub const SETUP_FAILED: u32 = 2;
+/// A command's program has replaced its starter: execve succeeded.
+pub const STARTED: u32 = 3;
+/// It could not be started.
+pub const START_FAILED: u32 = 4;
+/// A command has ended and was reaped.
+pub const EXITED: u32 = 5;
+
+/// Stages of [`SETUP_FAILED`] beyond the plan's own steps.
+pub const STAGE_PLAN: u32 = 0x1_0000;
+/// Becoming a child subreaper, or starting the guarded half.
+pub const STAGE_GUARD: u32 = 0x1_0001;
+/// Setting a resource limit.
+pub const STAGE_LIMITS: u32 = 0x1_0002;
+/// Dropping capabilities.
+pub const STAGE_CAPABILITIES: u32 = 0x1_0003;
+/// `no_new_privs`.
+pub const STAGE_NO_NEW_PRIVS: u32 = 0x1_0004;
+/// `landlock_restrict_self`.
+pub const STAGE_LANDLOCK: u32 = 0x1_0005;
+/// Installing the seccomp filter.
+pub const STAGE_SECCOMP: u32 = 0x1_0006;
+
+/// Stages of [`START_FAILED`].
+pub const STAGE_REQUEST: u32 = 1;
+/// Entering the working directory.
+pub const STAGE_CWD: u32 = 2;
+/// Making fd 0 the controlling terminal.
+pub const STAGE_TERMINAL: u32 = 3;
+/// Putting the command's file descriptors in place.
+pub const STAGE_STDIO: u32 = 4;
+/// Making the new process.
+pub const STAGE_CLONE: u32 = 5;
+/// `execve` of the program.
+pub const STAGE_EXEC: u32 = 6;
+
+/// First bytes of a [`SETUP`] payload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Plan {
+    /// `PLAN_` bits.
+    pub flags: u32,
+    /// Offset and number of [`Step`]s.
+    pub steps: u32,
+    /// How many.
+    pub step_count: u32,
+    /// Offset and number of `struct sock_filter`s.
+    pub filter: u32,
+    /// How many; 0: no filter.
+    pub filter_count: u32,
+    /// Offset and number of [`Limit`]s.
+    pub limits: u32,
+    /// How many.
+    pub limit_count: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+}
+
+/// Stay outside a pid namespace: a guard process keeps everything together.
+pub const PLAN_FLAT: u32 = 1;
+/// The second fd is a Landlock ruleset to enter.
+pub const PLAN_LANDLOCK: u32 = 2;
+/// Send the seccomp listener with [`READY`].
+pub const PLAN_LISTENER: u32 = 4;
+/// The kernel can confine signals to a Landlock domain (ABI 6).
+pub const PLAN_SCOPES: u32 = 8;
+
+/// One `setrlimit`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limit {
+    /// `RLIMIT_`.
+    pub resource: u32,
+    /// Explicit padding.
+    pub reserved: u32,
+    /// Soft and hard limit.
+    pub value: u64,
+}
+
+/// One step of a plan: an operation and its operands. Strings are offsets into the payload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Step {
+    /// `STEP_`, perhaps with [`OPTIONAL`].
+    pub op: u32,
+    /// The path (or target) that the step acts on.
+    pub path: u32,
+    /// A second string: a mount's source, a link's target, a file's contents.
+    pub source: u32,
+    /// A mount's file system type.
+    pub kind: u32,
+    /// A mount's options.
+    pub data: u32,
+    /// A register: a tree or socket that a later step uses.
+    pub register: u32,
+    /// Flags, mode, port or access rights.
+    pub flags: u64,
+    /// `mount_setattr`'s attributes to clear; the length of contents.
+    pub extra: u64,
+}
+
+/// Added to an operation: carry on when it fails, because less then exists inside, not more.
+pub const OPTIONAL: u32 = 0x8000_0000;
+
+/// `mount(source, path, kind, flags, data)`.
+pub const STEP_MOUNT: u32 = 1;
+/// `register = open_tree(path, flags)`.
+pub const STEP_OPEN_TREE: u32 = 2;
+/// `move_mount(register -> path)`.
+pub const STEP_MOVE_TREE: u32 = 3;
+/// `mount_setattr(path, AT_RECURSIVE, set flags, clear extra)`.
+pub const STEP_MOUNT_ATTRIBUTES: u32 = 4;
+/// `mkdir(path, flags)`; an existing directory is fine.
+pub const STEP_MKDIR: u32 = 5;
+/// Create the file `path` with mode `flags`; an existing one is fine.
+pub const STEP_CREATE: u32 = 6;
+/// `symlink(source, path)`.
+pub const STEP_SYMLINK: u32 = 7;
+/// Write `extra` bytes at `source` to the file `path`.
+pub const STEP_WRITE: u32 = 8;
+/// Add a Landlock rule for `path` with the access rights `flags`.
+pub const STEP_LANDLOCK_RULE: u32 = 9;
+/// Bring the loopback interface up.
+pub const STEP_LOOPBACK_UP: u32 = 10;
+/// Make every address of a family local (`flags`: 4 or 6): an AnyIP route.
+pub const STEP_LOCAL_ROUTE: u32 = 11;
+/// Open a socket on port `flags`, any address, family `kind` (4 or 6), `data` 1: stream (listening),
+/// 2: datagram; it is sent with [`READY`] in the order of the steps.
+pub const STEP_LISTEN: u32 = 12;
+/// `umount2(path, flags)`.
+pub const STEP_UNMOUNT: u32 = 13;
+/// `sethostname(source)` with length `extra`.
+pub const STEP_HOSTNAME: u32 = 14;
+
+/// First bytes of a [`SPAWN`] payload.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spawn {
+    /// The program's path.
+    pub program: u32,
+    /// The working directory.
+    pub cwd: u32,
+    /// Offset of a table of 64-bit offsets to the arguments, ended by 0.
+    pub argv: u32,
+    /// Number of arguments.
+    pub argc: u32,
+    /// Offset of a table of 64-bit offsets to `NAME=value` strings, ended by 0.
+    pub envp: u32,
+    /// Number of variables.
+    pub envc: u32,
+    /// How many fds follow the payload: they become 0, 1, 2, … of the command.
+    pub stdio_count: u32,
+    /// `SPAWN_` bits.
+    pub flags: u32,
+}
+
+/// Fd 0 is a terminal: make it the controlling one.
+pub const SPAWN_TERMINAL: u32 = 1;
