@@ -1,0 +1,33 @@
+export { AuditError, type AuditErrorCode } from "./errors.ts";
+export type * from "./event.ts";
+export { decodeEntry, type Entry } from "./entry.ts";
+export { openAuditLog, type AuditLog, type AuditLogOptions, type AuditSink } from "./log.ts";
+export type { Checkpoint, Receipt, Recovery } from "./tile-log.ts";
+export { redactSensitive, type HiddenFields, type RedactRule } from "./redact.ts";
+export { ecdsaSigner, ed25519Signer, mlDsa44Signer, type CheckpointSigner } from "./signer.ts";
+export {
+  formatNote,
+  noteVerifier,
+  parseNote,
+  verifySignatures,
+  type GoodSignature,
+  type NoteSignature,
+  type NoteVerifier,
+  type SignedNote,
+  type Verified,
+} from "./note.ts";
+export { formatCheckpoint, parseCheckpoint, type TreeHead } from "./checkpoint.ts";
+export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./merkle.ts";
+export { checkProof, formatProof, parseProof, type TlogProof } from "./tlog-proof.ts";
+export { parsePolicy, quorumMet, type TrustPolicy } from "./policy.ts";
+export { LogReader } from "./reader.ts";
+export {
+  exitCode,
+  formatReport,
+  type Report,
+  type Rung,
+  type Step,
+  type UnanchoredTail,
+} from "./report.ts";
+export { verifyLog, type VerifyPolicy } from "./verify.ts";
+export type { Problem } from "./verify-tree.ts";

@@ -1,0 +1,293 @@
+// The write-ahead journal: what is acknowledged is in here, synced, until tiles that cover it are durable.
+//
+// A segment `.nono/journal/<seq of its first entry>` is a run of frames:
+//   uint32 LE  length of the payload; the top bit marks a disclosure of the entry that follows
+//   4 bytes    the first four of SHA-256(payload)
+//   payload    0x00 and the entry: the preimage of its Merkle leaf, so that the checksum costs nothing extra
+import { Buffer } from "node:buffer";
+import {
+  closeSync,
+  fdatasync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  write,
+} from "node:fs";
+import path from "node:path";
+import { promisify } from "node:util";
+import { AuditError } from "./errors.ts";
+import { syncDirectory } from "./files.ts";
+import { sha256 } from "./merkle.ts";
+import { maxEntrySize } from "./tiles.ts";
+
+const syncData = promisify(fdatasync);
+const writeFd = promisify(write) as (
+  fd: number,
+  buffer: Buffer,
+  at: number,
+  length: number,
+) => Promise<{ bytesWritten: number } | number>;
+
+const headerSize = 8;
+const disclosureFlag = 0x8000_0000;
+const initialCapacity = 1 << 20;
+
+interface Waiter {
+  resolve(): void;
+  reject(error: unknown): void;
+}
+
+interface Group {
+  readonly buffer: Buffer;
+  readonly length: number;
+  readonly waiters: Waiter[];
+  /** Continue in a new segment that starts with this entry. */
+  readonly rotateTo: number | undefined;
+}
+
+/**
+ * Group commit without a timer: while one group is being synced the next one gathers, so the group grows with
+ * the load by itself and an idle log answers at once.
+ */
+export class Journal {
+  readonly #dir: string;
+  #fd: number;
+  #buffer: Buffer = Buffer.allocUnsafe(initialCapacity);
+  #length = 0;
+  #waiters: Waiter[] = [];
+  #queue: Group[] = [];
+  #spare: Buffer[] = [];
+  #running = false;
+  #failure: unknown;
+
+  private constructor(dir: string, fd: number) {
+    this.#dir = dir;
+    this.#fd = fd;
+  }
+
+  /** Starts a segment whose first entry will be `seq`. */
+  static async start(dir: string, seq: number): Promise<Journal> {
+    const fd = openSync(path.join(dir, String(seq)), "w", 0o600);
+    await syncDirectory(dir);
+    return new Journal(dir, fd);
+  }
+
+  /** Bytes waiting for the disk. */
+  get pending(): number {
+    return this.#queue.reduce((sum, { length }) => sum + length, this.#length);
+  }
+
+  /** Adds an entry; returns its leaf hash and its bytes, valid until the next call. */
+  entry(json: string): { leaf: Buffer; entry: Buffer } {
+    const start = this.#length + headerSize;
+    const buffer = this.#room(headerSize + 1 + json.length * 3);
+    buffer[start] = 0;
+    const end = start + 1 + buffer.write(json, start + 1, "utf8");
+    if (end - start - 1 > maxEntrySize) {
+      throw new AuditError("ERR_NONO_AUDIT_INPUT", `an entry has at most ${maxEntrySize} bytes`, {
+        value: end - start - 1,
+      });
+    }
+    const leaf = this.#frame(buffer, start, end, 0);
+    return { leaf, entry: buffer.subarray(start + 1, end) };
+  }
+
+  /** Adds a disclosure of the entry that follows. */
+  disclosure(line: string): void {
+    const start = this.#length + headerSize;
+    const buffer = this.#room(headerSize + line.length);
+    this.#frame(buffer, start, start + buffer.write(line, start, "latin1"), disclosureFlag);
+  }
+
+  #frame(buffer: Buffer, start: number, end: number, flag: number): Buffer {
+    const digest = sha256(buffer.subarray(start, end));
+    buffer.writeUInt32LE(end - start + flag, start - headerSize);
+    digest.copy(buffer, start - 4, 0, 4);
+    this.#length = end;
+    return digest;
+  }
+
+  #room(bytes: number): Buffer {
+    if (this.#length + bytes <= this.#buffer.length) return this.#buffer;
+    const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#length + bytes));
+    this.#buffer.copy(larger, 0, 0, this.#length);
+    this.#buffer = larger;
+    return larger;
+  }
+
+  /** Calls back when everything added so far is durable. */
+  whenDurable(waiter: Waiter): void {
+    if (this.#failure !== undefined) {
+      waiter.reject(this.#failure);
+      return;
+    }
+    this.#waiters.push(waiter);
+    this.#start();
+  }
+
+  /** Everything added so far is durable. */
+  durable(): Promise<void> {
+    return new Promise((resolve, reject) => this.whenDurable({ resolve, reject }));
+  }
+
+  /** Makes everything added so far durable and continues in a new segment, which starts with entry `seq`. */
+  rotate(seq: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#failure !== undefined) {
+        reject(this.#failure);
+        return;
+      }
+      this.#waiters.push({ resolve, reject });
+      this.#seal(seq);
+      this.#start();
+    });
+  }
+
+  /** Deletes the segments that hold nothing from `seq` on. */
+  drop(seq: number): void {
+    for (const first of listSegments(this.#dir)) {
+      if (first < seq) rmSync(path.join(this.#dir, String(first)), { force: true });
+    }
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+    this.#failure ??= new AuditError("ERR_NONO_AUDIT_CLOSED", "the journal is closed");
+  }
+
+  #seal(rotateTo?: number): void {
+    this.#queue.push({
+      buffer: this.#buffer,
+      length: this.#length,
+      waiters: this.#waiters,
+      rotateTo,
+    });
+    this.#buffer = this.#spare.pop() ?? Buffer.allocUnsafe(initialCapacity);
+    this.#length = 0;
+    this.#waiters = [];
+  }
+
+  #start(): void {
+    if (this.#running) return;
+    this.#running = true;
+    // What is recorded in the same turn belongs to the same group.
+    setImmediate(() => void this.#run());
+  }
+
+  async #run(): Promise<void> {
+    while (this.#failure === undefined) {
+      if (this.#queue.length === 0) {
+        if (this.#waiters.length === 0) break;
+        this.#seal();
+      }
+      const group = this.#queue.shift();
+      if (group === undefined) break;
+      try {
+        await this.#commit(group);
+      } catch (cause) {
+        this.#fail(group, cause);
+        break;
+      }
+      for (const waiter of group.waiters) waiter.resolve();
+      if (group.buffer.length <= 8 * initialCapacity && this.#spare.length < 2)
+        this.#spare.push(group.buffer);
+      // Let those who waited for this group record their next event before the next group is closed.
+      await new Promise((resume) => setImmediate(resume));
+    }
+    this.#running = false;
+  }
+
+  async #commit({ buffer, length, rotateTo }: Group): Promise<void> {
+    for (let at = 0; at < length;) {
+      const written = await writeFd(this.#fd, buffer, at, length - at);
+      at += typeof written === "number" ? written : written.bytesWritten;
+    }
+    if (length > 0) await syncData(this.#fd);
+    if (rotateTo === undefined) return;
+    const next = openSync(path.join(this.#dir, String(rotateTo)), "w", 0o600);
+    closeSync(this.#fd);
+    this.#fd = next;
+    await syncDirectory(this.#dir);
+  }
+
+  #fail(group: Group, cause: unknown): void {
+    const error = new AuditError(
+      "ERR_NONO_AUDIT_WRITE",
+      `the audit journal cannot be written (${(cause as Error).message}); nothing more is acknowledged`,
+      { cause, value: this.#dir },
+    );
+    this.#failure = error;
+    const waiters = [group, ...this.#queue]
+      .flatMap((failed) => failed.waiters)
+      .concat(this.#waiters);
+    this.#queue = [];
+    this.#waiters = [];
+    for (const waiter of waiters) waiter.reject(error);
+  }
+}
+
+/** A frame read back. */
+export interface Frame {
+  readonly kind: "entry" | "disclosure";
+  /** The entry, without the leaf prefix; or the disclosure line. */
+  readonly data: Buffer;
+  readonly digest: Buffer;
+}
+
+/** First entries of the segments in `dir`, ascending. */
+export function listSegments(dir: string): number[] {
+  return readdirSync(dir)
+    .filter((name) => /^(0|[1-9]\d*)$/.test(name))
+    .map(Number)
+    .toSorted((a, b) => a - b);
+}
+
+/** Reads the whole frames of a segment; `end` is where the first torn one starts. */
+export function readSegment(file: string): { frames: Frame[]; end: number; bytes: number } {
+  const bytes = readFileSync(file);
+  const frames: Frame[] = [];
+  let at = 0;
+  for (let frame = frameAt(bytes, at); frame; frame = frameAt(bytes, at)) {
+    frames.push(frame.frame);
+    at = frame.end;
+  }
+  // A crash tears the last frame; a whole frame behind a broken one means that something else happened.
+  if (at < bytes.length && wholeFrameBehind(bytes, at)) {
+    throw new AuditError(
+      "ERR_NONO_AUDIT_CORRUPT",
+      `journal ${file} is damaged at byte ${at}, before its end`,
+      { value: at },
+    );
+  }
+  return { frames, end: at, bytes: bytes.length };
+}
+
+function wholeFrameBehind(bytes: Buffer, at: number): boolean {
+  if (at + headerSize > bytes.length) return false;
+  const next = at + headerSize + (bytes.readUInt32LE(at) & ~disclosureFlag);
+  return next > at && frameAt(bytes, next) !== undefined;
+}
+
+function frameAt(bytes: Buffer, at: number): { frame: Frame; end: number } | undefined {
+  if (at + headerSize > bytes.length) return undefined;
+  const header = bytes.readUInt32LE(at);
+  const isDisclosure = header >= disclosureFlag;
+  const length = isDisclosure ? header - disclosureFlag : header;
+  const start = at + headerSize;
+  const end = start + length;
+  if (length === 0 || end > bytes.length) return undefined;
+  const payload = bytes.subarray(start, end);
+  const digest = sha256(payload);
+  if (digest.compare(bytes, at + 4, at + 8, 0, 4) !== 0) return undefined;
+  if (isDisclosure) return { frame: { kind: "disclosure", data: payload, digest }, end };
+  return payload[0] === 0
+    ? { frame: { kind: "entry", data: payload.subarray(1), digest }, end }
+    : undefined;
+}
+
+/** Cuts the torn tail off a segment. */
+export function cutSegment(file: string, end: number): void {
+  truncateSync(file, end);
+}

@@ -1,0 +1,30 @@
+// Where the private parts of a log directory are; the rest is C2SP tlog-tiles.
+import path from "node:path";
+
+/** Names inside a log directory, relative to it. */
+export const layout = {
+  checkpoint: "checkpoint",
+  /** The last head we signed or were about to sign: durable before its checkpoint leaves the process. */
+  head: ".nono/head",
+  heads: ".nono/heads",
+  journal: ".nono/journal",
+  lock: ".nono/lock",
+  identity: ".nono/identity",
+  disclosures: ".nono/disclosures",
+  anchors: ".nono/anchors",
+  /** Verifier keys of the epoch schedule, one a line. */
+  epochs: ".nono/epochs",
+  /** Proofs that the host ledger holds this log's opening and its last head. */
+  ledgerOpen: ".nono/ledger-open.tlog-proof",
+  ledgerHead: ".nono/ledger-head.tlog-proof",
+} as const;
+
+/** An archived checkpoint. */
+export function headPath(size: number): string {
+  return path.posix.join(layout.heads, String(size));
+}
+
+/** The disclosures of the entries of bundle `index`. */
+export function disclosuresPath(index: number): string {
+  return path.posix.join(layout.disclosures, String(index));
+}

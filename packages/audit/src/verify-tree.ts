@@ -1,0 +1,250 @@
+// Recomputes a log directory from its entries and compares everything else in it with the result.
+import { Buffer } from "node:buffer";
+import { readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import type { TreeHead } from "./checkpoint.ts";
+import { AuditError, errnoOf } from "./errors.ts";
+import { hashSize, sha256 } from "./merkle.ts";
+import { bundlePath, parseBundle, tilePath, TileTree, tileWidth, type Tile } from "./tiles.ts";
+
+/** Something that is not as it should be. */
+export interface Problem {
+  readonly code: AuditError["code"];
+  /** File in the log directory. */
+  readonly file?: string;
+  /** First entry concerned. */
+  readonly seq?: number;
+  readonly message: string;
+}
+
+/** What is to be compared while the tree grows. */
+export interface TreeExpectation {
+  /** Heads that the tree must pass through, by size. */
+  readonly heads: ReadonlyMap<number, readonly (TreeHead & { readonly file: string })[]>;
+  /** Sees every entry; throws AuditError if it is not acceptable. */
+  onEntry(entry: Buffer, seq: number): void;
+}
+
+/** More findings than this say nothing new. */
+const maxProblems = 32;
+
+/**
+ * Rebuilds the tree of the first `size` entries from the bundles in `dir`. Problems come in the order of the
+ * entries, so the first one names the first bad place.
+ */
+export function verifyTree(
+  dir: string,
+  size: number,
+  expected: TreeExpectation,
+): { problems: Problem[]; tree: TileTree } {
+  const problems: Problem[] = [];
+  const report = (problem: Problem): void => {
+    if (problems.length < maxProblems) problems.push(problem);
+  };
+  const tree = new TileTree((tile) => compareTile(dir, tile, report));
+  checkHeads(tree, expected, report);
+  const hashes = Buffer.alloc(tileWidth * hashSize);
+  for (let index = 0; index * tileWidth < size; index += 1) {
+    const first = index * tileWidth;
+    const width = Math.min(tileWidth, size - first);
+    const bundle = readBundle(dir, index, width, report);
+    if (bundle === undefined) return { problems, tree };
+    hashBundle(bundle, width, hashes);
+    for (let i = 0; i < width; i += 1) {
+      tree.append(hashes.subarray(i * hashSize, (i + 1) * hashSize));
+      if (expected.heads.has(tree.size)) checkHeads(tree, expected, report);
+    }
+    checkEntries(bundle, first, width, expected, report);
+    compareStalePartials(dir, index, width, { bundle, hashes }, report);
+  }
+  for (const tile of tree.partialTiles()) compareTile(dir, tile, report);
+  return { problems, tree };
+}
+
+type Report = (problem: Problem) => void;
+
+function readBundle(dir: string, index: number, width: number, report: Report): Buffer | undefined {
+  const names =
+    width === tileWidth ? [bundlePath(index)] : [bundlePath(index, width), bundlePath(index)];
+  for (const file of names) {
+    const bundle = readOptional(dir, file);
+    if (bundle === undefined) continue;
+    const whole = wellFormed(bundle, file, index, report);
+    if (!whole) return undefined;
+    if (whole.length >= width) return bundle;
+    report({
+      code: "ERR_NONO_AUDIT_CORRUPT",
+      file,
+      seq: index * tileWidth + whole.length,
+      message: `holds ${whole.length} entries instead of ${width}`,
+    });
+    return undefined;
+  }
+  report({
+    code: "ERR_NONO_AUDIT_CORRUPT",
+    file: bundlePath(index, width),
+    seq: index * tileWidth,
+    message: "is missing",
+  });
+  return undefined;
+}
+
+function wellFormed(
+  bundle: Buffer,
+  file: string,
+  index: number,
+  report: Report,
+): Buffer[] | undefined {
+  try {
+    return parseBundle(bundle);
+  } catch (error) {
+    report(problemOf(error, { file, seq: index * tileWidth }));
+    return undefined;
+  }
+}
+
+/** Leaf hashes of the first `width` entries. The byte before an entry serves as the 0x00 of its leaf for a moment. */
+function hashBundle(bundle: Buffer, width: number, hashes: Buffer): void {
+  let at = 0;
+  for (let i = 0; i < width; i += 1) {
+    const end = at + 2 + bundle.readUInt16BE(at);
+    const low = bundle[at + 1] as number;
+    bundle[at + 1] = 0;
+    hashes.set(sha256(bundle.subarray(at + 1, end)), i * hashSize);
+    bundle[at + 1] = low;
+    at = end;
+  }
+}
+
+function checkEntries(
+  bundle: Buffer,
+  first: number,
+  width: number,
+  expected: TreeExpectation,
+  report: Report,
+): void {
+  let at = 0;
+  for (let i = 0; i < width; i += 1) {
+    const end = at + 2 + bundle.readUInt16BE(at);
+    try {
+      expected.onEntry(bundle.subarray(at + 2, end), first + i);
+    } catch (error) {
+      report(problemOf(error, { file: bundlePath(Math.floor(first / tileWidth)), seq: first + i }));
+    }
+    at = end;
+  }
+}
+
+function checkHeads(tree: TileTree, { heads }: TreeExpectation, report: Report): void {
+  const here = heads.get(tree.size);
+  if (!here) return;
+  const root = tree.root();
+  for (const head of here) {
+    if (root.equals(head.root)) continue;
+    report({
+      code: "ERR_NONO_AUDIT_PROOF",
+      file: head.file,
+      message: `the first ${head.size} entries do not lead to the root that was signed for them`,
+    });
+  }
+}
+
+function compareTile(dir: string, { level, index, width, data }: Tile, report: Report): void {
+  const names =
+    width === tileWidth
+      ? [tilePath(level, index)]
+      : [tilePath(level, index, width), tilePath(level, index)];
+  for (const file of names) {
+    const found = readOptional(dir, file);
+    if (found === undefined) continue;
+    if (file === names[0] && found.length !== data.length) {
+      report({
+        code: "ERR_NONO_AUDIT_CORRUPT",
+        file,
+        seq: firstSeq(level, index, 0),
+        message: `has ${found.length} bytes instead of ${data.length}`,
+      });
+      return;
+    }
+    for (let i = 0; i < width; i += 1) {
+      if (
+        data.compare(found, i * hashSize, (i + 1) * hashSize, i * hashSize, (i + 1) * hashSize) ===
+        0
+      )
+        continue;
+      report({
+        code: "ERR_NONO_AUDIT_CORRUPT",
+        file,
+        seq: firstSeq(level, index, i),
+        message: `hash ${i} is not that of the entries below it`,
+      });
+      return;
+    }
+    return;
+  }
+  report({
+    code: "ERR_NONO_AUDIT_CORRUPT",
+    file: tilePath(level, index, width),
+    seq: firstSeq(level, index, 0),
+    message: "is missing",
+  });
+}
+
+function firstSeq(level: number, index: number, hash: number): number {
+  return (index * tileWidth + hash) * tileWidth ** level;
+}
+
+/**
+ * Partial bundles and level-0 tiles that older checkpoints left behind must be prefixes of what is there now.
+ * Wider ones than the checkpoint covers are of a checkpoint that a crash prevented.
+ */
+function compareStalePartials(
+  dir: string,
+  index: number,
+  width: number,
+  whole: { bundle: Buffer; hashes: Buffer },
+  report: Report,
+): void {
+  const compare = (name: string, prefix: (width: number) => Buffer): void => {
+    for (const partial of listPartials(dir, name).filter((other) => other <= width)) {
+      const file = `${name}.p/${partial}`;
+      if (readOptional(dir, file)?.equals(prefix(partial))) continue;
+      const message = "differs from the bundle or tile it is a part of";
+      report({ code: "ERR_NONO_AUDIT_CORRUPT", file, seq: index * tileWidth, message });
+    }
+  };
+  compare(tilePath(0, index), (part) => whole.hashes.subarray(0, part * hashSize));
+  compare(bundlePath(index), (part) => whole.bundle.subarray(0, bundleEnd(whole.bundle, part)));
+}
+
+/** Where the first `count` entries of a bundle end. */
+function bundleEnd(bundle: Buffer, count: number): number {
+  let at = 0;
+  for (let i = 0; i < count; i += 1) at += 2 + bundle.readUInt16BE(at);
+  return at;
+}
+
+function listPartials(dir: string, name: string): number[] {
+  try {
+    return readdirSync(path.join(dir, `${name}.p`)).map(Number);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw error;
+  }
+}
+
+/** A file of the directory, or undefined where there is none. */
+export function readOptional(dir: string, file: string): Buffer | undefined {
+  try {
+    return readFileSync(path.join(dir, file));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
+    throw error;
+  }
+}
+
+/** What an error says, as a finding. */
+export function problemOf(error: unknown, where: { file?: string; seq?: number }): Problem {
+  if (!(error instanceof AuditError)) throw error;
+  return { code: error.code, ...where, message: error.message };
+}

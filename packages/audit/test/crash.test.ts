@@ -1,0 +1,73 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, readdirSync } from "node:fs";
+import path from "node:path";
+import { randomBytes } from "node:crypto";
+import { describe, expect, test } from "vitest";
+import { decodeEntry, LogReader, verifyLog } from "../src/index.ts";
+import { layout } from "../src/layout.ts";
+import { openTestLog, origin, seed, signer, temporaryDirectory } from "./helpers/logs.ts";
+
+/** Runs the writer for a while, kills it, and returns what it had been promised. */
+async function killedWriter(dir: string, lifetime: number): Promise<Map<number, number>> {
+  const script = path.join(import.meta.dirname, "helpers/crash-writer.ts");
+  const child = spawn(process.execPath, [script, dir, origin, seed.toString("hex")], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  let output = "";
+  child.stdout.on("data", (data: Buffer) => {
+    if (output === "") setTimeout(() => child.kill("SIGKILL"), lifetime);
+    output += data.toString();
+  });
+  await once(child, "close");
+  expect(child.signalCode).toBe("SIGKILL");
+  const lines = output.slice(0, output.lastIndexOf("\n")).split("\n").slice(1);
+  return new Map(lines.map((line) => line.split(",").map(Number) as [number, number]));
+}
+
+describe("SIGKILL", () => {
+  test(
+    "loses no acknowledged entry; torn tails are cut and recorded",
+    { timeout: 60_000 },
+    async () => {
+      let acknowledged = 0;
+      for (let round = 0; round < 6; round += 1) {
+        const dir = path.join(temporaryDirectory(), "log");
+        const promised = await killedWriter(dir, 20 + round * 37);
+        acknowledged += promised.size;
+        const torn = round % 2 === 1;
+        if (torn) {
+          const journal = path.join(dir, layout.journal);
+          const last = readdirSync(journal)
+            .map(Number)
+            .toSorted((a, b) => b - a)[0];
+          appendFileSync(
+            path.join(journal, String(last)),
+            Buffer.concat([Buffer.from([90, 0, 0, 0]), randomBytes(30)]),
+          );
+          expect((await verifyLog(dir, { keys: [signer.vkey] })).verdict).toBe("TAMPERED");
+        } else {
+          expect((await verifyLog(dir, { keys: [signer.vkey] })).verdict).toBe("SIGNED");
+        }
+        const log = await openTestLog(dir);
+        await log.close("after the crash");
+        expect(await verifyLog(dir, { keys: [signer.vkey] })).toMatchObject({
+          verdict: "SIGNED",
+          closed: true,
+          unsealed: 0,
+        });
+        const reader = new LogReader(dir, log.size);
+        const ports = new Map<number, number>();
+        let recovered: Readonly<Record<string, unknown>> = {};
+        for (const { seq, entry } of reader.entries()) {
+          const { type, object } = decodeEntry(entry, seq);
+          if (type === "net.connect") ports.set(Number(object.port), seq);
+          if (type === "log.recovered") recovered = object;
+        }
+        for (const [port, seq] of promised) expect(ports.get(port)).toBe(seq);
+        expect(Number(recovered.cutBytes) > 0).toBe(torn);
+      }
+      expect(acknowledged).toBeGreaterThan(100);
+    },
+  );
+});

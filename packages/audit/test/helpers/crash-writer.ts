@@ -1,0 +1,24 @@
+// Appends with sixteen writers until it is killed; prints every acknowledged `port,seq` as one line.
+import { writeSync } from "node:fs";
+import process from "node:process";
+import { ed25519Signer, openAuditLog } from "../../src/index.ts";
+
+const [dir = "", origin = "", seed = ""] = process.argv.slice(2);
+const signer = ed25519Signer(origin, Buffer.from(seed, "hex"));
+const log = await openAuditLog({ dir, origin, signer, checkpointInterval: 15 });
+writeSync(1, "open\n");
+let next = 1;
+const writer = async (): Promise<void> => {
+  for (;;) {
+    const port = next++;
+    const { seq } = await log.record({
+      type: "net.connect",
+      phase: "intent",
+      decision: "allow",
+      object: { host: "example.com", port, transport: "tcp" },
+      actor: { pid: port, argv: ["curl", String(port)] },
+    });
+    writeSync(1, `${port},${seq}\n`);
+  }
+};
+await Promise.all(Array.from({ length: 16 }, writer));
