@@ -7,6 +7,7 @@ import { AuditError } from "./errors.ts";
 import { isLogType, type LogEvent, type NonoEvent } from "./event.ts";
 import { isOrigin } from "./checkpoint.ts";
 import { Redactor, redactSensitive, type RedactRule } from "./redact.ts";
+import type { LogReader } from "./reader.ts";
 import { signatureLine, type CheckpointSigner } from "./signer.ts";
 import { TileLog, type Checkpoint, type Receipt } from "./tile-log.ts";
 import { formatProof } from "./tlog-proof.ts";
@@ -208,6 +209,11 @@ export class AuditLog implements AuditSink {
   async consistency(from: number, to: number): Promise<Buffer[]> {
     if (to > (this.#tiles.lastCheckpoint?.size ?? 0)) await this.checkpoint();
     return this.#tiles.reader().consistencyProof(from, to);
+  }
+
+  /** Reads the directory as the last checkpoint shows it. */
+  reader(): LogReader {
+    return this.#tiles.reader();
   }
 
   /** The entries of a range that the last checkpoint covers. */

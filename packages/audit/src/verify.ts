@@ -96,6 +96,11 @@ function verifyDirectory(dir: string, trust: Trust): Report {
   checkDisclosures(dir, head.size, problems);
   const unsealed = checkJournal(dir, head, problems);
   const signed = checkSigned(head, trust, problems);
+  for (const { file, ...earlier } of archived) {
+    if (checkSigned({ file, ...earlier }, trust, problems).ok || !signed.ok) continue;
+    const message = "is signed by none of the keys that sign the log";
+    problems.push({ code: "ERR_NONO_AUDIT_SIGNATURE", file, message });
+  }
   const seen = [head, ...archived].flatMap((one) => seenBy(one, trust, problems));
   const anchored = Math.max(0, ...seen.map(({ size }) => size));
   const anchoredTime = facts.times.get(anchored);
