@@ -93,8 +93,8 @@ function verifyDirectory(dir: string, trust: Trust): Report {
     },
   });
   problems.push(...found);
-  checkDisclosures(dir, head.size, problems);
   const unsealed = checkJournal(dir, head, problems);
+  checkDisclosures(dir, head.size, unsealed, problems);
   const signed = checkSigned(head, trust, problems);
   for (const { file, ...earlier } of archived) {
     if (checkSigned({ file, ...earlier }, trust, problems).ok || !signed.ok) continue;
@@ -266,7 +266,7 @@ function anchorSteps(seen: readonly Seen[], size: number): Record<"TIMED" | "WIT
 }
 
 /** Every disclosure must belong to its entry; erased ones are simply not there. */
-function checkDisclosures(dir: string, size: number, problems: Problem[]): void {
+function checkDisclosures(dir: string, size: number, unsealed: number, problems: Problem[]): void {
   const reader = new LogReader(dir, size);
   for (const name of listDirectory(dir, layout.disclosures)) {
     const file = path.posix.join(layout.disclosures, name);
@@ -275,11 +275,8 @@ function checkDisclosures(dir: string, size: number, problems: Problem[]): void 
     for (const line of lines) {
       const [digits = "", disclosure = ""] = line.split(" ");
       const seq = /^\d+$/.test(digits) ? Number(digits) : -1;
-      if (
-        Math.floor(seq / tileWidth) === Number(name) &&
-        disclosureMatches(reader, seq, disclosure)
-      )
-        continue;
+      const inPlace = Math.floor(seq / tileWidth) === Number(name) && seq < size + unsealed;
+      if (inPlace && disclosureMatches(reader, seq, disclosure)) continue;
       problems.push(badDisclosure(file, seq));
     }
   }
