@@ -1,9 +1,9 @@
 //! The serving loop: commands in, exits out.
 
 use crate::control::{self, Fds};
-use crate::protocol::{EXITED, MAX_COMMANDS, Report, Request, SIGNAL, SPAWN};
+use crate::protocol::{EXITED, MAX_COMMANDS, Report, SIGNAL, SPAWN};
 use crate::spawn;
-use crate::sys::{self, PollFd, call};
+use crate::sys::{self, PollFd};
 
 /// The commands that are running: only their ends are reported, not those of adopted orphans.
 pub struct Commands {
@@ -19,6 +19,14 @@ impl Commands {
     pub fn add(&mut self, pid: i32, id: u32) {
         self.running[self.count] = (pid, id);
         self.count += 1;
+    }
+
+    /// Every command leads a process group of its own number. Only this loop reaps, so a command in
+    /// the table still owns that number: nobody else can be hit.
+    fn signal(&self, id: u32, signal: i32) {
+        if let Some((pid, _)) = self.running[..self.count].iter().find(|(_, at)| *at == id) {
+            let _ = sys::kill(-pid, signal);
+        }
     }
 
     fn remove(&mut self, pid: i32) -> Option<u32> {
@@ -52,7 +60,7 @@ pub fn serve(control: i32, signals: i32) -> ! {
             let Some(request) = control::receive(control, &mut fds) else { sys::exit(0) };
             match request.kind {
                 SPAWN => spawn::spawn(control, &request, &mut fds, commands),
-                SIGNAL => signal_group(&request),
+                SIGNAL => commands.signal(request.id, request.signal),
                 _ => sys::exit(1),
             }
             fds.close_all();
@@ -76,22 +84,5 @@ fn report_ended(control: i32, commands: &mut Commands) {
             };
             control::send(control, &report, &[]);
         }
-    }
-}
-
-/// Every command leads a process group. Only this loop reaps, so a child that can still be waited
-/// for still owns its number: nobody else can be hit.
-fn signal_group(request: &Request) {
-    let mut info = [0u8; 128];
-    let still_ours = call!(
-        WAITID,
-        sys::P_PID,
-        request.pid,
-        info.as_mut_ptr(),
-        sys::WEXITED | sys::WNOHANG | sys::WNOWAIT,
-        0
-    );
-    if request.pid > 1 && still_ours.is_ok() {
-        let _ = sys::kill(-request.pid, request.signal);
     }
 }

@@ -40,9 +40,6 @@ pub const SIGKILL: i32 = 9;
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const WNOHANG: u64 = 1;
-pub const WEXITED: u64 = 4;
-pub const WNOWAIT: u64 = 0x0100_0000;
-pub const P_PID: u64 = 1;
 
 /// Turns the kernel's return value into a [`Result`].
 pub fn check(value: isize) -> Result {

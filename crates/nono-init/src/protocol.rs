@@ -26,10 +26,8 @@ pub const NONE: u32 = 0;
 pub struct Request {
     /// [`SETUP`], [`SPAWN`] or [`SIGNAL`].
     pub kind: u32,
-    /// Chosen by the owner, repeated in the answer.
+    /// Chosen by the owner, repeated in the answer. [`SIGNAL`]: that of the command.
     pub id: u32,
-    /// [`SIGNAL`]: the process, as `nono-init` numbers it.
-    pub pid: i32,
     /// [`SIGNAL`]: which one.
     pub signal: i32,
 }

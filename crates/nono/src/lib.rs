@@ -1,1 +1,51 @@
-//! x
+//! Run a command with exactly the capabilities you declare, enforced by the Linux kernel.
+//!
+//! Declare [`Capabilities`], build a [`Sandbox`] from them, and spawn [`Command`]s in it. A sandbox
+//! is a set of kernel objects (a Landlock domain, a seccomp filter, no capabilities) that every
+//! command is born into; nothing can widen it afterwards, neither the commands nor you.
+//!
+//! ```no_run
+//! use nono::{Capabilities, Command, Sandbox};
+//!
+//! # fn main() -> nono::Result<()> {
+//! let capabilities = Capabilities::new()
+//!     .allow_read("/workspace")
+//!     .allow_write("/workspace/output")
+//!     .allow_exec("python3");
+//! let sandbox = Sandbox::create(&capabilities, &[])?;
+//! let exit = sandbox.spawn(Command::new(["python3", "/workspace/agent.py"]))?.wait();
+//! println!("{}", exit.status);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What this machine can enforce is not guessed: [`support`] asks the kernel,
+//! [`Sandbox::guarantees`] says what is in force and by which mechanism, and a policy that cannot be
+//! enforced is refused by name ([`Error::UnsupportedPolicy`]).
+#![cfg(target_os = "linux")]
+
+mod capabilities;
+mod channel;
+mod command;
+mod environment;
+mod error;
+mod executable;
+mod guarantees;
+mod launch;
+mod payload;
+mod plan;
+mod policy;
+mod profile;
+mod reactor;
+mod ruleset;
+mod sandbox;
+mod seccomp;
+mod stage;
+mod support;
+
+pub use capabilities::{Capabilities, Limits, Network};
+pub use command::Command;
+pub use error::{Error, Result};
+pub use guarantees::{Guarantee, Status};
+pub use sandbox::{Blueprint, Callbacks, Child, CommandHandle, Exit, Sandbox, Usage};
+pub use support::{Support, Tier, support};

@@ -152,7 +152,7 @@ export class SandboxedProcess {
   async #exit(): Promise<Exit> {
     await this.started;
     const { code, signal, usage } = await nativeAsync(() => this.#native.exited());
-    return { exitCode: code, signal: signal as NodeJS.Signals | null, usage };
+    return { exitCode: code, signal: signal === null ? null : signalName(signal), usage };
   }
 
   #endOnAbort(signal: AbortSignal): void {
@@ -162,6 +162,12 @@ export class SandboxedProcess {
     const forget = (): void => signal.removeEventListener("abort", end);
     this.exited.then(forget, forget);
   }
+}
+
+function signalName(number: number): NodeJS.Signals {
+  const found = Object.entries(constants.signals).find(([, value]) => value === number);
+  // Real-time signals have no name of their own in Node.
+  return (found?.[0] ?? `SIGRTMIN+${number - 34}`) as NodeJS.Signals;
 }
 
 function signalNumber(signal: NodeJS.Signals | number): number {

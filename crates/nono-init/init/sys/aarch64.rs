@@ -21,7 +21,6 @@ pub mod nr {
     pub const FSTAT: u64 = 80;
     pub const CAPSET: u64 = 91;
     pub const EXIT_GROUP: u64 = 94;
-    pub const WAITID: u64 = 95;
     pub const KILL: u64 = 129;
     pub const RT_SIGACTION: u64 = 134;
     pub const RT_SIGPROCMASK: u64 = 135;

@@ -34,7 +34,6 @@ pub mod nr {
     pub const UMOUNT2: u64 = 166;
     pub const SETHOSTNAME: u64 = 170;
     pub const EXIT_GROUP: u64 = 231;
-    pub const WAITID: u64 = 247;
     pub const OPENAT: u64 = 257;
     pub const MKDIRAT: u64 = 258;
     pub const SYMLINKAT: u64 = 266;

@@ -1,0 +1,140 @@
+//! JavaScript's plain objects as the `nono` crate's types.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use napi::bindgen_prelude::{Either, Uint8Array};
+use napi_derive::napi;
+use nono::{Capabilities, Error, Limits, Network, Result};
+
+/// A path: text, or the bytes of one that is not UTF-8.
+pub(crate) type NativePath = Either<String, Uint8Array>;
+
+/// What commands may do.
+#[napi(object)]
+#[derive(Default)]
+pub struct NativeCapabilities {
+    /// Files and directories to read.
+    pub read: Option<Vec<Either<String, Uint8Array>>>,
+    /// Files and directories to read and modify.
+    pub write: Option<Vec<Either<String, Uint8Array>>>,
+    /// Programs and directories of programs to execute.
+    pub exec: Option<Vec<Either<String, Uint8Array>>>,
+    /// Paths and patterns to refuse inside what is allowed.
+    pub deny: Option<Vec<Either<String, Uint8Array>>>,
+    /// `blocked` (default) or `open`.
+    pub network: Option<String>,
+    /// Environment variables.
+    pub env: Option<NativeEnv>,
+    /// Resource limits.
+    pub limits: Option<NativeLimits>,
+    /// The base system profile; default true.
+    pub base_profile: Option<bool>,
+}
+
+/// Environment variables of all commands.
+#[napi(object)]
+pub struct NativeEnv {
+    /// Names, or `PREFIX_*`, passed on from the owner.
+    pub allow: Option<Vec<String>>,
+    /// Variables to set.
+    pub set: Option<HashMap<String, String>>,
+}
+
+/// Bounds on what a process may use.
+#[napi(object)]
+pub struct NativeLimits {
+    /// Address space in bytes.
+    pub memory: Option<f64>,
+    /// Processes of the user.
+    pub processes: Option<f64>,
+    /// Open files.
+    pub open_files: Option<f64>,
+    /// Largest file in bytes.
+    pub file_size: Option<f64>,
+    /// Processor time in seconds.
+    pub cpu_seconds: Option<f64>,
+}
+
+/// How to build the sandbox.
+#[napi(object)]
+pub struct NativeOptions {
+    /// `flat`; absent: chosen.
+    pub tier: Option<String>,
+    /// Guarantees that may be missing.
+    pub allow_degraded: Option<Vec<String>>,
+}
+
+pub(crate) fn os_string(path: NativePath) -> OsString {
+    match path {
+        Either::A(text) => OsString::from(text),
+        Either::B(bytes) => OsString::from_vec(bytes.to_vec()),
+    }
+}
+
+pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
+    let paths = |list: Option<Vec<NativePath>>| {
+        list.unwrap_or_default().into_iter().map(os_string).map(PathBuf::from)
+    };
+    let mut capabilities = Capabilities::new();
+    for path in paths(given.read) {
+        capabilities = capabilities.allow_read(path);
+    }
+    for path in paths(given.write) {
+        capabilities = capabilities.allow_write(path);
+    }
+    for path in paths(given.exec) {
+        capabilities = capabilities.allow_exec(path);
+    }
+    if paths(given.deny).next().is_some() {
+        return Err(Error::UnsupportedPolicy { guarantees: vec!["fs-deny".into()] });
+    }
+    for name in given.env.iter().flat_map(|env| env.allow.iter().flatten()) {
+        capabilities = capabilities.allow_env(name);
+    }
+    for (name, value) in given.env.iter().flat_map(|env| env.set.iter().flatten()) {
+        capabilities = capabilities.set_env(name, value);
+    }
+    if let Some(limits) = given.limits {
+        capabilities = capabilities.limits(self::limits(&limits)?);
+    }
+    Ok(capabilities
+        .network(network(given.network.as_deref())?)
+        .base_profile(given.base_profile.unwrap_or(true)))
+}
+
+fn network(name: Option<&str>) -> Result<Network> {
+    match name {
+        None | Some("blocked") => Ok(Network::Blocked),
+        Some("open") => Ok(Network::Open),
+        Some("gate") => Err(Error::UnsupportedPolicy { guarantees: vec!["net-gate".into()] }),
+        Some(other) => Err(Error::InvalidCapabilities {
+            field: "network",
+            reason: format!("{other:?} is not one of \"blocked\" and \"open\""),
+        }),
+    }
+}
+
+fn limits(given: &NativeLimits) -> Result<Limits> {
+    /// The largest integer that every JavaScript number below it is exact to.
+    const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+    let whole = |value: Option<f64>| match value {
+        None => Ok(None),
+        Some(value) if value.fract() == 0.0 && (1.0..=MAX_SAFE_INTEGER).contains(&value) => {
+            Ok(Some(value as u64))
+        }
+        Some(value) => Err(Error::InvalidCapabilities {
+            field: "limits",
+            reason: format!("{value} is not a positive whole number"),
+        }),
+    };
+    let mut limits = Limits::default();
+    limits.memory = whole(given.memory)?;
+    limits.processes = whole(given.processes)?;
+    limits.open_files = whole(given.open_files)?;
+    limits.file_size = whole(given.file_size)?;
+    limits.cpu_seconds = whole(given.cpu_seconds)?;
+    Ok(limits)
+}

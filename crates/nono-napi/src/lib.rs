@@ -1,0 +1,7 @@
+//! Node-API binding of the `nono` crate: converts arguments and results, decides nothing.
+
+pub mod convert;
+mod error;
+pub mod process;
+mod promise;
+pub mod sandbox;

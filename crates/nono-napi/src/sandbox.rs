@@ -1,0 +1,174 @@
+//! Sandboxes: built and closed off the main thread, used on it.
+
+use std::sync::Arc;
+
+use napi::bindgen_prelude::AsyncTask;
+use napi::{Env, Result, Task};
+use napi_derive::napi;
+use nono::{Blueprint, Error, Sandbox, Status};
+
+use crate::convert::{self, NativeCapabilities, NativeOptions};
+use crate::error;
+use crate::process::{self, NativeChild, NativeCommand};
+
+/// One promise of a sandbox.
+#[napi(object)]
+pub struct NativeGuarantee {
+    /// A stable name.
+    pub name: String,
+    /// `enforced`, `partial` or `absent`.
+    #[napi(ts_type = "\"enforced\" | \"partial\" | \"absent\"")]
+    pub status: String,
+    /// What keeps it.
+    pub mechanism: String,
+    /// Why it is not kept in full.
+    pub reason: Option<String>,
+}
+
+/// A way to build sandboxes.
+#[napi(object)]
+pub struct NativeTier {
+    /// Its name.
+    pub name: String,
+    /// Whether it works here.
+    pub available: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// What this machine offers.
+#[napi(object)]
+pub struct NativeSupport {
+    /// Landlock's ABI version; 0: none.
+    pub landlock_abi: i32,
+    /// The kernel's release.
+    pub kernel: String,
+    /// Whether an ordinary user namespace can be made.
+    pub user_namespaces: bool,
+    /// Whether system calls can be answered by a supervisor.
+    pub seccomp_notify: bool,
+    /// Ways to build sandboxes.
+    pub tiers: Vec<NativeTier>,
+}
+
+/// Asks the kernel what it offers.
+#[napi]
+#[must_use]
+pub fn support() -> NativeSupport {
+    let support = nono::support();
+    let tiers = support.tiers.into_iter().map(|tier| NativeTier {
+        name: tier.name.into(),
+        available: tier.unavailable.is_none(),
+        reason: tier.unavailable,
+    });
+    NativeSupport {
+        landlock_abi: support.landlock_abi,
+        kernel: support.kernel,
+        user_namespaces: support.user_namespaces,
+        seccomp_notify: support.seccomp_notify,
+        tiers: tiers.collect(),
+    }
+}
+
+/// A sandbox that stands.
+#[napi]
+pub struct NativeSandbox {
+    sandbox: Arc<Sandbox>,
+}
+
+#[napi]
+impl NativeSandbox {
+    /// The tier that was built.
+    #[napi(getter)]
+    pub fn tier(&self) -> &'static str {
+        "flat"
+    }
+
+    /// The process number of its init.
+    #[napi(getter)]
+    pub fn pid(&self) -> i32 {
+        self.sandbox.init_pid()
+    }
+
+    /// What it promises.
+    #[napi]
+    pub fn guarantees(&self) -> Vec<NativeGuarantee> {
+        let native = |guarantee: &nono::Guarantee| NativeGuarantee {
+            name: guarantee.name.into(),
+            status: match guarantee.status {
+                Status::Enforced => "enforced",
+                Status::Partial => "partial",
+                Status::Absent => "absent",
+            }
+            .into(),
+            mechanism: guarantee.mechanism.into(),
+            reason: guarantee.reason.map(Into::into),
+        };
+        self.sandbox.guarantees().iter().map(native).collect()
+    }
+
+    /// Starts a command; returns at once.
+    #[napi]
+    pub fn spawn(&self, command: NativeCommand) -> Result<NativeChild> {
+        process::spawn(&self.sandbox, command)
+    }
+
+    /// Kills everything inside and waits until it is gone.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn close(&self) -> AsyncTask<Close> {
+        AsyncTask::new(Close(self.sandbox.clone()))
+    }
+}
+
+/// Builds a sandbox.
+#[napi(ts_return_type = "Promise<NativeSandbox>")]
+pub fn create_sandbox(
+    capabilities: NativeCapabilities,
+    options: NativeOptions,
+) -> Result<AsyncTask<Create>> {
+    let prepare = || {
+        if options.tier.as_deref().is_some_and(|tier| tier != "flat") {
+            return Err(Error::UnsupportedPlatform {
+                reason: format!("there is no tier {:?}", options.tier.unwrap_or_default()),
+            });
+        }
+        let capabilities = convert::capabilities(capabilities)?;
+        Sandbox::prepare(&capabilities, &options.allow_degraded.unwrap_or_default())
+    };
+    let blueprint = prepare().map_err(|failure| error::to_napi(&failure))?;
+    Ok(AsyncTask::new(Create(Some(blueprint))))
+}
+
+/// Building, on a worker thread.
+pub struct Create(Option<Blueprint>);
+
+impl Task for Create {
+    type Output = Sandbox;
+    type JsValue = NativeSandbox;
+
+    fn compute(&mut self) -> Result<Sandbox> {
+        let blueprint = self.0.take().ok_or_else(|| napi::Error::from_reason("built twice"))?;
+        blueprint.build().map_err(|failure| error::to_napi(&failure))
+    }
+
+    fn resolve(&mut self, _: Env, sandbox: Sandbox) -> Result<NativeSandbox> {
+        Ok(NativeSandbox { sandbox: Arc::new(sandbox) })
+    }
+}
+
+/// Closing, on a worker thread.
+pub struct Close(Arc<Sandbox>);
+
+impl Task for Close {
+    type Output = ();
+    type JsValue = ();
+
+    fn compute(&mut self) -> Result<()> {
+        self.0.close();
+        Ok(())
+    }
+
+    fn resolve(&mut self, _: Env, (): ()) -> Result<()> {
+        Ok(())
+    }
+}

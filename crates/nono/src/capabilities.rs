@@ -1,0 +1,148 @@
+//! What a sandbox's commands may do, as declared by its user.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Everything that commands of one sandbox may do. What is not granted is refused.
+///
+/// ```
+/// use nono::{Capabilities, Network};
+///
+/// let capabilities = Capabilities::new()
+///     .allow_read("/usr/share/dict")
+///     .allow_write("/tmp")
+///     .allow_exec("cat")
+///     .network(Network::Blocked);
+/// # let _ = capabilities;
+/// ```
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    pub(crate) read: Vec<PathBuf>,
+    pub(crate) write: Vec<PathBuf>,
+    pub(crate) exec: Vec<PathBuf>,
+    pub(crate) network: Network,
+    pub(crate) environment: EnvironmentGrant,
+    pub(crate) limits: Limits,
+    pub(crate) base_profile: bool,
+}
+
+/// What commands can reach over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// Nothing: no internet socket can be made.
+    #[default]
+    Blocked,
+    /// Everything the host reaches, over TCP and UDP.
+    Open,
+}
+
+/// Which variables of the owner's environment commands see, and which are set for them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EnvironmentGrant {
+    pub(crate) allow: Vec<String>,
+    pub(crate) set: BTreeMap<OsString, OsString>,
+}
+
+/// Bounds on what commands may use. `None`: the owner's own bound.
+///
+/// Each bound holds for every process of the sandbox on its own (`setrlimit(2)`), but
+/// [`Limits::processes`], which the kernel counts for the user as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Address space, in bytes (`RLIMIT_AS`).
+    pub memory: Option<u64>,
+    /// Processes and threads of the user (`RLIMIT_NPROC`; root is not bound by it).
+    pub processes: Option<u64>,
+    /// Open files of a process (`RLIMIT_NOFILE`).
+    pub open_files: Option<u64>,
+    /// Size of a file written, in bytes (`RLIMIT_FSIZE`).
+    pub file_size: Option<u64>,
+    /// Processor time, in seconds (`RLIMIT_CPU`).
+    pub cpu_seconds: Option<u64>,
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Capabilities {
+            read: Vec::new(),
+            write: Vec::new(),
+            exec: Vec::new(),
+            network: Network::Blocked,
+            environment: EnvironmentGrant::default(),
+            limits: Limits::default(),
+            base_profile: true,
+        }
+    }
+}
+
+impl Capabilities {
+    /// No capability but the base system profile, which lets ordinary programs start: system
+    /// libraries, locale data, certificates, `/dev/null` and its like.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Grants reading a file, or a directory with all below it. It does not grant executing.
+    #[must_use]
+    pub fn allow_read(mut self, path: impl Into<PathBuf>) -> Self {
+        self.read.push(path.into());
+        self
+    }
+
+    /// Grants reading and modifying a file; or, for a directory, also creating, renaming and
+    /// deleting whatever is below it.
+    #[must_use]
+    pub fn allow_write(mut self, path: impl Into<PathBuf>) -> Self {
+        self.write.push(path.into());
+        self
+    }
+
+    /// Grants executing a program: an absolute path, a bare name looked up in the sandbox's `PATH`,
+    /// or a directory of programs. What it needs to start comes along: its loader, or a script's
+    /// interpreter.
+    ///
+    /// An interpreter that is allowed runs any script that it can read.
+    #[must_use]
+    pub fn allow_exec(mut self, program: impl Into<PathBuf>) -> Self {
+        self.exec.push(program.into());
+        self
+    }
+
+    /// Passes a variable of the owner's environment on; `PREFIX_*` passes all that begin so.
+    #[must_use]
+    pub fn allow_env(mut self, name: impl Into<String>) -> Self {
+        self.environment.allow.push(name.into());
+        self
+    }
+
+    /// Sets a variable for all commands of the sandbox.
+    #[must_use]
+    pub fn set_env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.set.insert(name.into(), value.into());
+        self
+    }
+
+    /// What the network offers; [`Network::Blocked`] unless said otherwise.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Bounds on what commands may use.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Whether the base system profile is granted; it is unless this is called with `false`.
+    #[must_use]
+    pub fn base_profile(mut self, granted: bool) -> Self {
+        self.base_profile = granted;
+        self
+    }
+}

@@ -1,0 +1,127 @@
+//! The owner's end of the control socket.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nono_init::protocol::{MAX_FDS, Report, Request};
+
+/// The owner's end. Closing it ends the sandbox.
+#[derive(Debug)]
+pub(crate) struct Channel(OwnedFd);
+
+/// A `SCM_RIGHTS` buffer for up to [`MAX_FDS`] descriptors.
+#[repr(C, align(8))]
+struct Rights([u8; 16 + 4 * MAX_FDS]);
+
+impl Channel {
+    /// Both ends; the second is for `nono-init`.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let mut ends = [-1; 2];
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+        // SAFETY: the kernel writes two descriptors.
+        if unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: two new descriptors that nobody else owns.
+        let [owner, init] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok((Channel(owner), init))
+    }
+
+    /// Sends a request with its descriptors, which stay ours too.
+    pub(crate) fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut vector = libc::iovec {
+            iov_base: std::ptr::from_ref(request).cast_mut().cast(),
+            iov_len: size_of::<Request>(),
+        };
+        let mut rights = Rights([0; _]);
+        // SAFETY: all-zero is a valid msghdr.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        if !raw.is_empty() {
+            let length = size_of_val(raw.as_slice());
+            message.msg_control = rights.0.as_mut_ptr().cast();
+            // SAFETY: the buffer has room for MAX_FDS descriptors behind one header, and no caller
+            // sends more; CMSG_FIRSTHDR is inside it.
+            unsafe {
+                message.msg_controllen = libc::CMSG_SPACE(length as u32) as usize;
+                let header = libc::CMSG_FIRSTHDR(&raw const message);
+                (*header).cmsg_level = libc::SOL_SOCKET;
+                (*header).cmsg_type = libc::SCM_RIGHTS;
+                (*header).cmsg_len = libc::CMSG_LEN(length as u32) as usize;
+                std::ptr::copy_nonoverlapping(
+                    raw.as_ptr().cast::<u8>(),
+                    libc::CMSG_DATA(header),
+                    length,
+                );
+            }
+        }
+        loop {
+            // SAFETY: `message` describes buffers that live across the call.
+            let sent = unsafe {
+                libc::sendmsg(self.0.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+            };
+            if sent >= 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The next report; `None`: the other end is closed. `WouldBlock` with `MSG_DONTWAIT`.
+    pub(crate) fn receive(&self, flags: i32) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
+        let mut report = Report::default();
+        let mut vector =
+            libc::iovec { iov_base: (&raw mut report).cast(), iov_len: size_of::<Report>() };
+        let mut rights = Rights([0; _]);
+        // SAFETY: all-zero is a valid msghdr.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        message.msg_control = rights.0.as_mut_ptr().cast();
+        message.msg_controllen = rights.0.len();
+        // SAFETY: `message` describes buffers that live across the call.
+        let received = unsafe {
+            libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
+        };
+        match received {
+            0 => return Ok(None),
+            length if length < 0 => {
+                let error = io::Error::last_os_error();
+                let reset = error.raw_os_error() == Some(libc::ECONNRESET);
+                return if reset { Ok(None) } else { Err(error) };
+            }
+            _ => {}
+        }
+        let mut fds = Vec::new();
+        // SAFETY: the kernel filled the control buffer; the macros stay inside what it wrote, and
+        // each descriptor in it is new and ours.
+        unsafe {
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            if !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS {
+                let length = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                for index in 0..length / size_of::<RawFd>() {
+                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                }
+            }
+        }
+        Ok(Some((report, fds)))
+    }
+
+    /// Tells the other end that we are done, for all who hold this end.
+    pub(crate) fn shut_down(&self) {
+        // SAFETY: no memory is involved.
+        unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_RDWR) };
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

@@ -1,0 +1,179 @@
+//! Capabilities resolved against this machine: canonical paths with access rights.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::capabilities::{Capabilities, Limits, Network};
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::{executable, profile};
+
+/// Rights to a file, or to a directory and all below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) execute: bool,
+    /// A device: its ioctls too.
+    pub(crate) device: bool,
+}
+
+impl Access {
+    pub(crate) const READ: Self =
+        Access { read: true, write: false, execute: false, device: false };
+    pub(crate) const WRITE: Self = Access { write: true, ..Self::READ };
+    pub(crate) const EXECUTE: Self = Access { execute: true, ..Self::READ };
+    pub(crate) const DEVICE: Self = Access { device: true, ..Self::WRITE };
+
+    fn with(self, other: Self) -> Self {
+        Access {
+            read: self.read || other.read,
+            write: self.write || other.write,
+            execute: self.execute || other.execute,
+            device: self.device || other.device,
+        }
+    }
+}
+
+/// A path that exists, without symbolic links, and what may be done there.
+#[derive(Clone, Debug)]
+pub(crate) struct Rule {
+    pub(crate) path: PathBuf,
+    pub(crate) access: Access,
+}
+
+/// A resolved policy.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) network: Network,
+    pub(crate) environment: Environment,
+    pub(crate) limits: Limits,
+    /// Where commands start when they do not say.
+    pub(crate) default_cwd: PathBuf,
+}
+
+impl Policy {
+    /// Resolves capabilities; refuses what cannot be meant.
+    pub(crate) fn resolve(
+        capabilities: &Capabilities,
+        owner_environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self> {
+        let environment = Environment::new(&capabilities.environment, owner_environment)?;
+        let mut policy = Policy {
+            rules: Vec::new(),
+            network: capabilities.network,
+            environment,
+            limits: capabilities.limits,
+            default_cwd: PathBuf::from("/"),
+        };
+        for path in &capabilities.read {
+            policy.grant(canonical(path)?, Access::READ);
+        }
+        for path in &capabilities.write {
+            policy.grant(canonical(path)?, Access::WRITE);
+        }
+        for program in &capabilities.exec {
+            policy.grant_program(program)?;
+        }
+        policy.default_cwd = policy.first_directory();
+        if capabilities.base_profile {
+            policy.grant_base_profile();
+        }
+        Ok(policy)
+    }
+
+    /// What may be done with `path`, which must be canonical.
+    pub(crate) fn access_to(&self, path: &Path) -> Access {
+        self.rules
+            .iter()
+            .filter(|rule| path.starts_with(&rule.path))
+            .fold(Access::default(), |access, rule| access.with(rule.access))
+    }
+
+    fn grant(&mut self, path: PathBuf, access: Access) {
+        match self.rules.iter_mut().find(|rule| rule.path == path) {
+            Some(rule) => rule.access = rule.access.with(access),
+            None => self.rules.push(Rule { path, access }),
+        }
+    }
+
+    fn grant_program(&mut self, program: &Path) -> Result<()> {
+        let search_path = self.environment.search_path().to_owned();
+        let path = canonical(&executable::look_up(program.as_os_str(), &search_path)?)?;
+        let mut needed = Vec::new();
+        if path.is_dir() {
+            self.grant(path, Access::EXECUTE);
+            needed.extend(executable::native_loader());
+        } else {
+            executable::closure(&path, &search_path, &mut needed)
+                .map_err(|source| Error::PathNotFound { path, source })?;
+        }
+        for path in needed {
+            self.grant(path, Access::EXECUTE);
+        }
+        Ok(())
+    }
+
+    fn grant_base_profile(&mut self) {
+        for (paths, access) in [
+            (profile::readable().collect::<Vec<_>>(), Access::READ),
+            (profile::devices().collect(), Access::DEVICE),
+        ] {
+            for path in paths {
+                if let Ok(path) = path.canonicalize() {
+                    self.grant(path, access);
+                }
+            }
+        }
+    }
+
+    /// The first writable directory, else the first readable one.
+    fn first_directory(&self) -> PathBuf {
+        let find = |writable: bool| {
+            self.rules.iter().find(|rule| {
+                rule.access.write == writable && !rule.access.execute && rule.path.is_dir()
+            })
+        };
+        find(true).or_else(|| find(false)).map_or(PathBuf::from("/"), |rule| rule.path.clone())
+    }
+}
+
+/// Checks a path's form and resolves it.
+pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
+    let invalid = |reason| Err(Error::InvalidPath { path: path.to_owned(), reason });
+    if path.as_os_str().is_empty() {
+        return invalid("the path is empty");
+    }
+    if path.as_os_str().as_bytes().contains(&0) {
+        return invalid("the path contains a NUL byte");
+    }
+    if !path.is_absolute() {
+        return invalid("the path is not absolute");
+    }
+    match path.canonicalize() {
+        Ok(canonical) => Ok(canonical),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            invalid("the path runs into a loop of symbolic links")
+        }
+        Err(source) => Err(Error::PathNotFound { path: path.to_owned(), source }),
+    }
+}
+
+/// Checks a working directory.
+pub(crate) fn working_directory(path: &Path) -> Result<()> {
+    let refuse = |source| Err(Error::InvalidCwd { path: path.to_owned(), source });
+    if !path.is_absolute() || path.as_os_str().as_bytes().contains(&0) {
+        return refuse(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    match path.metadata() {
+        Ok(found) if !found.is_dir() => refuse(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        Ok(_) => match path.join(".").metadata() {
+            Ok(_) => Ok(()),
+            Err(source) => refuse(source), // it cannot be searched
+        },
+        Err(source) => refuse(source),
+    }
+}

@@ -1,0 +1,66 @@
+//! The policy's file rules as a Landlock ruleset.
+
+use std::os::fd::OwnedFd;
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
+};
+
+use crate::capabilities::Network;
+use crate::error::{Error, Result};
+use crate::policy::{Access, Policy};
+
+/// Builds the ruleset in the owner, once per sandbox. `abi` is what the kernel offers: every right
+/// that it knows is handled, so that nothing it can refuse is forgotten.
+pub(crate) fn build(policy: &Policy, abi: i32) -> Result<OwnedFd> {
+    let abi = ABI::from(abi);
+    try_build(policy, abi).map_err(|error| Error::SandboxFailed {
+        stage: "building the Landlock ruleset".into(),
+        source: std::io::Error::other(error),
+    })
+}
+
+fn try_build(policy: &Policy, abi: ABI) -> std::result::Result<OwnedFd, landlock::RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(abi))?;
+    if policy.network == Network::Blocked && abi >= ABI::V4 {
+        ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
+    }
+    if abi >= ABI::V6 {
+        ruleset = ruleset.scope(Scope::from_all(abi))?;
+    }
+    let mut created = ruleset.create()?;
+    for rule in &policy.rules {
+        let Ok(object) = PathFd::new(&rule.path) else { continue }; // gone since it was resolved
+        let mut rights = rights(rule.access, abi);
+        if !rule.path.is_dir() {
+            rights &= AccessFs::from_file(abi);
+        }
+        if !rights.is_empty() {
+            created = created.add_rule(PathBeneath::new(object, rights))?;
+        }
+    }
+    let fd: Option<OwnedFd> = created.into();
+    Ok(fd.expect("a ruleset under HardRequirement is always backed by the kernel"))
+}
+
+fn rights(access: Access, abi: ABI) -> BitFlags<AccessFs> {
+    let mut rights = BitFlags::empty();
+    if access.read {
+        rights |= AccessFs::ReadFile | AccessFs::ReadDir;
+    }
+    if access.write {
+        // Everything that modifies, but making device nodes.
+        rights |= AccessFs::from_write(abi);
+        rights &= !(AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev);
+    }
+    if access.execute {
+        rights |= AccessFs::Execute | AccessFs::ReadFile;
+    }
+    if access.device {
+        rights |= AccessFs::IoctlDev;
+    }
+    rights & AccessFs::from_all(abi)
+}

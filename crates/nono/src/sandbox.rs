@@ -1,0 +1,412 @@
+//! A sandbox: built once, entered by any number of commands.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use nono_init::protocol as p;
+
+use crate::capabilities::Capabilities;
+use crate::channel::Channel;
+use crate::command::Command;
+use crate::error::{Error, Result};
+use crate::guarantees::{self, Guarantee};
+use crate::launch::Init;
+use crate::policy::Policy;
+use crate::reactor::Reactor;
+use crate::support::support;
+use crate::{plan, ruleset, stage};
+
+/// A sandbox that stands: its rules are in force and cannot be changed.
+///
+/// Dropping it closes it: every process inside is killed.
+///
+/// ```no_run
+/// use nono::{Capabilities, Command, Sandbox};
+///
+/// # fn main() -> nono::Result<()> {
+/// let capabilities = Capabilities::new().allow_read("/etc/hostname").allow_exec("cat");
+/// let sandbox = Sandbox::create(&capabilities, &[])?;
+/// let exit = sandbox.spawn(Command::new(["cat", "/etc/hostname"]))?.wait();
+/// assert!(exit.status.success());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+    guarantees: Vec<Guarantee>,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Exit {
+    /// Its exit code or the signal that ended it.
+    pub status: ExitStatus,
+    /// What it used, with the children that it waited for.
+    pub usage: Usage,
+}
+
+/// Resources that a command used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time in user mode.
+    pub user: Duration,
+    /// Processor time in the kernel.
+    pub system: Duration,
+    /// The largest resident set of any one process, in bytes.
+    pub max_rss: u64,
+}
+
+/// What is told about a command as it happens; both run on nono's own thread and must not block.
+pub struct Callbacks {
+    /// The command runs (with this process number, as seen inside), or could not be started.
+    pub started: Box<dyn FnOnce(Result<i32>) + Send>,
+    /// It has ended. Not called when it was never started.
+    pub exited: Box<dyn FnOnce(Exit) + Send>,
+}
+
+/// A running command.
+#[derive(Debug)]
+pub struct Child {
+    handle: CommandHandle,
+    exit: mpsc::Receiver<Exit>,
+}
+
+/// A command that was asked for, to send signals to.
+#[derive(Clone, Debug)]
+pub struct CommandHandle {
+    inner: Arc<Inner>,
+    id: u32,
+}
+
+/// What the sandbox's handles and the reactor share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) channel: Channel,
+    init: Init,
+    policy: Policy,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_id: u32,
+    commands: HashMap<u32, Tracked>,
+    closed: bool,
+}
+
+/// A command on its way or running.
+struct Tracked {
+    program: PathBuf,
+    started: Option<Box<dyn FnOnce(Result<i32>) + Send>>,
+    exited: Box<dyn FnOnce(Exit) + Send>,
+}
+
+impl std::fmt::Debug for Tracked {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Tracked").field("program", &self.program).finish_non_exhaustive()
+    }
+}
+
+impl Sandbox {
+    /// Builds a sandbox. `allow_degraded` names guarantees that may be missing here.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedPlatform`] and [`Error::UnsupportedPolicy`] if this machine cannot
+    /// enforce the capabilities; an error about a path, program or variable if they are wrong;
+    /// [`Error::SandboxFailed`] if the kernel refused a step. Nothing is left running then.
+    pub fn create(capabilities: &Capabilities, allow_degraded: &[String]) -> Result<Self> {
+        let prepared = Self::prepare(capabilities, allow_degraded)?;
+        prepared.build()
+    }
+
+    /// The part of [`Sandbox::create`] that reads this process's environment; the rest can then be
+    /// done by another thread.
+    ///
+    /// # Errors
+    /// As [`Sandbox::create`], but for [`Error::SandboxFailed`].
+    pub fn prepare(capabilities: &Capabilities, allow_degraded: &[String]) -> Result<Blueprint> {
+        let support = support();
+        if let Some(reason) = support.tiers.iter().find_map(|tier| tier.unavailable.clone()) {
+            return Err(Error::UnsupportedPlatform { reason });
+        }
+        let guarantees = guarantees::report(capabilities, &support);
+        let missing = guarantees::missing(&guarantees, allow_degraded);
+        if !missing.is_empty() {
+            return Err(Error::UnsupportedPolicy { guarantees: missing });
+        }
+        let policy = Policy::resolve(capabilities, std::env::vars_os())?;
+        Ok(Blueprint { policy, guarantees, landlock_abi: support.landlock_abi })
+    }
+
+    /// What this sandbox promises, and how far each promise is kept.
+    #[must_use]
+    pub fn guarantees(&self) -> &[Guarantee] {
+        &self.guarantees
+    }
+
+    /// The process number of the sandbox's first process.
+    #[must_use]
+    pub fn init_pid(&self) -> i32 {
+        self.inner.init.pid
+    }
+
+    /// Starts a command and waits until its program runs.
+    ///
+    /// # Errors
+    /// An error about the command if it is wrong; [`Error::SpawnFailed`] if the kernel refused to
+    /// start it; [`Error::Closed`].
+    pub fn spawn(&self, command: Command) -> Result<Child> {
+        let (tell_started, started) = mpsc::channel();
+        let (tell_exit, exit) = mpsc::channel();
+        let handle = self.spawn_with(
+            command,
+            Callbacks {
+                started: Box::new(move |result| _ = tell_started.send(result)),
+                exited: Box::new(move |exit| _ = tell_exit.send(exit)),
+            },
+        )?;
+        started.recv().unwrap_or(Err(Error::Closed))?;
+        Ok(Child { handle, exit })
+    }
+
+    /// Starts a command without waiting for anything.
+    ///
+    /// # Errors
+    /// An error about the command if it is wrong; [`Error::Closed`]. Later ones reach
+    /// [`Callbacks::started`].
+    pub fn spawn_with(&self, command: Command, callbacks: Callbacks) -> Result<CommandHandle> {
+        self.inner.clone().spawn_with(command, callbacks)
+    }
+
+    /// Kills every process inside and waits until they are gone. Closing twice is fine.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.inner.close();
+    }
+}
+
+/// Capabilities that were checked against this machine, ready to be built.
+#[derive(Debug)]
+pub struct Blueprint {
+    policy: Policy,
+    guarantees: Vec<Guarantee>,
+    landlock_abi: i32,
+}
+
+impl Blueprint {
+    /// Builds the sandbox.
+    ///
+    /// # Errors
+    /// [`Error::SandboxFailed`] if the kernel refused a step. Nothing is left running then.
+    pub fn build(self) -> Result<Sandbox> {
+        let failed = |stage: &str| {
+            let stage = stage.to_owned();
+            move |source| Error::SandboxFailed { stage, source }
+        };
+        let ruleset = ruleset::build(&self.policy, self.landlock_abi)?;
+        let plan =
+            plan::flat(&self.policy, self.landlock_abi).map_err(failed("writing the plan"))?;
+        let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
+        let init = Init::start(theirs, 0).map_err(failed("starting nono-init"))?;
+        let setup = p::Request { kind: p::SETUP, ..p::Request::default() };
+        let answer = channel
+            .send(&setup, &[plan.as_fd(), ruleset.as_fd()])
+            .and_then(|()| channel.receive(0))
+            .map_err(failed("talking to nono-init"));
+        let answer = answer.and_then(|answer| match answer {
+            Some((report, _)) if report.kind == p::READY => Ok(()),
+            Some((report, _)) => Err(Error::SandboxFailed {
+                stage: stage::of_setup(report.stage),
+                source: io::Error::from_raw_os_error(report.status),
+            }),
+            None => Err(failed("waiting for nono-init")(io::ErrorKind::BrokenPipe.into())),
+        });
+        if let Err(error) = answer {
+            channel.shut_down();
+            init.reap();
+            return Err(error);
+        }
+        let inner = Arc::new(Inner { channel, init, policy: self.policy, state: Mutex::default() });
+        let sandbox = Sandbox { inner, guarantees: self.guarantees };
+        Reactor::get()
+            .and_then(|reactor| reactor.add(&sandbox.inner))
+            .map_err(failed("watching the control socket"))?;
+        Ok(sandbox)
+    }
+}
+
+impl Inner {
+    fn spawn_with(
+        self: Arc<Self>,
+        command: Command,
+        callbacks: Callbacks,
+    ) -> Result<CommandHandle> {
+        let mut command = command.prepare(&self.policy)?;
+        let failed = |source| Error::SpawnFailed {
+            program: command.program.clone(),
+            stage: "packing the request",
+            source,
+        };
+        if command.stdio.is_empty() {
+            let null = || -> io::Result<OwnedFd> {
+                Ok(std::fs::File::options().read(true).write(true).open("/dev/null")?.into())
+            };
+            command.stdio =
+                vec![null().map_err(failed)?, null().map_err(failed)?, null().map_err(failed)?];
+        }
+        let payload = command.payload().map_err(failed)?;
+        let mut fds = vec![payload.as_fd()];
+        fds.extend(command.stdio.iter().map(AsFd::as_fd));
+
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        let id = state.next_id;
+        state.next_id = id.wrapping_add(1);
+        state.commands.insert(
+            id,
+            Tracked {
+                program: command.program.clone(),
+                started: Some(callbacks.started),
+                exited: callbacks.exited,
+            },
+        );
+        // Not under the lock: the socket may be full, and the reactor, which needs the lock, is
+        // who makes room at the other end.
+        drop(state);
+        let request = p::Request { kind: p::SPAWN, id, ..p::Request::default() };
+        if let Err(source) = self.channel.send(&request, &fds) {
+            self.lock().commands.remove(&id);
+            return Err(failed(source));
+        }
+        Ok(CommandHandle { inner: self, id })
+    }
+
+    /// Takes in what init reports; false: it is gone.
+    pub(crate) fn hear(&self) -> bool {
+        loop {
+            match self.channel.receive(libc::MSG_DONTWAIT) {
+                Ok(Some((report, _))) => self.take_in(&report),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(None) | Err(_) => {
+                    self.give_up();
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn take_in(&self, report: &p::Report) {
+        let mut state = self.lock();
+        match report.kind {
+            p::STARTED => {
+                let Some(command) = state.commands.get_mut(&report.id) else { return };
+                let started = command.started.take();
+                drop(state);
+                if let Some(started) = started {
+                    started(Ok(report.pid));
+                }
+            }
+            p::START_FAILED => {
+                let Some(command) = state.commands.remove(&report.id) else { return };
+                drop(state);
+                if let Some(started) = command.started {
+                    started(Err(Error::SpawnFailed {
+                        program: command.program,
+                        stage: stage::of_start(report.stage),
+                        source: io::Error::from_raw_os_error(report.status),
+                    }));
+                }
+            }
+            p::EXITED => {
+                let Some(command) = state.commands.remove(&report.id) else { return };
+                drop(state);
+                (command.exited)(Exit {
+                    status: ExitStatus::from_raw(report.status),
+                    usage: Usage {
+                        user: Duration::from_micros(report.user_us),
+                        system: Duration::from_micros(report.system_us),
+                        max_rss: report.max_rss_kib * 1024,
+                    },
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// The sandbox is gone and everything inside was killed: says so to all who wait.
+    fn give_up(&self) {
+        let commands = {
+            let mut state = self.lock();
+            state.closed = true;
+            std::mem::take(&mut state.commands)
+        };
+        for command in commands.into_values() {
+            match command.started {
+                Some(started) => started(Err(Error::Closed)),
+                None => (command.exited)(Exit {
+                    status: ExitStatus::from_raw(libc::SIGKILL),
+                    usage: Usage::default(),
+                }),
+            }
+        }
+    }
+
+    /// In order after the request that started the command, so init knows its id.
+    fn signal(&self, id: u32, signal: i32) {
+        if self.lock().commands.contains_key(&id) {
+            let request = p::Request { kind: p::SIGNAL, id, signal };
+            // A failure means that init is gone, and the command with it.
+            let _ = self.channel.send(&request, &[]);
+        }
+    }
+
+    fn close(&self) {
+        let was_closed = std::mem::replace(&mut self.lock().closed, true);
+        self.channel.shut_down();
+        self.init.reap();
+        if !was_closed && let Ok(reactor) = Reactor::get() {
+            reactor.remove(self);
+        }
+        self.give_up();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CommandHandle {
+    /// Sends a signal to the command's process group. Nothing happens when it has ended.
+    pub fn kill(&self, signal: i32) {
+        self.inner.signal(self.id, signal);
+    }
+}
+
+impl Child {
+    /// Waits until the command has ended.
+    #[must_use]
+    pub fn wait(self) -> Exit {
+        let gone = Exit { status: ExitStatus::from_raw(libc::SIGKILL), usage: Usage::default() };
+        self.exit.recv().unwrap_or(gone)
+    }
+
+    /// Sends a signal to the command's process group. Nothing happens when it has ended.
+    pub fn kill(&self, signal: i32) {
+        self.handle.kill(signal);
+    }
+}

@@ -1,0 +1,195 @@
+//! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
+
+use super::filter::{Action, Filter, Rules, Test, argument};
+use crate::capabilities::Network;
+
+/// The newest call that was looked at: `mseal` (Linux 6.10). Later ones include the metadata calls
+/// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
+const LAST_KNOWN: i64 = 462;
+
+/// The filter of a sandbox.
+pub(crate) fn filter(network: Network) -> Filter {
+    let mut rules = Rules::allowing_up_to(LAST_KNOWN);
+    refuse_kernel_surface(&mut rules);
+    refuse_new_namespaces(&mut rules);
+    refuse_terminal_injection(&mut rules);
+    refuse_executable_memory_files(&mut rules);
+    decide_sockets(&mut rules, network);
+    Filter::compile(&rules)
+}
+
+/// Interfaces that an agent's programs do not need and that have a history of kernel bugs, or that
+/// reach around the other mechanisms.
+fn refuse_kernel_surface(rules: &mut Rules) {
+    // ENOSYS where programs fall back to something older.
+    rules.refuse(
+        libc::ENOSYS,
+        &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register],
+    );
+    rules.refuse(
+        libc::EPERM,
+        &[
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_fanotify_init,
+            libc::SYS_fanotify_mark,
+            libc::SYS_add_key,
+            libc::SYS_keyctl,
+            libc::SYS_request_key,
+            libc::SYS_kexec_load,
+            libc::SYS_kexec_file_load,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_delete_module,
+            libc::SYS_reboot,
+            libc::SYS_swapon,
+            libc::SYS_swapoff,
+            libc::SYS_acct,
+            libc::SYS_quotactl,
+            libc::SYS_quotactl_fd,
+            libc::SYS_syslog,
+            libc::SYS_vhangup,
+            libc::SYS_settimeofday,
+            libc::SYS_clock_settime,
+            libc::SYS_clock_adjtime,
+            libc::SYS_adjtimex,
+            libc::SYS_lookup_dcookie,
+            libc::SYS_nfsservctl,
+            // A file handle names an inode without a path, past every path rule.
+            libc::SYS_open_by_handle_at,
+            libc::SYS_name_to_handle_at,
+        ],
+    );
+    #[cfg(target_arch = "x86_64")]
+    rules.refuse(
+        libc::EPERM,
+        &[
+            libc::SYS_iopl,
+            libc::SYS_ioperm,
+            libc::SYS_modify_ldt,
+            libc::SYS_uselib,
+            libc::SYS__sysctl,
+            libc::SYS_sysfs,
+        ],
+    );
+    // READ_IMPLIES_EXEC and the compatibility modes are refused; what setarch -R needs is not.
+    let known = [0, libc::ADDR_NO_RANDOMIZE, -1];
+    rules.decide(
+        libc::SYS_personality,
+        known.map(|persona| (vec![argument(0).is(persona)], Action::Allow)),
+        Action::Errno(libc::EPERM),
+    );
+}
+
+/// A new user namespace would bring capabilities back; the mount calls would rearrange what path
+/// rules were made for.
+fn refuse_new_namespaces(rules: &mut Rules) {
+    const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET;
+    const CLONE_NEWTIME: i32 = 0x80; // for unshare only: clone's low byte is the exit signal
+    let none_of = |mask: i32| vec![argument(0).mask(mask as u32).is(0)];
+    rules.decide(
+        libc::SYS_clone,
+        [(none_of(NEW_NAMESPACES), Action::Allow)],
+        Action::Errno(libc::EPERM),
+    );
+    rules.decide(
+        libc::SYS_unshare,
+        [(none_of(NEW_NAMESPACES | CLONE_NEWTIME), Action::Allow)],
+        Action::Errno(libc::EPERM),
+    );
+    // Its flags are in memory, where a filter cannot look; libcs fall back to clone.
+    rules.refuse(libc::ENOSYS, &[libc::SYS_clone3]);
+    rules.refuse(
+        libc::EPERM,
+        &[
+            libc::SYS_setns,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_chroot,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_mount_setattr,
+        ],
+    );
+}
+
+/// Both put input into a terminal as if its user had typed it (`ioctl_tty(2)`; CVE-2017-5226).
+fn refuse_terminal_injection(rules: &mut Rules) {
+    const TIOCSTI: i32 = 0x5412;
+    const TIOCLINUX: i32 = 0x541C;
+    let refused = |command| (vec![argument(1).is(command)], Action::Errno(libc::EPERM));
+    rules.decide(libc::SYS_ioctl, [refused(TIOCSTI), refused(TIOCLINUX)], Action::Allow);
+}
+
+/// A memory file is on no path, so Landlock's execute right does not see it. Only files sealed
+/// against execution are made (`memfd_create(2)`, MFD_NOEXEC_SEAL, Linux 6.3).
+fn refuse_executable_memory_files(rules: &mut Rules) {
+    const MFD_NOEXEC_SEAL: i32 = 8;
+    const MFD_EXEC: i32 = 16;
+    let flags = argument(1).mask((MFD_NOEXEC_SEAL | MFD_EXEC) as u32);
+    rules.decide(
+        libc::SYS_memfd_create,
+        [
+            (vec![flags.is(MFD_NOEXEC_SEAL)], Action::Allow),
+            (vec![flags.is(MFD_EXEC)], Action::Errno(libc::EACCES)),
+        ],
+        // As on a kernel without the call: programs fall back to a file.
+        Action::Errno(libc::ENOSYS),
+    );
+    rules.refuse(libc::ENOSYS, &[libc::SYS_memfd_secret]);
+}
+
+/// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so
+/// everything that is not plain TCP would walk around it: UDP, MPTCP, SCTP, raw, packet and vsock
+/// sockets, and TCP Fast Open, which connects without connect().
+fn decide_sockets(rules: &mut Rules, network: Network) {
+    const TYPE: u32 = 0xf; // without SOCK_NONBLOCK and SOCK_CLOEXEC
+    let family = |family: i32| argument(0).is(family);
+    let kind = |kind: i32| argument(1).mask(TYPE).is(kind);
+    let protocol = |protocol: i32| argument(2).is(protocol);
+    let allow = |tests: Vec<Test>| (tests, Action::Allow);
+
+    // Route and address dumps; changing anything takes CAP_NET_ADMIN, which nobody has.
+    let mut clauses = vec![allow(vec![family(libc::AF_NETLINK), protocol(libc::NETLINK_ROUTE)])];
+    for internet in [libc::AF_INET, libc::AF_INET6] {
+        if network == Network::Open {
+            for (kind_, protocols) in [
+                (libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]),
+                (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP]),
+            ] {
+                for number in protocols {
+                    clauses.push(allow(vec![family(internet), kind(kind_), protocol(number)]));
+                }
+            }
+        }
+        clauses.push((vec![family(internet)], Action::Errno(libc::EACCES)));
+    }
+    // A unix socket can reach any service of the user by a path that Landlock does not check.
+    clauses.push((vec![family(libc::AF_UNIX)], Action::Errno(libc::EACCES)));
+    rules.decide(libc::SYS_socket, clauses, Action::Errno(libc::EAFNOSUPPORT));
+    rules.decide(
+        libc::SYS_socketpair,
+        [allow(vec![family(libc::AF_UNIX)])],
+        Action::Errno(libc::EAFNOSUPPORT),
+    );
+
+    let without_fast_open = |index: usize| {
+        let flag = argument(index).mask(libc::MSG_FASTOPEN as u32);
+        [(vec![flag.is_not(0)], Action::Errno(libc::EOPNOTSUPP))]
+    };
+    rules.decide(libc::SYS_sendto, without_fast_open(3), Action::Allow);
+    rules.decide(libc::SYS_sendmsg, without_fast_open(2), Action::Allow);
+    rules.decide(libc::SYS_sendmmsg, without_fast_open(3), Action::Allow);
+}
