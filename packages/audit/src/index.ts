@@ -29,5 +29,17 @@ export {
   type Step,
   type UnanchoredTail,
 } from "./report.ts";
-export { verifyLog, type VerifyPolicy } from "./verify.ts";
+export { verifyLog } from "./verify.ts";
+export type { EvidenceVerifier, VerifyPolicy } from "./verify-trust.ts";
+export {
+  HostLedger,
+  readLedger,
+  type LedgerEntry,
+  type LedgerOptions,
+  type LedgerRecord,
+} from "./ledger.ts";
+export type { Anchor, AnchorHead, AnchorResult, Evidence } from "./anchor.ts";
+export type { EpochOptions } from "./ledgered-session.ts";
+export { keyFileSigner } from "./key-file.ts";
 export type { Problem } from "./verify-tree.ts";
+export { disclosuresOf, eraseDisclosures } from "./erase.ts";

@@ -14,9 +14,10 @@ export const layout = {
   anchors: ".nono/anchors",
   /** Verifier keys of the epoch schedule, one a line. */
   epochs: ".nono/epochs",
-  /** Proofs that the host ledger holds this log's opening and its last head. */
-  ledgerOpen: ".nono/ledger-open.tlog-proof",
-  ledgerHead: ".nono/ledger-head.tlog-proof",
+  /** Proofs of what the host ledger says about this log, one `<record>.tlog-proof` each. */
+  ledger: ".nono/ledger",
+  /** Set once an anchor has seen a larger or different tree: nothing is signed any more. */
+  forked: ".nono/forked",
 } as const;
 
 /** An archived checkpoint. */

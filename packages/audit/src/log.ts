@@ -3,11 +3,16 @@ import type { Buffer } from "node:buffer";
 import process from "node:process";
 import { encodeEntry } from "./encode.ts";
 import { decodeEntry, type Entry } from "./entry.ts";
+import { eraseDisclosures } from "./erase.ts";
 import { AuditError } from "./errors.ts";
 import { isLogType, type LogEvent, type NonoEvent } from "./event.ts";
 import { isOrigin } from "./checkpoint.ts";
+import type { AnchorResult } from "./anchor.ts";
+import type { HostLedger } from "./ledger.ts";
+import { LedgeredSession, type EpochOptions } from "./ledgered-session.ts";
 import { Redactor, redactSensitive, type RedactRule } from "./redact.ts";
 import type { LogReader } from "./reader.ts";
+import type { NoteSignature } from "./note.ts";
 import { signatureLine, type CheckpointSigner } from "./signer.ts";
 import { TileLog, type Checkpoint, type Receipt } from "./tile-log.ts";
 import { formatProof } from "./tlog-proof.ts";
@@ -19,8 +24,15 @@ export interface AuditLogOptions {
   dir: string;
   /** Name of the log, a schema-less URL: `example.com/host-7/session/0193...`. Its last part is the session. */
   origin: string;
-  /** Who signs checkpoints; more than one makes one line each. */
-  signer: CheckpointSigner | readonly CheckpointSigner[];
+  /** Who signs checkpoints; more than one makes one line each. Needed unless there is a `ledger`. */
+  signer?: CheckpointSigner | readonly CheckpointSigner[];
+  /**
+   * The host ledger. With it, checkpoints are signed by forward-secure epoch keys that the ledger commits to
+   * (beside `signer`, if that is given too), and the log's opening, heads and close are on record there.
+   */
+  ledger?: HostLedger;
+  /** How often epoch keys change. */
+  epochs?: EpochOptions;
   /**
    * What an event that cannot be recorded means. `"deny"` (default): `record` rejects, so the action is not
    * released. `"degrade"`: it resolves with `durable: false`, and the loss is counted.
@@ -30,7 +42,7 @@ export interface AuditLogOptions {
   redact?: RedactRule | false;
   /** Milliseconds between checkpoints while events arrive; default 1000. */
   checkpointInterval?: number;
-  /** Milliseconds after which an idle log records a heartbeat; default 60 000, 0 for never. */
+  /** Milliseconds after which an idle log records a heartbeat; default 60 000, 0 for never. With a `ledger`, each epoch ends with one. */
   heartbeatInterval?: number;
 }
 
@@ -65,8 +77,10 @@ const queueLimit = 64 << 20;
  * ```
  */
 export async function openAuditLog(options: AuditLogOptions): Promise<AuditLog> {
-  const signers = [options.signer].flat();
-  if (signers.length === 0) throw new AuditError("ERR_NONO_AUDIT_INPUT", "a log needs a signer");
+  const signers = options.signer === undefined ? [] : [options.signer].flat();
+  if (signers.length === 0 && !options.ledger) {
+    throw new AuditError("ERR_NONO_AUDIT_INPUT", "a log needs a signer or a ledger");
+  }
   if (!isOrigin(options.origin))
     throw new AuditError("ERR_NONO_AUDIT_INPUT", "not an origin", { value: options.origin });
   const tiles = await TileLog.open(options.dir, options.origin);
@@ -90,15 +104,20 @@ export class AuditLog implements AuditSink {
   readonly #sessionJson: string;
   readonly #checkpointInterval: number;
   readonly #heartbeat: NodeJS.Timeout | undefined;
+  readonly #session: LedgeredSession | undefined;
+  readonly #ledger: HostLedger | undefined;
+  #beating: Promise<void> = Promise.resolve();
   #checkpointTimer: NodeJS.Timeout | undefined;
   #failure: AuditError | undefined;
   #closing = false;
+  #anchored: Promise<AnchorResult[]> = Promise.resolve([]);
   #lost = 0;
   #unreported = 0;
 
   private constructor(
     tiles: TileLog,
     signers: readonly CheckpointSigner[],
+    session: LedgeredSession | undefined,
     options: AuditLogOptions,
   ) {
     this.dir = tiles.dir;
@@ -106,14 +125,18 @@ export class AuditLog implements AuditSink {
     this.session = tiles.origin.slice(tiles.origin.lastIndexOf("/") + 1);
     this.#tiles = tiles;
     this.#signers = signers;
+    this.#session = session;
+    this.#ledger = options.ledger;
     this.#degrade = options.onFailure === "degrade";
     this.#redactor =
       options.redact === false ? undefined : new Redactor(options.redact ?? redactSensitive);
     this.#sessionJson = JSON.stringify(this.session);
     this.#checkpointInterval = options.checkpointInterval ?? 1000;
     tiles.onBacklog = (): void => this.#checkpointSoon(0);
-    const heartbeat = options.heartbeatInterval ?? 60_000;
-    if (heartbeat > 0) this.#heartbeat = setInterval(() => this.#beat(), heartbeat).unref();
+    const heartbeat = session
+      ? (options.epochs?.seconds ?? 60) * 1000
+      : (options.heartbeatInterval ?? 60_000);
+    if (heartbeat > 0) this.#heartbeat = setInterval(() => void this.#beat(), heartbeat).unref();
   }
 
   /** @internal */
@@ -122,7 +145,9 @@ export class AuditLog implements AuditSink {
     signers: readonly CheckpointSigner[],
     options: AuditLogOptions,
   ): Promise<AuditLog> {
-    const log = new AuditLog(tiles, signers, options);
+    const session =
+      options.ledger && (await LedgeredSession.open(options.ledger, tiles, options.epochs ?? {}));
+    const log = new AuditLog(tiles, signers, session, options);
     const event = { phase: "event", decision: "allow" } as const;
     const { recovery } = tiles;
     await log.#write(
@@ -142,6 +167,11 @@ export class AuditLog implements AuditSink {
   /** Events that were not recorded: dropped by `recordAndForget`, or not durable with `onFailure: "degrade"`. */
   get lost(): number {
     return this.#lost;
+  }
+
+  /** After `close`: what became of anchoring the ledger's head. Never rejects; empty without anchors. */
+  get anchored(): Promise<AnchorResult[]> {
+    return this.#anchored;
   }
 
   /** The error that ended the log, if one did. */
@@ -222,6 +252,25 @@ export class AuditLog implements AuditSink {
       yield decodeEntry(entry, seq);
   }
 
+  /**
+   * Erases the disclosed values of an entry, or one field of it, and records that. Proofs stay valid.
+   * Returns how many values there were.
+   */
+  async erase(seq: number, field?: string): Promise<number> {
+    if (this.#closing) throw closed();
+    await this.checkpoint();
+    const fields = await eraseDisclosures(this.dir, seq, field);
+    if (fields > 0) {
+      await this.#write({
+        type: "entry.erased",
+        phase: "event",
+        decision: "allow",
+        object: { entry: seq, fields },
+      });
+    }
+    return fields;
+  }
+
   async close(reason: string): Promise<Checkpoint> {
     if (this.#closing) throw closed();
     this.#closing = true;
@@ -236,15 +285,21 @@ export class AuditLog implements AuditSink {
         decision: "allow",
         object: { reason },
       });
-      return await this.#publish(true);
+      await this.#beating;
+      const checkpoint = await this.#publish(true);
+      await this.#session?.close(checkpoint, reason);
+      this.#anchored = this.#anchor();
+      return checkpoint;
     } finally {
       await this.#tiles.close().catch((error: unknown) => this.#fail(error));
     }
   }
 
   #publish(archive: boolean): Promise<Checkpoint> {
-    const sign = (text: string): Promise<Awaited<ReturnType<typeof signatureLine>>[]> =>
-      Promise.all(this.#signers.map((signer) => signatureLine(signer, text)));
+    const sign = (text: string): Promise<NoteSignature[]> => {
+      const signers = this.#session ? [this.#session.signer, ...this.#signers] : this.#signers;
+      return Promise.all(signers.map((signer) => signatureLine(signer, text)));
+    };
     return this.#tiles.checkpoint(sign, { archive });
   }
 
@@ -340,11 +395,33 @@ export class AuditLog implements AuditSink {
     }, delay).unref();
   }
 
-  #beat(): void {
-    if (this.#closing || this.#failure) return;
-    this.#write({ type: "log.heartbeat", phase: "event", decision: "allow", object: {} }).catch(
-      (error: unknown) => this.#fail(error),
-    );
+  /** A heartbeat; with a ledger it also ends the epoch, busy or not (an empty epoch is sealed like any other). */
+  #beat(): Promise<void> {
+    if (this.#closing || this.#failure) return Promise.resolve();
+    this.#beating = this.#beating
+      .then(() => this.#sealEpoch())
+      .catch((error: unknown) => void this.#fail(error));
+    return this.#beating;
+  }
+
+  async #sealEpoch(): Promise<void> {
+    const session = this.#session;
+    const object = session ? { epoch: session.epoch } : {};
+    await this.#write({ type: "log.heartbeat", phase: "event", decision: "allow", object });
+    if (!session) return;
+    await session.seal(await this.#publish(true));
+    void this.#anchor();
+  }
+
+  /** Submits the ledger's head; a failure waits for the next time. */
+  async #anchor(): Promise<AnchorResult[]> {
+    try {
+      const results = (await this.#ledger?.anchor()) ?? [];
+      if (results.some(({ error }) => error === undefined)) await this.#session?.refreshProofs();
+      return results;
+    } catch (error) {
+      return [{ anchor: "ledger", size: 0, error: this.#fail(error) }];
+    }
   }
 
   #fail(error: unknown): AuditError {

@@ -52,6 +52,7 @@ export interface Report {
 
 /** The verdict from the steps and problems. */
 export function judge(report: Omit<Report, "verdict" | "ok">): Report {
+  const problems = report.problems.toSorted((a, b) => (a.seq ?? Infinity) - (b.seq ?? Infinity));
   const held = rungs.findIndex((rung) => !report.steps[rung].ok);
   const top = rungs[(held < 0 ? rungs.length : held) - 1];
   const verdict = report.problems.length > 0 ? "TAMPERED" : (top ?? "NOTHING");
@@ -59,7 +60,7 @@ export function judge(report: Omit<Report, "verdict" | "ok">): Report {
     report.problems.length === 0 &&
     top !== undefined &&
     rungs.indexOf(top) >= rungs.indexOf(report.required);
-  return { ...report, verdict, ok };
+  return { ...report, problems, verdict, ok };
 }
 
 /** 0: the policy is met; 1: tampered; 2: nothing contradicts, but the proof does not reach what is required. */

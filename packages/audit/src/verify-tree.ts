@@ -161,7 +161,7 @@ function compareTile(dir: string, { level, index, width, data }: Tile, report: R
       report({
         code: "ERR_NONO_AUDIT_CORRUPT",
         file,
-        seq: firstSeq(level, index, 0),
+        ...seqOf(level, index, 0),
         message: `has ${found.length} bytes instead of ${data.length}`,
       });
       return;
@@ -175,7 +175,7 @@ function compareTile(dir: string, { level, index, width, data }: Tile, report: R
       report({
         code: "ERR_NONO_AUDIT_CORRUPT",
         file,
-        seq: firstSeq(level, index, i),
+        ...seqOf(level, index, i),
         message: `hash ${i} is not that of the entries below it`,
       });
       return;
@@ -185,13 +185,14 @@ function compareTile(dir: string, { level, index, width, data }: Tile, report: R
   report({
     code: "ERR_NONO_AUDIT_CORRUPT",
     file: tilePath(level, index, width),
-    seq: firstSeq(level, index, 0),
+    ...seqOf(level, index, 0),
     message: "is missing",
   });
 }
 
-function firstSeq(level: number, index: number, hash: number): number {
-  return (index * tileWidth + hash) * tileWidth ** level;
+/** A level-0 hash is of one entry; above, the file and the hash are all there is to name. */
+function seqOf(level: number, index: number, hash: number): { seq?: number } {
+  return level === 0 ? { seq: index * tileWidth + hash } : {};
 }
 
 /**
@@ -206,7 +207,7 @@ function compareStalePartials(
   report: Report,
 ): void {
   const compare = (name: string, prefix: (width: number) => Buffer): void => {
-    for (const partial of listPartials(dir, name).filter((other) => other <= width)) {
+    for (const partial of listPartials(dir, name).filter((other) => other < width)) {
       const file = `${name}.p/${partial}`;
       if (readOptional(dir, file)?.equals(prefix(partial))) continue;
       const message = "differs from the bundle or tile it is a part of";

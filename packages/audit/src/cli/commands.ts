@@ -1,0 +1,179 @@
+// The audit commands, one function each.
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseCheckpoint } from "../checkpoint.ts";
+import type { AuditIo } from "../cli.ts";
+import { decodeEntry, type Entry } from "../entry.ts";
+import { disclosuresOf, eraseDisclosures } from "../erase.ts";
+import { layout } from "../layout.ts";
+import { readLedger } from "../ledger.ts";
+import { parseNote } from "../note.ts";
+import { LogReader } from "../reader.ts";
+import { exitCode, formatReport } from "../report.ts";
+import { formatProof } from "../tlog-proof.ts";
+import { verifyLog } from "../verify.ts";
+import {
+  ledgerOf,
+  ledgerOptions,
+  readArguments,
+  trustOf,
+  trustOptions,
+  UsageError,
+  wholeNumber,
+} from "./usage.ts";
+
+/** A command: arguments in, exit code out. */
+export type Command = (args: readonly string[], io: AuditIo) => Promise<number>;
+
+const verify: Command = async (argv, io) => {
+  const args = readArguments(argv, 1, ["json", ...trustOptions]);
+  const report = await verifyLog(args.positionals[0] ?? "", trustOf(args));
+  io.stdout(args.flag("json") ? `${JSON.stringify(report)}\n` : formatReport(report));
+  return exitCode(report);
+};
+
+/** The log as its last checkpoint shows it. */
+function openReader(dir: string): { reader: LogReader; note: string } {
+  const file = path.join(dir, layout.checkpoint);
+  if (!existsSync(file)) throw new UsageError(`${dir} is not a log: it has no checkpoint`);
+  const note = readFileSync(file, "utf8");
+  return { reader: new LogReader(dir, parseCheckpoint(parseNote(note).text).size), note };
+}
+
+/** One line: index, time, what, and about what. */
+function formatEntry(entry: Entry): string {
+  const about = Object.entries(entry.object).map(
+    ([name, value]) => `${name}=${JSON.stringify(value)}`,
+  );
+  const time = new Date(entry.time).toISOString();
+  return `${entry.seq}  ${time}  ${entry.decision.padEnd(5)} ${entry.type} ${entry.phase}  ${about.join(" ")}\n`;
+}
+
+/** Puts disclosed values back for reading. */
+function reveal(dir: string, entry: Entry): Entry {
+  const values = disclosuresOf(dir, entry.seq).map(({ name, value }) => [name, value] as const);
+  const { _sd, ...object } = entry.object;
+  return _sd === undefined
+    ? entry
+    : { ...entry, object: { ...object, ...Object.fromEntries(values) } };
+}
+
+function print(
+  dir: string,
+  bytes: Buffer,
+  seq: number,
+  options: { json: boolean; reveal: boolean; type?: string | undefined },
+): string {
+  const entry = decodeEntry(bytes, seq);
+  if (options.type !== undefined && entry.type !== options.type) return "";
+  const shown = options.reveal ? reveal(dir, entry) : entry;
+  return options.json ? `${JSON.stringify(shown)}\n` : formatEntry(shown);
+}
+
+const show: Command = async (argv, io) => {
+  const args = readArguments(argv, 1, ["json", "from", "to", "type", "reveal"]);
+  const [dir = ""] = args.positionals;
+  const options = { json: args.flag("json"), reveal: args.flag("reveal"), type: args.text("type") };
+  const { reader } = openReader(dir);
+  for (const { seq, entry } of reader.entries(args.number("from"), args.number("to"))) {
+    io.stdout(print(dir, entry, seq, options));
+  }
+  return 0;
+};
+
+const tail: Command = async (argv, io) => {
+  const args = readArguments(argv, 1, ["json", "follow", "lines", "reveal"]);
+  const [dir = ""] = args.positionals;
+  const options = { json: args.flag("json"), reveal: args.flag("reveal") };
+  let seen = Math.max(0, openReader(dir).reader.size - (args.number("lines") ?? 10));
+  for (;;) {
+    const { reader } = openReader(dir);
+    for (const { seq, entry } of reader.entries(seen)) io.stdout(print(dir, entry, seq, options));
+    seen = Math.max(seen, reader.size);
+    if (!args.flag("follow") || io.signal?.aborted) return 0;
+    await sleep(200, undefined, { signal: io.signal }).catch(() => undefined);
+  }
+};
+
+const prove: Command = async (argv, io) => {
+  const args = readArguments(argv, 2, []);
+  const [dir = "", seq = ""] = args.positionals;
+  const { reader, note } = openReader(dir);
+  const index = wholeNumber(seq);
+  io.stdout(
+    formatProof({
+      index,
+      extra: reader.entry(index),
+      hashes: reader.inclusionProof(index),
+      checkpoint: note,
+    }),
+  );
+  return 0;
+};
+
+const redact: Command = async (argv, io) => {
+  const args = readArguments(argv, 2, ["field", ...ledgerOptions]);
+  const [dir = "", text = ""] = args.positionals;
+  const seq = wholeNumber(text);
+  const ledger = ledgerOf(args);
+  const { reader } = openReader(dir);
+  const { origin } = parseCheckpoint(parseNote(openReader(dir).note).text);
+  reader.entry(seq);
+  const fields = await eraseDisclosures(dir, seq, args.text("field"));
+  if (fields > 0)
+    await ledger.append([{ type: "entry.erased", session: origin, entry: seq, fields }]);
+  io.stdout(`erased ${fields} values of entry ${seq}; its proofs stay valid\n`);
+  return 0;
+};
+
+const doctor: Command = async (argv, io) => {
+  const args = readArguments(argv, 1, ["json", "sessions", ...trustOptions]);
+  const [dir = ""] = args.positionals;
+  openReader(dir);
+  const report = await verifyLog(dir, trustOf(args));
+  const root = args.text("sessions");
+  const sessions = new Map<
+    string,
+    { session: string; closed: boolean; size: number; present?: boolean }
+  >();
+  for (const record of readLedger(dir)) {
+    if (!("session" in record)) continue;
+    const known = sessions.get(record.session) ?? {
+      session: record.session,
+      closed: false,
+      size: 0,
+    };
+    if ("size" in record) known.size = record.size;
+    if (record.type === "session.close") known.closed = true;
+    sessions.set(record.session, known);
+  }
+  for (const known of sessions.values()) {
+    if (root === undefined) continue;
+    known.present = existsSync(path.join(root, path.basename(known.session), layout.checkpoint));
+  }
+  const list = [...sessions.values()];
+  if (args.flag("json")) {
+    io.stdout(`${JSON.stringify({ ledger: report, sessions: list })}\n`);
+  } else {
+    io.stdout(formatReport(report));
+    for (const { session, closed, size, present } of list) {
+      const notes = [
+        closed ? `${size} entries` : "not closed",
+        ...(present === false ? ["MISSING on disk"] : []),
+      ];
+      io.stdout(`  ${session}: ${notes.join(", ")}\n`);
+    }
+  }
+  return list.some(({ present }) => present === false) ? 1 : exitCode(report);
+};
+
+/** The commands by name. */
+export const commands: ReadonlyMap<string, Command> = new Map([
+  ["verify", verify],
+  ["show", show],
+  ["tail", tail],
+  ["prove", prove],
+  ["redact", redact],
+  ["doctor", doctor],
+]);

@@ -1,0 +1,48 @@
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { replaceFile } from "./files.ts";
+import { disclosuresPath } from "./layout.ts";
+import { parseDisclosure } from "./redact.ts";
+import { tileWidth } from "./tiles.ts";
+
+/** The disclosures of one entry that have not been erased. */
+export function disclosuresOf(
+  dir: string,
+  seq: number,
+): { disclosure: string; name: string; value: unknown }[] {
+  return readLines(dir, seq).flatMap((line) => {
+    const [owner, disclosure = ""] = line.split(" ");
+    const parsed = owner === String(seq) ? parseDisclosure(disclosure) : undefined;
+    return parsed ? [{ disclosure, ...parsed }] : [];
+  });
+}
+
+/**
+ * Deletes the disclosures of an entry (or of one of its fields) for good; every proof stays valid, because the
+ * entry only ever held their digests. Returns how many there were. Record the erasure: `AuditLog.erase` and
+ * `nono audit redact` do.
+ */
+export async function eraseDisclosures(dir: string, seq: number, field?: string): Promise<number> {
+  const doomed = new Set(
+    disclosuresOf(dir, seq)
+      .filter(({ name }) => field === undefined || name === field)
+      .map(({ disclosure }) => `${seq} ${disclosure}`),
+  );
+  if (doomed.size === 0) return 0;
+  const kept = readLines(dir, seq).filter((line) => !doomed.has(line));
+  await replaceFile(fileOf(dir, seq), kept.map((line) => `${line}\n`).join(""), 0o600);
+  return doomed.size;
+}
+
+function fileOf(dir: string, seq: number): string {
+  return path.join(dir, disclosuresPath(Math.floor(seq / tileWidth)));
+}
+
+function readLines(dir: string, seq: number): string[] {
+  const file = fileOf(dir, seq);
+  return existsSync(file)
+    ? readFileSync(file, "latin1")
+        .split("\n")
+        .filter((line) => line !== "")
+    : [];
+}

@@ -1,0 +1,227 @@
+// The host ledger: one small tile log per host that knows every session. Only its heads leave the host, so no
+// event content does; and a session directory that was deleted is still on record here.
+import { Buffer } from "node:buffer";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AnchorQueue, type Anchor, type AnchorResult } from "./anchor.ts";
+import { parseCheckpoint } from "./checkpoint.ts";
+import { AuditError } from "./errors.ts";
+import { replaceFile } from "./files.ts";
+import { layout } from "./layout.ts";
+import { parseNote } from "./note.ts";
+import { LogReader } from "./reader.ts";
+import { signatureLine, type CheckpointSigner } from "./signer.ts";
+import { TileLog } from "./tile-log.ts";
+import { formatProof } from "./tlog-proof.ts";
+
+/** What the ledger records. Roots are base64; `session` is the origin of the session log. */
+export type LedgerRecord =
+  | { type: "ledger.open" }
+  | {
+      type: "session.open" | "session.keys";
+      session: string;
+      first: number;
+      count: number;
+      root: string;
+      seconds: number;
+      /** Why there is a new schedule; after `exhausted` every epoch of the last one has its sealed head. */
+      cause: "started" | "exhausted" | "recovered";
+    }
+  | { type: "session.head"; session: string; size: number; root: string; epoch: number }
+  | {
+      type: "session.close";
+      session: string;
+      size: number;
+      root: string;
+      epoch: number;
+      reason: string;
+    }
+  | { type: "entry.erased"; session: string; entry: number; fields: number };
+
+/** A record as it is in the ledger. */
+export type LedgerEntry = LedgerRecord & {
+  readonly v: number;
+  readonly seq: number;
+  readonly time: number;
+};
+
+/** How to use a ledger. */
+export interface LedgerOptions {
+  dir: string;
+  /** Name of the host: `nono.local/host-7`. Witnesses know the ledger by it. */
+  origin: string;
+  /** One stable key, because witnesses are configured with it. */
+  signer: CheckpointSigner;
+  /** Who else should see the heads; none by default, and then nothing leaves the host. */
+  anchors?: readonly Anchor[];
+}
+
+const recordTypes: ReadonlySet<string> = new Set([
+  "ledger.open",
+  "session.open",
+  "session.keys",
+  "session.head",
+  "session.close",
+  "entry.erased",
+]);
+
+/** How long another process may hold the ledger. */
+const lockPatience = 10_000;
+
+/**
+ * The ledger of a host. Several processes share it: each append takes the lock, adds, signs, and lets go.
+ *
+ * @example
+ * ```ts
+ * const ledger = new HostLedger({
+ *   dir: "/var/lib/nono/ledger",
+ *   origin: "nono.local/host-7",
+ *   signer: keyFileSigner("/var/lib/nono/ledger.key", "nono.local/host-7"),
+ * });
+ * const log = await openAuditLog({ dir, origin, ledger });
+ * ```
+ */
+export class HostLedger {
+  readonly dir: string;
+  readonly origin: string;
+  readonly #signer: CheckpointSigner;
+  readonly #anchors: AnchorQueue;
+
+  constructor(options: LedgerOptions) {
+    this.dir = options.dir;
+    this.origin = options.origin;
+    this.#signer = options.signer;
+    this.#anchors = new AnchorQueue(options.anchors ?? []);
+  }
+
+  /** Verifier key of the ledger. */
+  get vkey(): string {
+    return this.#signer.vkey;
+  }
+
+  /**
+   * Adds records under a new checkpoint; returns their places and a proof of each.
+   *
+   * @throws AuditError `ERR_NONO_AUDIT_LOCKED` when another process holds the ledger for ten seconds.
+   */
+  async append(records: readonly LedgerRecord[]): Promise<{ seq: number; proof: string }[]> {
+    return this.#exclusive(async (log) => {
+      this.#refuseFork();
+      if (log.size === 0) log.add(encodeRecord({ type: "ledger.open" }, 0));
+      const seqs = records.map((record) => log.add(encodeRecord(record, log.size)));
+      const checkpoint = await log.checkpoint(
+        async (text) => [await signatureLine(this.#signer, text)],
+        { archive: true },
+      );
+      const reader = log.reader();
+      return seqs.map((seq) => ({ seq, proof: proofOf(reader, seq, checkpoint.note) }));
+    });
+  }
+
+  /**
+   * Submits the latest head to every anchor that has not seen it. Failures are results, not exceptions: the
+   * next call tries again.
+   */
+  async anchor(): Promise<AnchorResult[]> {
+    if (this.#anchors.isEmpty) return [];
+    const results = await this.#exclusive((log) => this.#anchors.submit(log));
+    const forked = results.find(({ error }) => error?.code === "ERR_NONO_AUDIT_FORK");
+    if (forked)
+      await replaceFile(
+        path.join(this.dir, layout.forked),
+        `${forked.anchor}: ${forked.error?.message}\n`,
+      );
+    return results;
+  }
+
+  /** A fresh proof of a record, under the latest checkpoint with whatever cosignatures it has by now. */
+  prove(seq: number): string {
+    const note = readFileSync(path.join(this.dir, layout.checkpoint), "utf8");
+    return proofOf(new LogReader(this.dir, parseCheckpoint(parseNote(note).text).size), seq, note);
+  }
+
+  /** The records about one session, oldest first. Reads the whole ledger. */
+  recordsOf(session: string): LedgerEntry[] {
+    return [...readLedger(this.dir)].filter(
+      (record) => "session" in record && record.session === session,
+    );
+  }
+
+  #refuseFork(): void {
+    const file = path.join(this.dir, layout.forked);
+    if (!existsSync(file)) return;
+    const what = readFileSync(file, "utf8").trim();
+    throw new AuditError(
+      "ERR_NONO_AUDIT_FORK",
+      `the ledger in ${this.dir} is not continued, because it is older than, or differs from, what was seen outside (${what}). ` +
+        "Start a new ledger under a new origin",
+      { value: what },
+    );
+  }
+
+  async #exclusive<T>(use: (log: TileLog) => Promise<T>): Promise<T> {
+    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    const log = await this.#open();
+    try {
+      return await use(log);
+    } finally {
+      await log.close();
+    }
+  }
+
+  async #open(): Promise<TileLog> {
+    const deadline = Date.now() + lockPatience;
+    for (;;) {
+      try {
+        return await TileLog.open(this.dir, this.origin);
+      } catch (error) {
+        const held = error instanceof AuditError && error.code === "ERR_NONO_AUDIT_LOCKED";
+        if (!held || Date.now() > deadline) throw error;
+        await sleep(5 + Math.random() * 20);
+      }
+    }
+  }
+}
+
+function proofOf(reader: LogReader, seq: number, checkpoint: string): string {
+  return formatProof({
+    index: seq,
+    extra: reader.entry(seq),
+    hashes: reader.inclusionProof(seq),
+    checkpoint,
+  });
+}
+
+/** Every record of a ledger directory that its checkpoint covers. */
+export function* readLedger(dir: string): Generator<LedgerEntry> {
+  const { size } = parseCheckpoint(parseNote(readFileSync(path.join(dir, layout.checkpoint))).text);
+  for (const { seq, entry } of new LogReader(dir, size).entries()) yield decodeRecord(entry, seq);
+}
+
+function encodeRecord(record: LedgerRecord, seq: number): string {
+  // Flat, so sorting the members once makes it canonical.
+  const members = Object.entries({ ...record, v: 1, seq, time: Date.now() });
+  return JSON.stringify(Object.fromEntries(members.toSorted(([a], [b]) => (a < b ? -1 : 1))));
+}
+
+/** Reads the ledger record at index `seq`. @throws AuditError `ERR_NONO_AUDIT_FORMAT` */
+export function decodeRecord(bytes: Buffer, seq: number): LedgerEntry {
+  let record: LedgerEntry | undefined;
+  try {
+    record = JSON.parse(bytes.toString("utf8")) as LedgerEntry;
+  } catch {
+    // Refused below.
+  }
+  if (record?.v !== 1 || record.seq !== seq || !recordTypes.has(record.type)) {
+    throw new AuditError("ERR_NONO_AUDIT_FORMAT", `ledger record ${seq} is not one`, {
+      value: seq,
+    });
+  }
+  return record;
+}
+
+/** Whether a log's first entry is that of a ledger. */
+export function isLedgerStart(first: Buffer): boolean {
+  return first.includes('"type":"ledger.open"');
+}

@@ -1,0 +1,153 @@
+// The parts of a log directory beside the tree: checkpoint, archived heads, journal, disclosures.
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { parseCheckpoint, sameHead, type TreeHead } from "./checkpoint.ts";
+import { AuditError } from "./errors.ts";
+import { listSegments, readSegment } from "./journal.ts";
+import { headPath, layout } from "./layout.ts";
+import { parseNote, type SignedNote } from "./note.ts";
+import { LogReader } from "./reader.ts";
+import { parseDisclosure, disclosureDigest } from "./redact.ts";
+import { tileWidth } from "./tiles.ts";
+import { problemOf, readOptional, type Problem } from "./verify-tree.ts";
+
+/** A head, the note that signs it, and where it was found. */
+export type SignedHead = TreeHead & { readonly file: string; readonly note: SignedNote };
+
+/** The published head; undefined (with a problem) where it cannot be read. */
+export function readHead(dir: string, problems: Problem[]): SignedHead | undefined {
+  const file = layout.checkpoint;
+  try {
+    const bytes = readOptional(dir, file);
+    if (!bytes)
+      throw new AuditError(
+        "ERR_NONO_AUDIT_CORRUPT",
+        "there is no checkpoint: nothing was ever signed",
+      );
+    const note = parseNote(bytes);
+    const head = parseCheckpoint(note.text);
+    const last = readOptional(dir, layout.head);
+    if (last) compareLastHead(parseCheckpoint(last.toString("utf8")), head);
+    return { ...head, file, note };
+  } catch (error) {
+    problems.push(problemOf(error, { file }));
+    return undefined;
+  }
+}
+
+/** `.nono/head` may be ahead of the checkpoint (a crash before publication), never behind it or beside it. */
+function compareLastHead(last: TreeHead, published: TreeHead): void {
+  const ahead = last.origin === published.origin && last.size > published.size;
+  if (ahead || sameHead(last, published)) return;
+  throw new AuditError(
+    "ERR_NONO_AUDIT_FORK",
+    `${layout.head} names size ${last.size} of ${last.origin}: not the head that was published`,
+  );
+}
+
+/** Earlier checkpoints that were kept. */
+export function readArchive(dir: string, head: TreeHead, problems: Problem[]): SignedHead[] {
+  return listDirectory(dir, layout.heads).flatMap((name) => {
+    const file = headPath(Number(name));
+    try {
+      const note = parseNote(readFileSync(path.join(dir, layout.heads, name)));
+      const archived = parseCheckpoint(note.text);
+      if (archived.origin !== head.origin || String(archived.size) !== name) {
+        throw new AuditError("ERR_NONO_AUDIT_CORRUPT", "is not the head that its name says");
+      }
+      if (archived.size > head.size) {
+        throw new AuditError(
+          "ERR_NONO_AUDIT_FORK",
+          `a head of ${archived.size} entries was signed, but only ${head.size} are here`,
+        );
+      }
+      return [{ ...archived, file, note }];
+    } catch (error) {
+      problems.push(problemOf(error, { file }));
+      return [];
+    }
+  });
+}
+
+/** Every disclosure must belong to its entry; erased ones are simply not there. */
+export function checkDisclosures(
+  dir: string,
+  size: number,
+  unsealed: number,
+  problems: Problem[],
+): void {
+  const reader = new LogReader(dir, size);
+  for (const name of listDirectory(dir, layout.disclosures)) {
+    const file = path.posix.join(layout.disclosures, name);
+    const lines = (readOptional(dir, file) ?? "").toString("latin1").split("\n");
+    if (lines.pop() !== "" || !/^\d+$/.test(name)) problems.push(badDisclosure(file));
+    for (const line of lines) {
+      const [digits = "", disclosure = ""] = line.split(" ");
+      const seq = /^\d+$/.test(digits) ? Number(digits) : -1;
+      const inPlace = Math.floor(seq / tileWidth) === Number(name) && seq < size + unsealed;
+      if (inPlace && disclosureMatches(reader, seq, disclosure)) continue;
+      problems.push(badDisclosure(file, seq));
+    }
+  }
+}
+
+function disclosureMatches(reader: LogReader, seq: number, disclosure: string): boolean {
+  // Written before the checkpoint that covers its entry: nothing to compare with yet.
+  if (seq >= reader.size) return true;
+  try {
+    return (
+      parseDisclosure(disclosure) !== undefined &&
+      reader.entry(seq).includes(`"${disclosureDigest(disclosure)}"`)
+    );
+  } catch {
+    return false;
+  }
+}
+
+function badDisclosure(file: string, seq?: number): Problem {
+  const message = "a disclosure does not match the digest in its entry";
+  return {
+    code: "ERR_NONO_AUDIT_CORRUPT",
+    file,
+    ...(seq !== undefined && seq >= 0 && { seq }),
+    message,
+  };
+}
+
+/** The journal may hold entries that no checkpoint covers yet; those it shares with the log must agree. */
+export function checkJournal(dir: string, head: TreeHead, problems: Problem[]): number {
+  const segments = listDirectory(dir, layout.journal);
+  if (segments.length === 0) return 0;
+  const reader = new LogReader(dir, head.size);
+  let unsealed = 0;
+  for (const first of listSegments(path.join(dir, layout.journal))) {
+    const file = path.posix.join(layout.journal, String(first));
+    try {
+      const { frames, end, bytes } = readSegment(path.join(dir, file));
+      if (end < bytes)
+        throw new AuditError(
+          "ERR_NONO_AUDIT_CORRUPT",
+          `ends with a torn frame of ${bytes - end} bytes; opening the log repairs and records it`,
+        );
+      let seq = first;
+      for (const { kind, data } of frames) {
+        if (kind === "disclosure") continue;
+        if (seq >= head.size) unsealed += 1;
+        else if (!reader.entry(seq).equals(data))
+          throw new AuditError(
+            "ERR_NONO_AUDIT_CORRUPT",
+            `entry ${seq} differs from the one in the log`,
+          );
+        seq += 1;
+      }
+    } catch (error) {
+      problems.push(problemOf(error, { file }));
+    }
+  }
+  return unsealed;
+}
+
+/** Names in a directory that may not exist. */
+export function listDirectory(dir: string, name: string): string[] {
+  return existsSync(path.join(dir, name)) ? readdirSync(path.join(dir, name)) : [];
+}

@@ -1,0 +1,163 @@
+import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import { runAuditCommand } from "../src/cli.ts";
+import { HostLedger, keyFileSigner, openAuditLog, verifyLog, type Report } from "../src/index.ts";
+import {
+  closedLog,
+  connectEvent,
+  openTestLog,
+  origin,
+  signer,
+  temporaryDirectory,
+} from "./helpers/logs.ts";
+
+async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  let out = "";
+  let err = "";
+  const code = await runAuditCommand(argv, {
+    stdout: (text) => (out += text),
+    stderr: (text) => (err += text),
+  });
+  return { code, out, err };
+}
+
+describe("nono audit", () => {
+  test("verify: 0 when the policy is met, 2 when the proof does not reach it, 1 when tampered, 3 for usage", async () => {
+    const dir = await closedLog(20);
+    const good = await run("verify", dir, "--key", signer.vkey);
+    expect(good.code).toBe(0);
+    expect(good.out).toContain("SIGNED  ");
+    expect(good.out).toContain("unanchored tail: 20 entries");
+    expect((await run("verify", dir)).code).toBe(2);
+    expect((await run("verify", dir, "--key", signer.vkey, "--require", "witnessed")).code).toBe(2);
+    const file = path.join(dir, "tile/entries/000.p/20");
+    writeFileSync(file, readFileSync(file, "latin1").replace('"seq":7', '"seq":8'), "latin1");
+    const bad = await run("verify", dir, "--key", signer.vkey, "--json");
+    expect(bad.code).toBe(1);
+    expect((JSON.parse(bad.out) as Report).problems[0]).toMatchObject({ seq: 7 });
+    for (const usage of [
+      ["verify"],
+      ["frobnicate"],
+      ["verify", "/nowhere/at/all"],
+      ["verify", dir, "--key", "x"],
+      ["show", dir, "--from", "x"],
+    ]) {
+      expect(await run(...usage), usage.join(" ")).toMatchObject({ code: 3 });
+    }
+  });
+
+  test("an unclosed log says so", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    await log.record(connectEvent(1));
+    const { out } = await run("verify", dir, "--key", signer.vkey);
+    expect(out).toContain("session not closed");
+    expect(out).toContain("not yet under a checkpoint: 1 entries");
+    await log.close("done");
+  });
+
+  test("show, tail, prove", async () => {
+    const dir = await closedLog(300);
+    expect((await run("show", dir, "--from", "250", "--to", "260")).out.split("\n")).toHaveLength(
+      11,
+    );
+    expect((await run("show", dir, "--type", "log.close", "--json")).out).toContain(
+      '"reason":"done"',
+    );
+    expect((await run("tail", dir, "-n", "3")).out.split("\n")).toHaveLength(4);
+    const proof = await run("prove", dir, "17");
+    const file = path.join(temporaryDirectory(), "17.tlog-proof");
+    writeFileSync(file, proof.out);
+    expect(await run("verify", file, "--key", signer.vkey)).toMatchObject({ code: 0 });
+    expect(await run("prove", dir, "300")).toMatchObject({ code: 3 });
+  });
+
+  test("tail -f follows until it is stopped", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    const stop = new AbortController();
+    let out = "";
+    const following = runAuditCommand(["tail", "-f", dir], {
+      stdout: (text) => (out += text),
+      stderr: () => undefined,
+      signal: stop.signal,
+    });
+    await log.record(connectEvent(41));
+    await log.checkpoint();
+    await expect.poll(() => out).toContain("port=42");
+    stop.abort();
+    expect(await following).toBe(0);
+    await log.close("done");
+  });
+
+  test("redact erases the value, keeps every proof, and is on record; doctor misses deleted sessions", async () => {
+    const state = temporaryDirectory();
+    const host = "nono.local/test";
+    const keyFile = path.join(state, "ledger.key");
+    const ledgerDir = path.join(state, "ledger");
+    const ledger = new HostLedger({
+      dir: ledgerDir,
+      origin: host,
+      signer: keyFileSigner(keyFile, host),
+    });
+    const dir = path.join(state, "sessions", path.basename(origin));
+    const log = await openAuditLog({ dir, origin, ledger });
+    await log.record({
+      type: "process.exec",
+      phase: "event",
+      decision: "allow",
+      object: { path: "/usr/bin/curl", argv: ["curl", "-H", "token: s3cret"] },
+    });
+    await log.close("done");
+    expect((await run("show", dir, "--reveal")).out).toContain("s3cret");
+    expect((await run("show", dir)).out).not.toContain("s3cret");
+    const names = ["--ledger", ledgerDir, "--origin", host, "--key-file", keyFile];
+    expect(await run("redact", dir, "1", ...names)).toMatchObject({
+      code: 0,
+      out: "erased 1 values of entry 1; its proofs stay valid\n",
+    });
+    expect((await run("show", dir, "--reveal")).out).not.toContain("s3cret");
+    expect(await verifyLog(dir, { ledgerKeys: [ledger.vkey] })).toMatchObject({
+      verdict: "SIGNED",
+      ok: true,
+    });
+    const doctor = await run(
+      "doctor",
+      ledgerDir,
+      "--ledger-key",
+      ledger.vkey,
+      "--sessions",
+      path.dirname(dir),
+      "--json",
+    );
+    expect(doctor).toMatchObject({ code: 0 });
+    expect(JSON.parse(doctor.out)).toMatchObject({
+      sessions: [{ session: origin, closed: true, size: 3, present: true }],
+    });
+    expect(
+      await run("doctor", ledgerDir, "--ledger-key", ledger.vkey, "--sessions", state),
+    ).toMatchObject({ code: 1 });
+  });
+
+  test("an open log erases too, and a key file that others can read is refused", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    await log.record({
+      type: "tool.call",
+      phase: "event",
+      decision: "allow",
+      object: { name: "sh", arguments: "s3cret" },
+    });
+    expect(await log.erase(1)).toBe(1);
+    expect(await log.erase(1)).toBe(0);
+    await log.close("done");
+    expect(await verifyLog(dir, { keys: [signer.vkey] })).toMatchObject({ ok: true, size: 4 });
+    const keyFile = path.join(temporaryDirectory(), "key");
+    const { vkey } = keyFileSigner(keyFile, "nono.local/x");
+    expect(statSync(keyFile).mode & 0o777).toBe(0o600);
+    expect(keyFileSigner(keyFile, "nono.local/x").vkey).toBe(vkey);
+    chmodSync(keyFile, 0o644);
+    expect(() => keyFileSigner(keyFile, "nono.local/x")).toThrow("can be read by others");
+  });
+});
