@@ -5,6 +5,7 @@
 //! command can signal, and the serving half inside the full sandbox. When the owner or the serving
 //! half goes, the guard kills all that is left and ends.
 
+use crate::mounts;
 use crate::protocol::PLAN_SCOPES;
 use crate::sys::{self, PollFd, Result, call};
 
@@ -30,12 +31,17 @@ pub fn split(control: i32, signals: i32, plan_flags: u32) -> Result<()> {
 /// A Landlock domain that confines signals and nothing else (`landlock(7)`, ABI 6). The serving half
 /// and all commands live in a domain nested in this one: they cannot signal the guard, and the
 /// guard's `kill(-1)` reaches them and nobody else.
+///
+/// Every domain denies linking and renaming between directories unless it allows it, whether it
+/// handles that right or not (LANDLOCK_ACCESS_FS_REFER); so this one allows it everywhere.
 fn enter_signal_scope() -> Result<()> {
+    const LANDLOCK_ACCESS_FS_REFER: u64 = 1 << 13;
     const LANDLOCK_SCOPE_SIGNAL: u64 = 2;
-    let attributes = [0u64, 0, LANDLOCK_SCOPE_SIGNAL];
+    let attributes = [LANDLOCK_ACCESS_FS_REFER, 0, LANDLOCK_SCOPE_SIGNAL];
     sys::prctl(sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     let ruleset = call!(LANDLOCK_CREATE_RULESET, attributes.as_ptr(), size_of_val(&attributes), 0)?;
-    let entered = call!(LANDLOCK_RESTRICT_SELF, ruleset, 0);
+    let entered = mounts::add_rule(ruleset as i32, c"/".as_ptr().cast(), LANDLOCK_ACCESS_FS_REFER)
+        .and_then(|()| call!(LANDLOCK_RESTRICT_SELF, ruleset, 0));
     sys::close(ruleset as i32);
     entered.map(|_| ())
 }

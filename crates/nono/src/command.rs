@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nono_init::protocol::MAX_FDS;
 
@@ -82,7 +82,8 @@ impl Command {
         }
         let mut environment = policy.environment.clone();
         environment.set(&self.environment)?;
-        let program = executable::look_up(program, environment.search_path())?;
+        let allowed = |path: &Path| check_program(path, policy).is_ok();
+        let program = executable::look_up_allowed(program, environment.search_path(), allowed)?;
         check_program(&program, policy)?;
         let cwd = match self.cwd {
             Some(cwd) => {
@@ -133,7 +134,7 @@ impl Prepared {
 }
 
 /// The kernel would refuse it too; but only here it can be said which capability is missing.
-fn check_program(program: &std::path::Path, policy: &Policy) -> Result<()> {
+fn check_program(program: &Path, policy: &Policy) -> Result<()> {
     let path = policy::canonical(program)?;
     if !executable::is_executable(&path) {
         return Err(Error::ExecNotFound {

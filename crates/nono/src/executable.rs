@@ -15,17 +15,29 @@ const MAX_INTERPRETERS: usize = 5;
 
 /// Finds a program the way execvp does, without running anything.
 pub(crate) fn look_up(name: &OsStr, search_path: &OsStr) -> Result<PathBuf> {
+    look_up_allowed(name, search_path, |_| true)
+}
+
+/// Finds a program among those that are `allowed`: execvp, too, goes on to the next directory when
+/// one may not be executed. If none is, the first one is the answer, for the error that follows.
+pub(crate) fn look_up_allowed(
+    name: &OsStr,
+    search_path: &OsStr,
+    allowed: impl Fn(&Path) -> bool,
+) -> Result<PathBuf> {
     if name.as_bytes().contains(&b'/') {
         return Ok(PathBuf::from(name));
     }
-    std::env::split_paths(search_path)
+    let found: Vec<_> = std::env::split_paths(search_path)
         .filter(|directory| directory.is_absolute())
         .map(|directory| directory.join(name))
-        .find(|path| is_executable(path))
-        .ok_or_else(|| Error::ExecNotFound {
-            name: name.to_owned(),
-            search_path: search_path.to_string_lossy().into_owned(),
-        })
+        .filter(|path| is_executable(path))
+        .collect();
+    let chosen = found.iter().find(|path| allowed(path)).or(found.first());
+    chosen.cloned().ok_or_else(|| Error::ExecNotFound {
+        name: name.to_owned(),
+        search_path: search_path.to_string_lossy().into_owned(),
+    })
 }
 
 pub(crate) fn is_executable(path: &Path) -> bool {

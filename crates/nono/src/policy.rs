@@ -1,5 +1,6 @@
 //! Capabilities resolved against this machine: canonical paths with access rights.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -37,17 +38,11 @@ impl Access {
     }
 }
 
-/// A path that exists, without symbolic links, and what may be done there.
-#[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    pub(crate) path: PathBuf,
-    pub(crate) access: Access,
-}
-
 /// A resolved policy.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    pub(crate) rules: Vec<Rule>,
+    /// What may be done where: paths that exist, without symbolic links.
+    pub(crate) rules: BTreeMap<PathBuf, Access>,
     pub(crate) network: Network,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
@@ -63,22 +58,26 @@ impl Policy {
     ) -> Result<Self> {
         let environment = Environment::new(&capabilities.environment, owner_environment)?;
         let mut policy = Policy {
-            rules: Vec::new(),
+            rules: BTreeMap::new(),
             network: capabilities.network,
             environment,
             limits: capabilities.limits,
             default_cwd: PathBuf::from("/"),
         };
-        for path in &capabilities.read {
-            policy.grant(canonical(path)?, Access::READ);
+        let read = canonical_all(&capabilities.read)?;
+        let write = canonical_all(&capabilities.write)?;
+        if let Some(directory) = write.iter().chain(&read).find(|path| path.is_dir()) {
+            policy.default_cwd.clone_from(directory);
         }
-        for path in &capabilities.write {
-            policy.grant(canonical(path)?, Access::WRITE);
+        for path in read {
+            policy.grant(path, Access::READ);
+        }
+        for path in write {
+            policy.grant(path, Access::WRITE);
         }
         for program in &capabilities.exec {
             policy.grant_program(program)?;
         }
-        policy.default_cwd = policy.first_directory();
         if capabilities.base_profile {
             policy.grant_base_profile();
         }
@@ -87,17 +86,14 @@ impl Policy {
 
     /// What may be done with `path`, which must be canonical.
     pub(crate) fn access_to(&self, path: &Path) -> Access {
-        self.rules
-            .iter()
-            .filter(|rule| path.starts_with(&rule.path))
-            .fold(Access::default(), |access, rule| access.with(rule.access))
+        path.ancestors()
+            .filter_map(|ancestor| self.rules.get(ancestor))
+            .fold(Access::default(), |access, rule| access.with(*rule))
     }
 
     fn grant(&mut self, path: PathBuf, access: Access) {
-        match self.rules.iter_mut().find(|rule| rule.path == path) {
-            Some(rule) => rule.access = rule.access.with(access),
-            None => self.rules.push(Rule { path, access }),
-        }
+        let rule = self.rules.entry(path).or_default();
+        *rule = rule.with(access);
     }
 
     fn grant_program(&mut self, program: &Path) -> Result<()> {
@@ -129,16 +125,10 @@ impl Policy {
             }
         }
     }
+}
 
-    /// The first writable directory, else the first readable one.
-    fn first_directory(&self) -> PathBuf {
-        let find = |writable: bool| {
-            self.rules.iter().find(|rule| {
-                rule.access.write == writable && !rule.access.execute && rule.path.is_dir()
-            })
-        };
-        find(true).or_else(|| find(false)).map_or(PathBuf::from("/"), |rule| rule.path.clone())
-    }
+fn canonical_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    paths.iter().map(|path| canonical(path)).collect()
 }
 
 /// Checks a path's form and resolves it.

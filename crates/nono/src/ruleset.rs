@@ -32,10 +32,10 @@ fn try_build(policy: &Policy, abi: ABI) -> std::result::Result<OwnedFd, landlock
         ruleset = ruleset.scope(Scope::from_all(abi))?;
     }
     let mut created = ruleset.create()?;
-    for rule in &policy.rules {
-        let Ok(object) = PathFd::new(&rule.path) else { continue }; // gone since it was resolved
-        let mut rights = rights(rule.access, abi);
-        if !rule.path.is_dir() {
+    for (path, access) in &policy.rules {
+        let Ok(object) = PathFd::new(path) else { continue }; // gone since it was resolved
+        let mut rights = rights(*access, abi);
+        if !path.is_dir() {
             rights &= AccessFs::from_file(abi);
         }
         if !rights.is_empty() {

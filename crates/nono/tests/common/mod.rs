@@ -1,0 +1,65 @@
+//! What the tests of this crate share: a directory of their own, and commands with their output.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nono::{Capabilities, Command, Exit, Sandbox};
+
+/// A directory that is removed at the end of the test.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    #[must_use]
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("nono-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().canonicalize().unwrap().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    #[must_use]
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A file with contents, in it.
+    pub(crate) fn file(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, contents).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A shell and the usual small programs.
+#[must_use]
+pub(crate) fn shell() -> Capabilities {
+    Capabilities::new().allow_exec("/bin").allow_exec("/usr/bin")
+}
+
+/// Runs a shell script and returns its exit and its output, both streams in one.
+pub(crate) fn run(sandbox: &Sandbox, script: &str) -> (Exit, String) {
+    run_command(sandbox, Command::new(["/bin/sh", "-c", script]))
+}
+
+/// Runs a command and returns its exit and its output, both streams in one.
+pub(crate) fn run_command(sandbox: &Sandbox, command: Command) -> (Exit, String) {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let null: OwnedFd = File::open("/dev/null").unwrap().into();
+    let error = writer.as_fd().try_clone_to_owned().unwrap();
+    let child = sandbox.spawn(command.stdio(vec![null, writer.into(), error])).unwrap();
+    let mut output = String::new();
+    reader.read_to_string(&mut output).unwrap();
+    (child.wait(), output)
+}
