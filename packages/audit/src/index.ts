@@ -43,3 +43,4 @@ export type { EpochOptions } from "./ledgered-session.ts";
 export { keyFileSigner } from "./key-file.ts";
 export type { Problem } from "./verify-tree.ts";
 export { disclosuresOf, eraseDisclosures } from "./erase.ts";
+export { witnessAnchor, type WitnessOptions } from "./witness.ts";

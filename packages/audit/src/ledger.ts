@@ -1,7 +1,7 @@
 // The host ledger: one small tile log per host that knows every session. Only its heads leave the host, so no
 // event content does; and a session directory that was deleted is still on record here.
 import { Buffer } from "node:buffer";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AnchorQueue, type Anchor, type AnchorResult } from "./anchor.ts";
@@ -139,6 +139,18 @@ export class HostLedger {
   prove(seq: number): string {
     const note = readFileSync(path.join(this.dir, layout.checkpoint), "utf8");
     return proofOf(new LogReader(this.dir, parseCheckpoint(parseNote(note).text).size), seq, note);
+  }
+
+  /** Sigstore bundles of the latest head. */
+  bundles(): { name: string; json: string }[] {
+    const { size } = parseCheckpoint(
+      parseNote(readFileSync(path.join(this.dir, layout.checkpoint))).text,
+    );
+    const folder = path.join(this.dir, layout.anchors);
+    const names = readdirSync(folder).filter(
+      (name) => name.startsWith(`${size}.`) && name.endsWith(".json"),
+    );
+    return names.map((name) => ({ name, json: readFileSync(path.join(folder, name), "utf8") }));
   }
 
   /** The records about one session, oldest first. Reads the whole ledger. */

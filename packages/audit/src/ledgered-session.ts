@@ -87,6 +87,9 @@ export class LedgeredSession {
   /** Writes the proofs of this session's records anew, under the ledger's latest checkpoint. */
   async refreshProofs(): Promise<void> {
     for (const seq of this.#records) await this.#keepProof(seq, this.#ledger.prove(seq));
+    for (const { name, json } of this.#ledger.bundles()) {
+      await replaceFile(path.join(this.#dir, layout.anchors, name), json);
+    }
   }
 
   #headOf({ size, root }: TreeHead): { size: number; root: string; epoch: number } {

@@ -1,0 +1,206 @@
+import { generateKeyPairSync } from "node:crypto";
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { describe, expect, test } from "vitest";
+import {
+  ed25519Signer,
+  HostLedger,
+  openAuditLog,
+  parseNote,
+  verifyLog,
+  witnessAnchor,
+  type Anchor,
+} from "../src/index.ts";
+import { layout } from "../src/layout.ts";
+import { sigstoreAnchor, sigstoreEvidence } from "../src/sigstore.ts";
+import { checkpointStatement } from "../src/statement.ts";
+import { connectEvent, origin, temporaryDirectory } from "./helpers/logs.ts";
+import { askOracle, oracleDirectory } from "./helpers/oracles.ts";
+import { startSigstore, startWitness } from "./helpers/servers.ts";
+
+const host = "nono.local/test";
+const hostSigner = ed25519Signer(host, Buffer.alloc(32, 9));
+const p256 = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const anchorKey = p256.privateKey.export({ format: "pem", type: "pkcs8" }).toString();
+const anchorPublic = p256.publicKey.export({ format: "pem", type: "spki" }).toString();
+
+function ledgerAt(dir: string, anchors: readonly Anchor[]): HostLedger {
+  return new HostLedger({ dir, origin: host, signer: hostSigner, anchors });
+}
+
+async function anchoredSession(ledger: HostLedger, session = origin): Promise<string> {
+  const dir = path.join(temporaryDirectory(), "log");
+  const log = await openAuditLog({ dir, origin: session, ledger });
+  for (let n = 0; n < 5; n += 1) await log.record(connectEvent(n));
+  await log.close("done");
+  const results = await log.anchored;
+  expect(results.map(({ error }) => error)).toEqual(results.map(() => undefined));
+  return dir;
+}
+
+const withServices = describe.skipIf(oracleDirectory() === undefined);
+
+withServices("a real witness (litewitness)", () => {
+  test("cosigns the ledger's heads: sessions become WITNESSED, and another history is refused", async () => {
+    const witness = await startWitness(host, hostSigner.vkey);
+    const anchor = (): Anchor =>
+      witnessAnchor({ name: "w1", url: witness.url, keys: [witness.vkey] });
+    const ledgerDir = path.join(temporaryDirectory(), "ledger");
+    const policy = {
+      witnesses: `log ${hostSigner.vkey}\nwitness w1 ${witness.vkey}\nquorum w1\n`,
+      require: "WITNESSED" as const,
+    };
+    const dir = await anchoredSession(ledgerAt(ledgerDir, [anchor()]));
+    const report = await verifyLog(dir, policy);
+    expect(report).toMatchObject({
+      verdict: "WITNESSED",
+      ok: true,
+      tail: { entries: 0, seconds: 0 },
+    });
+    expect(await verifyLog(ledgerDir, policy)).toMatchObject({ verdict: "WITNESSED", ok: true });
+    expect(
+      askOracle(
+        ["note", hostSigner.vkey, witness.vkey],
+        readFileSync(path.join(ledgerDir, "checkpoint"), "utf8"),
+      ),
+    ).toMatchObject({ ok: true, output: "2\n" });
+
+    // A second session, by a client that does not know the witness's size: 409, then a consistency proof.
+    const backup = path.join(temporaryDirectory(), "backup");
+    cpSync(ledgerDir, backup, { recursive: true });
+    expect(
+      await verifyLog(
+        await anchoredSession(ledgerAt(ledgerDir, [anchor()]), `${host}/session/2`),
+        policy,
+      ),
+    ).toMatchObject({ verdict: "WITNESSED" });
+
+    // The host is restored from a backup: its ledger goes back, the witness does not.
+    for (const name of readdirSync(ledgerDir))
+      rmSync(path.join(ledgerDir, name), { recursive: true });
+    cpSync(backup, ledgerDir, { recursive: true });
+    const restored = ledgerAt(ledgerDir, [anchor()]);
+    const [result] = await restored.anchor();
+    expect(result?.error).toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
+    await expect(restored.append([])).rejects.toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
+
+    // With the stolen key, another history under the same name: refused as well.
+    const rewritten = ledgerAt(path.join(temporaryDirectory(), "ledger"), [anchor()]);
+    const erased = { type: "entry.erased", session: "x", entry: 1, fields: 1 } as const;
+    await rewritten.append(Array.from({ length: 20 }, () => erased));
+    expect((await rewritten.anchor())[0]?.error).toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
+    witness.stop();
+  });
+
+  test("an unreachable witness is a result, not a failure of the log; it is tried again", async () => {
+    const ledger = ledgerAt(path.join(temporaryDirectory(), "ledger"), [
+      witnessAnchor({ name: "w", url: "http://127.0.0.1:1", keys: [hostSigner.vkey] }),
+    ]);
+    const log = await openAuditLog({ dir: path.join(temporaryDirectory(), "log"), origin, ledger });
+    await log.close("done");
+    expect(await log.anchored).toMatchObject([
+      { anchor: "w", error: { code: "ERR_NONO_AUDIT_ANCHOR" } },
+    ]);
+    expect(await ledger.anchor()).toMatchObject([{ error: { code: "ERR_NONO_AUDIT_ANCHOR" } }]);
+  });
+});
+
+withServices("a real Rekor v2 and a real time-stamp authority", () => {
+  test("bundles make sessions TIMED, for us and for sigstore-go", { timeout: 60_000 }, async () => {
+    const { rekorUrl, tsaUrl, trustedRoot } = await startSigstore();
+    const ledgerDir = path.join(temporaryDirectory(), "ledger");
+    const ledger = ledgerAt(ledgerDir, [
+      sigstoreAnchor({ name: "rekor", key: anchorKey, rekorUrl, tsaUrl }),
+      sigstoreAnchor({ name: "tsa", key: anchorKey, tsaUrl }),
+    ]);
+    const before = Date.now();
+    const dir = await anchoredSession(ledger);
+    const policy = { ledgerKeys: [hostSigner.vkey], require: "TIMED" as const };
+    const evidence = [
+      sigstoreEvidence({ trustedRoot, key: anchorPublic }),
+      sigstoreEvidence({ trustedRoot, key: anchorPublic, tlogThreshold: 0 }),
+    ];
+    for (const target of [dir, ledgerDir]) {
+      const report = await verifyLog(target, { ...policy, evidence });
+      expect(report).toMatchObject({
+        verdict: "TIMED",
+        ok: true,
+        tail: { entries: 0 },
+        problems: [],
+      });
+      for (const { time } of report.seenBy) expect(Math.abs(time - before)).toBeLessThan(60_000);
+    }
+    // Without a reader of bundles they prove nothing; with another key they are refused.
+    expect(await verifyLog(dir, policy)).toMatchObject({ verdict: "SIGNED", ok: false });
+    const stranger = generateKeyPairSync("ec", { namedCurve: "P-256" })
+      .publicKey.export({ format: "pem", type: "spki" })
+      .toString();
+    expect(
+      await verifyLog(dir, {
+        ...policy,
+        evidence: [sigstoreEvidence({ trustedRoot, key: stranger })],
+      }),
+    ).toMatchObject({ verdict: "TAMPERED" });
+
+    const files = temporaryDirectory();
+    const [root, key, artifact] = ["root.json", "key.pem", "checkpoint"].map((name) =>
+      path.join(files, name),
+    ) as [string, string, string];
+    writeFileSync(root, JSON.stringify(trustedRoot));
+    writeFileSync(key, anchorPublic);
+    const { text } = parseNote(readFileSync(path.join(ledgerDir, "checkpoint")));
+    writeFileSync(artifact, text);
+    const bundle =
+      readdirSync(path.join(ledgerDir, layout.anchors)).find((name) => name.includes("rekor")) ??
+      "";
+    const ask = (): { ok: boolean; output: string } =>
+      askOracle(["bundle", root, key, artifact, path.join(ledgerDir, layout.anchors, bundle)]);
+    expect(ask()).toMatchObject({ ok: true });
+    writeFileSync(artifact, text.replace("\n", "x\n"));
+    expect(ask().ok).toBe(false);
+
+    // Every region of the bundle that is covered by a signature, flipped.
+    const file = path.join(dir, layout.anchors, bundle);
+    const original = readFileSync(file, "utf8");
+    for (const part of ["canonicalizedBody", "payload", "signedTimestamp", "rootHash", "sig"]) {
+      const at = original.indexOf(`"${part}":"`) + part.length + 30;
+      writeFileSync(
+        file,
+        original.slice(0, at) + (original[at] === "A" ? "B" : "A") + original.slice(at + 1),
+      );
+      const report = await verifyLog(dir, { ...policy, evidence: evidence.slice(0, 1) });
+      expect(report, part).toMatchObject({ verdict: "TAMPERED" });
+    }
+  });
+});
+
+describe("Sigstore options", () => {
+  test.each([
+    [{ name: "x", key: anchorKey }, "needs a Rekor v2 URL or a TSA URL"],
+    [{ name: "x", rekorUrl: "http://127.0.0.1:1" }, "either a key or Fulcio"],
+    [
+      { name: "x", key: generateKeyPairSync("ed25519").privateKey, tsaUrl: "http://127.0.0.1:1" },
+      "must be P-256",
+    ],
+  ])("refuses %j", (options, message) => expect(() => sigstoreAnchor(options)).toThrow(message));
+
+  test("odd bundles are refused, never thrown raw", async () => {
+    const evidence = sigstoreEvidence({
+      trustedRoot: { mediaType: "application/vnd.dev.sigstore.trustedroot+json;version=0.1" },
+      key: anchorPublic,
+    });
+    const text = "o\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n";
+    for (const json of [
+      "",
+      "{}",
+      "null",
+      "[]",
+      '{"mediaType":5}',
+      JSON.stringify({ dsseEnvelope: { payload: checkpointStatement(text).toString("base64") } }),
+    ]) {
+      await expect(evidence.verify(json, text)).rejects.toMatchObject({
+        code: "ERR_NONO_AUDIT_SIGNATURE",
+      });
+    }
+  });
+});
