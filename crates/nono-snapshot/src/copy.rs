@@ -1,0 +1,324 @@
+//! Copies a tree with everything that makes it up: contents and holes, types, modes, owners, times,
+//! hard links, extended attributes and ACLs.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT, Uid, linkat,
+    makedev, mkdirat, mknodat, openat, readlinkat, symlinkat,
+};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Result};
+use crate::exclude::Exclude;
+use crate::fault;
+use crate::manifest::Manifest;
+use crate::meta::{Meta, stat_at, stat_fd};
+use crate::walk::{Dir, Visitor, open_directory, split, walk};
+use crate::xattr::{Inode, Xattrs};
+
+/// How file contents get into the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Share the blocks (FICLONE); a file for which the file system refuses is read and written.
+    Shared,
+    /// Read and write. For small files this beats `copy_file_range`, which costs a journal
+    /// transaction of its own per file on ext4.
+    Bytes,
+}
+
+/// Copies what is in `source` into the existing empty directory `target`, with the attributes of
+/// `source` itself, and returns the list of `source` as it was copied.
+pub(crate) fn copy_tree(
+    source: &Path,
+    target: &Path,
+    contents: Contents,
+    exclude: &Exclude,
+) -> Result<Manifest> {
+    let copier = Copier::new(source, target, contents)?;
+    walk(source, exclude, &copier)
+}
+
+/// Copies single entries from one tree into a flat directory; keeps hard links among them.
+pub(crate) struct Copier {
+    source: PathBuf,
+    target: PathBuf,
+    root: OwnedFd,
+    contents: Contents,
+    /// First name in the copy of each inode that has several; the inner lock is held while it is copied.
+    links: Mutex<HashMap<u64, Arc<Mutex<Option<PathBuf>>>>>,
+}
+
+impl Copier {
+    pub(crate) fn new(source: &Path, target: &Path, contents: Contents) -> Result<Self> {
+        Ok(Self {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            root: open_directory(target)?,
+            contents,
+            links: Mutex::default(),
+        })
+    }
+
+    /// Makes `path` in the copy a further name of the inode, or copies it when this is its first.
+    fn linked(
+        &self,
+        from: &OwnedFd,
+        name: &OsStr,
+        to: &OwnedFd,
+        path: &Path,
+        meta: &mut Meta,
+    ) -> Result<()> {
+        let slot = {
+            let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(links.entry(meta.ino).or_default())
+        };
+        let mut first = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(first) = &*first {
+            return linkat(&self.root, first, to, split(path).1, AtFlags::empty())
+                .context("link", &self.target.join(path));
+        }
+        self.file(from, name, to, split(path).1, meta)?;
+        *first = Some(path.to_owned());
+        Ok(())
+    }
+
+    /// Names an already existing file of the copy as the inode's first name.
+    pub(crate) fn known_link(&self, ino: u64, path: PathBuf) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.insert(ino, Arc::new(Mutex::new(Some(path))));
+    }
+
+    /// The first name in the copy of the inode, if it has one.
+    pub(crate) fn first_link(&self, ino: u64) -> Option<PathBuf> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = links.get(&ino)?.lock().unwrap_or_else(PoisonError::into_inner);
+        first.clone()
+    }
+
+    /// Copies `name` in `from`, anything but a directory, to `path` below the copy's root, which is
+    /// in the open directory `to`.
+    pub(crate) fn entry_to(
+        &self,
+        from: &OwnedFd,
+        name: &OsStr,
+        to: &OwnedFd,
+        path: &Path,
+        meta: &mut Meta,
+    ) -> Result<()> {
+        fault::point("copy an entry").context("copy", &self.source.join(path))?;
+        if meta.nlink > 1 {
+            self.linked(from, name, to, path, meta)
+        } else {
+            self.file(from, name, to, split(path).1, meta)
+        }
+    }
+
+    fn file(
+        &self,
+        from: &OwnedFd,
+        name: &OsStr,
+        to: &OwnedFd,
+        new: &OsStr,
+        meta: &mut Meta,
+    ) -> Result<()> {
+        let shown = || self.source.join(name);
+        match meta.file_type() {
+            FileType::RegularFile => return self.regular_file(from, name, to, new, meta),
+            FileType::Symlink => {
+                let text = readlinkat(from, name, Vec::new()).context("read the link", &shown())?;
+                symlinkat(text, to, new).context("copy the link", &shown())?;
+            }
+            kind => {
+                let device = makedev((meta.rdev >> 32) as u32, meta.rdev as u32);
+                mknodat(to, new, kind, Mode::from_raw_mode(0o600), device)
+                    .context("copy the special file", &shown())?;
+            }
+        }
+        attributes(&Inode::Named(from, name), &Inode::Named(to, new), meta)
+            .context("copy the attributes of", &shown())
+    }
+
+    fn regular_file(
+        &self,
+        from: &OwnedFd,
+        name: &OsStr,
+        to: &OwnedFd,
+        new: &OsStr,
+        meta: &mut Meta,
+    ) -> Result<()> {
+        let shown = || self.source.join(name);
+        // NONBLOCK: the name may have become a FIFO since it was examined.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let source =
+            File::from(openat(from, name, flags, Mode::empty()).context("read", &shown())?);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target = openat(to, new, flags, Mode::from_raw_mode(0o600))
+            .context("create the copy of", &shown())?;
+        let target = File::from(target);
+        // The list must describe the bytes that were copied; otherwise a change during the copy
+        // would be restored as half of it. Three attempts outlast any single save.
+        for _ in 0..3 {
+            let before = *meta;
+            self.bytes(&source, &target, &before).context("copy", &shown())?;
+            *meta = stat_fd(&source).context("examine", &shown())?.meta;
+            if meta.same_condition(&before) {
+                return attributes(&Inode::Open(&source), &Inode::Open(&target), meta)
+                    .context("copy the attributes of", &shown());
+            }
+            target.set_len(0).context("copy", &shown())?;
+        }
+        Err(Error::Changing(shown()))
+    }
+
+    fn bytes(&self, source: &File, target: &File, meta: &Meta) -> io::Result<()> {
+        if meta.size == 0 {
+            return Ok(());
+        }
+        if self.contents == Contents::Shared {
+            match rustix::fs::ioctl_ficlone(target, source) {
+                // Not for this file: an inode without checksums on btrfs, a swap file, an old kernel.
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::XDEV | Errno::TXTBSY) => {}
+                cloned => return Ok(cloned?),
+            }
+        }
+        if meta.blocks * 512 < meta.size {
+            copy_segments(source, target, meta.size)
+        } else {
+            copy_range(source, target, 0, meta.size)
+        }
+    }
+}
+
+/// Copies what lies between the holes.
+fn copy_segments(source: &File, target: &File, size: u64) -> io::Result<()> {
+    let mut position = 0;
+    while position < size {
+        let start = match rustix::fs::seek(source, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            // Nothing but a hole up to the end.
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let end = rustix::fs::seek(source, SeekFrom::Hole(start))?.min(size);
+        copy_range(source, target, start, end)?;
+        position = end;
+    }
+    target.set_len(size)
+}
+
+fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
+    thread_local! {
+        static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 256 * 1024]);
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut position = start;
+        while position < end {
+            let wanted = (end - position).min(buffer.len() as u64) as usize;
+            let read = source.read_at(&mut buffer[..wanted], position)?;
+            if read == 0 {
+                break; // Truncated meanwhile; the caller compares the conditions.
+            }
+            target.write_all_at(&buffer[..read], position)?;
+            position += read as u64;
+        }
+        Ok(())
+    })
+}
+
+/// Gives `target` the owner, attributes, mode and times. In this order: changing the owner clears
+/// set-uid, an ACL changes the mode, and everything but the last changes nothing about the times.
+pub(crate) fn attributes<F: AsFd, G: AsFd>(
+    source: &Inode<'_, F>,
+    target: &Inode<'_, G>,
+    meta: &Meta,
+) -> io::Result<()> {
+    set_attributes(target, &source.read()?, meta)
+}
+
+/// Owner, extended attributes, mode and times of `meta`, in that order.
+pub(crate) fn set_attributes<F: AsFd>(
+    target: &Inode<'_, F>,
+    xattrs: &Xattrs,
+    meta: &Meta,
+) -> io::Result<()> {
+    set_owner(target, meta)?;
+    target.write(xattrs)?;
+    set_mode_and_times(target, meta)
+}
+
+fn set_owner<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
+    let present = match target {
+        Inode::Open(fd) => stat_fd(fd)?.meta,
+        Inode::Named(dir, name) => stat_at(dir, name)?.meta,
+    };
+    if (present.uid, present.gid) == (meta.uid, meta.gid) {
+        return Ok(());
+    }
+    let (uid, gid) = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+    let changed = match target {
+        Inode::Open(fd) => rustix::fs::fchown(fd, uid, gid),
+        Inode::Named(dir, name) => {
+            rustix::fs::chownat(dir, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        }
+    };
+    match changed {
+        // Owners come back where that is permitted: not for an ordinary user.
+        Err(Errno::PERM | Errno::INVAL) => Ok(()),
+        changed => Ok(changed?),
+    }
+}
+
+fn set_mode_and_times<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(meta.permissions());
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec {
+            tv_sec: meta.mtime.seconds,
+            tv_nsec: meta.mtime.nanoseconds.into(),
+        },
+    };
+    match target {
+        Inode::Open(fd) => {
+            rustix::fs::fchmod(fd, mode)?;
+            rustix::fs::futimens(fd, &times)?;
+        }
+        Inode::Named(dir, name) => {
+            // A symbolic link has no mode of its own on Linux.
+            if meta.file_type() != FileType::Symlink {
+                rustix::fs::chmodat(dir, *name, mode, AtFlags::empty())?;
+            }
+            rustix::fs::utimensat(dir, *name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    Ok(())
+}
+
+impl Visitor for Copier {
+    type Dir = OwnedFd;
+
+    fn enter(&self, parent: Option<&Dir<OwnedFd>>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
+        let Some(parent) = parent else { return open_directory(&self.target) };
+        let shown = || self.target.join(path);
+        mkdirat(&parent.data, name, Mode::RWXU).context("create the directory", &shown())?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&parent.data, name, flags, Mode::empty()).context("open the directory", &shown())
+    }
+
+    fn entry(&self, dir: &Dir<OwnedFd>, name: &OsStr, meta: &mut Meta) -> Result<()> {
+        self.entry_to(&dir.fd, name, &dir.data, &dir.path.join(name), meta)
+    }
+
+    fn leave(&self, dir: &Dir<OwnedFd>) -> Result<()> {
+        attributes(&Inode::Open(&dir.fd), &Inode::Open(&dir.data), &dir.meta)
+            .context("copy the attributes of", &self.source.join(&dir.path))
+    }
+}

@@ -1,0 +1,207 @@
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Context, Error, Result};
+use crate::meta::stat_fd;
+use crate::record::{Record, State};
+use crate::strategy::tree::private_directory;
+use crate::strategy::{self, Placement};
+use crate::transaction::Transaction;
+use crate::walk::{open_directory, split};
+
+/// The directory with the records of a user's checkpoints.
+///
+/// Pre-images are kept here too when the store is on the same mount as the directory, and otherwise
+/// in `.nono-rollback` beside the directory: only there can they be exchanged by a rename.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The checkpoint's id.
+    pub id: String,
+    /// Milliseconds since the epoch.
+    pub created: u64,
+    /// Its directories.
+    pub dirs: Vec<PathBuf>,
+    /// The strategy's name.
+    pub strategy: String,
+    /// What has become of it.
+    pub state: State,
+    /// Whether the pre-image is complete. When not, making it was interrupted, or is under way.
+    pub complete: bool,
+    /// Whether a rollback or commit was interrupted, or is under way.
+    pub unfinished: bool,
+}
+
+/// What [`Store::recover`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Rollbacks and commits that were interrupted and now are finished.
+    pub finished: Vec<String>,
+    /// Checkpoints that were interrupted while they were made, or were over, and now are deleted.
+    pub removed: Vec<String>,
+    /// Checkpoints that another process works on; nothing was done about them.
+    pub busy: Vec<String>,
+}
+
+impl Store {
+    /// Opens the store at `root`, making it when it is missing.
+    pub fn open(root: &Path) -> Result<Self> {
+        std::fs::create_dir_all(root).context("create the store", root)?;
+        let root = std::fs::canonicalize(root).context("resolve", root)?;
+        Ok(Self { root })
+    }
+
+    /// `$XDG_STATE_HOME/nono/rollback`, by default below `~/.local/state`.
+    pub fn default_path() -> Result<PathBuf> {
+        let state =
+            std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state"));
+        let state = state.or_else(home).ok_or_else(|| Error::StoreUnusable {
+            path: PathBuf::from("$HOME"),
+            reason: "neither XDG_STATE_HOME nor HOME is set: name a store".to_owned(),
+        })?;
+        Ok(state.join("nono/rollback"))
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn home(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    pub(crate) fn records(&self) -> Result<Vec<Record>> {
+        let mut records = Vec::new();
+        for entry in std::fs::read_dir(&self.root).context("list", &self.root)? {
+            let home = entry.context("list", &self.root)?.path();
+            if home.is_dir() {
+                records.extend(Record::read(&home)?);
+            }
+        }
+        records.sort_by_key(|record| record.sequence);
+        Ok(records)
+    }
+
+    /// Every checkpoint of the store, oldest first.
+    pub fn list(&self) -> Result<Vec<Summary>> {
+        let summary = |record: Record| Summary {
+            complete: is_complete(&record),
+            unfinished: self.home(&record.id).join("journal").exists(),
+            dirs: record.placements.iter().map(|placement| placement.dir.clone()).collect(),
+            id: record.id,
+            created: record.created,
+            strategy: record.strategy,
+            state: record.state,
+        };
+        Ok(self.records()?.into_iter().map(summary).collect())
+    }
+
+    /// Brings every checkpoint that a crash left behind into a definite state: an interrupted
+    /// rollback or commit is finished, one that was being made is deleted. Running it again, or
+    /// beside a working process, does no harm.
+    pub fn recover(&self) -> Result<Recovered> {
+        let mut recovered = Recovered::default();
+        for record in self.records()? {
+            let _lock = match self.lock(&record.id) {
+                Err(Error::Busy(id)) => {
+                    recovered.busy.push(id);
+                    continue;
+                }
+                lock => lock?,
+            };
+            // Read again: another process may have finished with it before it gave up the lock.
+            let Some(record) = Record::read(&self.home(&record.id))? else { continue };
+            let journal = self.home(&record.id).join("journal");
+            let mut checkpoint = Checkpoint::from_record(self.clone(), record);
+            if let Some(transaction) = Transaction::<State>::left_at(&journal)? {
+                transaction.finish()?;
+                checkpoint.conclude(transaction.then)?;
+                recovered.finished.push(checkpoint.id().to_owned());
+            }
+            if !checkpoint.state().is_open() || !is_complete(&checkpoint.record) {
+                checkpoint.erase()?;
+                recovered.removed.push(checkpoint.id().to_owned());
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Takes the checkpoint's lock, which the kernel releases when the process ends, however it does.
+    pub(crate) fn lock(&self, id: &str) -> Result<OwnedFd> {
+        let path = self.home(id).join("lock");
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+            Err(Errno::NOENT) => {
+                return Err(Error::UnknownCheckpoint {
+                    id: id.to_owned(),
+                    store: self.root.clone(),
+                });
+            }
+            lock => lock.context("open", &path)?,
+        };
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => Err(Error::Busy(id.to_owned())),
+            locked => locked.context("lock", &path).map(|()| lock),
+        }
+    }
+
+    /// Finds a place on the directory's mount. Made now, used by the strategies.
+    pub(crate) fn vault(&self, id: &str, number: usize, dir: &Path) -> Result<PathBuf> {
+        let parent = split(dir).0;
+        let unusable = |reason: String| Error::StoreUnusable { path: dir.to_owned(), reason };
+        rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
+            unusable(format!(
+                "{} is not writable ({error}), so {} can't be exchanged",
+                parent.display(),
+                dir.display()
+            ))
+        })?;
+        let mount = |path: &Path| -> Result<_> {
+            let stat = stat_fd(open_directory(path)?).context("examine", path)?;
+            Ok((stat.mount, stat.dev))
+        };
+        let home = self.home(id);
+        let place = if mount(&home)? == mount(dir)? || mount(&home)? == mount(parent)? {
+            home.join(number.to_string())
+        } else {
+            let beside = parent.join(".nono-rollback");
+            private_directory(&beside)?;
+            beside.join(format!("{id}-{number}"))
+        };
+        private_directory(&place)?;
+        Ok(place)
+    }
+}
+
+pub(crate) fn is_complete(record: &Record) -> bool {
+    let strategy = strategy::by_name(&record.strategy);
+    strategy.is_some_and(|strategy| {
+        record.placements.iter().all(|placement: &Placement| strategy.is_complete(placement))
+    }) || !record.state.is_open()
+}
+
+/// A new directory for a checkpoint, named so that names sort by age.
+pub(crate) fn new_home(store: &Store, created: u64) -> Result<String> {
+    let mut random = [0; 5];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(io::Error::from)
+        .context("draw a random id for", store.path())?;
+    let suffix: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = format!("{:011x}-{suffix}", created);
+    private_directory(&store.home(&id))?;
+    File::create(store.home(&id).join("lock")).context("create the lock of", &store.home(&id))?;
+    Ok(id)
+}

@@ -1,0 +1,65 @@
+use super::tree;
+use super::{Demands, Placement, Strategy, file_system};
+use crate::changes::Change;
+use crate::copy::{Contents, copy_tree};
+use crate::error::{Context, Result};
+use crate::exclude::Exclude;
+use crate::fault;
+use crate::remove::remove_tree;
+use crate::select::Selection;
+use crate::transaction::Step;
+
+/// A second tree made by reading and writing: works everywhere.
+pub(crate) struct Copy;
+
+impl Strategy for Copy {
+    fn name(&self) -> &'static str {
+        "copy"
+    }
+
+    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
+        tree::exchangeable(demands.placement)?;
+        Ok(format!("{} needs a copy of every file", file_system(&demands.placement.dir)))
+    }
+
+    fn begin(&self, placement: &Placement, exclude: &Exclude) -> Result<()> {
+        begin(placement, exclude, Contents::Bytes)
+    }
+
+    fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
+        tree::changes_since(placement, exclude, &tree::kept(placement)?)
+    }
+
+    fn rollback(
+        &self,
+        placement: &Placement,
+        exclude: &Exclude,
+        select: &Selection,
+    ) -> Result<Vec<Step>> {
+        tree::rollback(placement, exclude, select, &|| tree::kept(placement), Contents::Bytes)
+    }
+
+    fn commit(
+        &self,
+        placement: &Placement,
+        exclude: &Exclude,
+        select: &Selection,
+    ) -> Result<Vec<Step>> {
+        tree::commit(placement, exclude, select, &tree::kept(placement)?, Contents::Bytes)
+    }
+
+    fn discard(&self, placement: &Placement) -> Result<()> {
+        remove_tree(&placement.vault)
+    }
+}
+
+/// Copies the directory into the vault with its list, and names the copy last.
+pub(crate) fn begin(placement: &Placement, exclude: &Exclude, contents: Contents) -> Result<()> {
+    let partial = placement.partial();
+    tree::private_directory(&partial)?;
+    let manifest = copy_tree(&placement.dir, &partial, contents, exclude)?;
+    let list = placement.manifest();
+    std::fs::write(&list, manifest.encode()).context("write", &list)?;
+    fault::point("complete").context("name", &partial)?;
+    std::fs::rename(&partial, placement.tree()).context("name", &partial)
+}

@@ -1,0 +1,135 @@
+//! The ways to keep the state of a directory, all with one meaning.
+
+pub(crate) mod btrfs;
+pub(crate) mod copy;
+pub(crate) mod reflink;
+pub(crate) mod tree;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::changes::Change;
+use crate::encoding;
+use crate::error::Result;
+use crate::exclude::Exclude;
+use crate::meta::Time;
+use crate::record::{Mounter, State};
+use crate::select::Selection;
+use crate::transaction::Step;
+
+/// One directory of a checkpoint and where its pre-image is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Placement {
+    /// The directory, canonical.
+    #[serde(with = "encoding::path")]
+    pub(crate) dir: PathBuf,
+    /// A private directory on the same mount.
+    #[serde(with = "encoding::path")]
+    pub(crate) vault: PathBuf,
+    /// Seconds and nanoseconds at which the checkpoint began.
+    pub(crate) began: (i64, u32),
+}
+
+impl Placement {
+    /// The pre-image. It gets this name once it is complete.
+    pub(crate) fn tree(&self) -> PathBuf {
+        self.vault.join("tree")
+    }
+
+    /// The pre-image while it is being made.
+    pub(crate) fn partial(&self) -> PathBuf {
+        self.vault.join("partial")
+    }
+
+    pub(crate) fn manifest(&self) -> PathBuf {
+        self.vault.join("manifest")
+    }
+
+    /// Where entries wait to be put into the directory, or went from it.
+    pub(crate) fn stage(&self) -> PathBuf {
+        self.vault.join("stage")
+    }
+
+    pub(crate) fn began(&self) -> Time {
+        Time { seconds: self.began.0, nanoseconds: self.began.1 }
+    }
+}
+
+/// What the caller asks of a strategy besides keeping the state.
+pub(crate) struct Demands<'a> {
+    pub(crate) excludes: bool,
+    #[expect(dead_code, reason = "for the overlay strategy")]
+    pub(crate) mounter: Option<Mounter>,
+    pub(crate) placement: &'a Placement,
+}
+
+/// One way to keep the state of a directory.
+pub(crate) trait Strategy: Sync {
+    /// The name in options, records and messages.
+    fn name(&self) -> &'static str;
+
+    /// Why it serves the directory, or why it can't.
+    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String>;
+
+    /// Keeps the state of the directory now.
+    fn begin(&self, placement: &Placement, exclude: &Exclude) -> Result<()>;
+
+    /// Whether [`begin`](Self::begin) came to its end.
+    fn is_complete(&self, placement: &Placement) -> bool {
+        placement.tree().is_dir()
+    }
+
+    /// What differs from the state kept.
+    fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>>;
+
+    /// The steps that bring the selected entries back.
+    fn rollback(
+        &self,
+        placement: &Placement,
+        exclude: &Exclude,
+        select: &Selection,
+    ) -> Result<Vec<Step>>;
+
+    /// The steps after which the state kept has the selected entries as they are now.
+    fn commit(
+        &self,
+        placement: &Placement,
+        exclude: &Exclude,
+        select: &Selection,
+    ) -> Result<Vec<Step>>;
+
+    /// What remains to be done when the steps towards `state` are done. May run twice.
+    fn conclude(&self, placement: &Placement, state: State) -> Result<()> {
+        let _ = (placement, state);
+        Ok(())
+    }
+
+    /// Frees what the checkpoint keeps. May run twice.
+    fn discard(&self, placement: &Placement) -> Result<()>;
+}
+
+/// All of them, in the order in which `auto` tries them.
+pub(crate) static STRATEGIES: [&dyn Strategy; 3] = [&btrfs::Btrfs, &reflink::Reflink, &copy::Copy];
+
+/// The strategy of that name.
+pub(crate) fn by_name(name: &str) -> Option<&'static dyn Strategy> {
+    STRATEGIES.into_iter().find(|strategy| strategy.name() == name)
+}
+
+/// A short description of a directory's file system, for reasons.
+pub(crate) fn file_system(dir: &Path) -> &'static str {
+    // statfs(2) and linux/magic.h
+    match rustix::fs::statfs(dir).map(|stat| stat.f_type as u64 & 0xffff_ffff) {
+        Ok(0xef53) => "ext4",
+        Ok(0x5846_5342) => "xfs",
+        Ok(0x9123_683e) => "btrfs",
+        Ok(0x0102_1994) => "tmpfs",
+        Ok(0x2fc1_2fc1) => "zfs",
+        Ok(0x794c_7630) => "overlayfs",
+        Ok(0xf2f5_2010) => "f2fs",
+        Ok(0x6573_5546) => "fuse",
+        Ok(0x6969) => "nfs",
+        _ => "this file system",
+    }
+}

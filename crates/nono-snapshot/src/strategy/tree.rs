@@ -1,0 +1,123 @@
+//! What the strategies that keep a whole second tree have in common: the restore is one exchange.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use crate::changes::{Change, Tree, changes};
+use crate::copy::Contents;
+use crate::error::{Context, Result};
+use crate::exclude::Exclude;
+use crate::manifest::Manifest;
+use crate::meta::Time;
+use crate::plan;
+use crate::remove::remove_tree;
+use crate::select::Selection;
+use crate::strategy::Placement;
+use crate::transaction::{Place, Step};
+use crate::walk::scan;
+
+/// Reads the list that was written when the pre-image was made.
+pub(crate) fn kept(placement: &Placement) -> Result<Tree> {
+    let path = placement.manifest();
+    let bytes = std::fs::read(&path).context("read", &path)?;
+    Tree::new(&placement.tree(), Manifest::decode(&bytes, &path)?)
+}
+
+/// Lists a pre-image whose inodes have the numbers and times of the originals.
+pub(crate) fn live(tree: &Path, began: Time) -> Result<Tree> {
+    let mut manifest = scan(tree, &Exclude::none())?;
+    manifest.taken = began;
+    Tree::new(tree, manifest)
+}
+
+/// The directory as it is now.
+pub(crate) fn current(placement: &Placement, exclude: &Exclude) -> Result<Tree> {
+    Tree::new(&placement.dir, scan(&placement.dir, exclude)?)
+}
+
+pub(crate) fn changes_since(
+    placement: &Placement,
+    exclude: &Exclude,
+    before: &Tree,
+) -> Result<Vec<Change>> {
+    changes(&placement.dir, before, &current(placement, exclude)?)
+}
+
+/// Brings the selected entries back from the pre-image.
+pub(crate) fn rollback(
+    placement: &Placement,
+    exclude: &Exclude,
+    select: &Selection,
+    before: &dyn Fn() -> Result<Tree>,
+    contents: Contents,
+) -> Result<Vec<Step>> {
+    match select {
+        Selection::All => plan::whole(placement, exclude),
+        Selection::Paths(_) => {
+            let now = current(placement, exclude)?;
+            let stage = fresh_stage(placement)?;
+            plan::selected(
+                &before()?,
+                &now,
+                plan::Base::of(&placement.dir),
+                &stage,
+                contents,
+                select,
+            )
+        }
+    }
+}
+
+/// Brings the selected entries of the pre-image to their condition of now, and its list with them.
+pub(crate) fn commit(
+    placement: &Placement,
+    exclude: &Exclude,
+    select: &Selection,
+    before: &Tree,
+    contents: Contents,
+) -> Result<Vec<Step>> {
+    if *select == Selection::All {
+        return Ok(Vec::new()); // The pre-image is dropped as a whole.
+    }
+    let now = current(placement, exclude)?;
+    let stage = fresh_stage(placement)?;
+    let mut steps =
+        plan::selected(&now, before, plan::Base::of(&placement.tree()), &stage, contents, select)?;
+    if placement.manifest().exists() {
+        let list = stage.join("manifest");
+        std::fs::write(&list, before.manifest.merged(&now.manifest, select).encode())
+            .context("write", &list)?;
+        steps.push(Step::exchange(
+            Place::new(&placement.vault, "manifest"),
+            Place::new(&stage, "manifest"),
+        )?);
+    }
+    Ok(steps)
+}
+
+/// An empty directory for entries on their way.
+pub(crate) fn fresh_stage(placement: &Placement) -> Result<PathBuf> {
+    let stage = placement.stage();
+    remove_tree(&stage)?;
+    private_directory(&stage)?;
+    Ok(stage)
+}
+
+/// Makes a directory that only the caller can enter.
+pub(crate) fn private_directory(path: &Path) -> Result<()> {
+    match rustix::fs::mkdir(path, Mode::RWXU) {
+        Err(rustix::io::Errno::EXIST) if path.is_dir() => Ok(()),
+        made => made.map_err(io::Error::from).context("create the directory", path),
+    }
+}
+
+/// Says where a rename is impossible: the directory itself is a mount point.
+pub(crate) fn exchangeable(placement: &Placement) -> std::result::Result<(), String> {
+    match plan::is_mount_point(&placement.dir) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err("it is a mount point, which can't be exchanged by a rename".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

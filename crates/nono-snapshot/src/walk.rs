@@ -1,0 +1,311 @@
+//! A parallel walk over a directory tree by open directories, so that no path is resolved twice and
+//! no symbolic link is ever followed.
+
+use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{Mode, OFlags, RawDir, openat};
+
+use crate::error::{Context, Error, Result};
+use crate::exclude::Exclude;
+use crate::manifest::{Manifest, ManifestBuilder};
+use crate::meta::{Meta, Stat, stat_at, stat_fd};
+
+/// Work done along the way. Every method may run on any of the walk's threads.
+pub(crate) trait Visitor: Sync {
+    /// What the visitor keeps for a directory while its entries are visited.
+    type Dir: Send + Sync;
+
+    /// A directory is entered; `parent` is `None` for the root.
+    fn enter(
+        &self,
+        parent: Option<&Dir<Self::Dir>>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<Self::Dir>;
+
+    /// Anything but a directory. The visitor may replace `meta` by a more accurate one.
+    fn entry(&self, dir: &Dir<Self::Dir>, name: &OsStr, meta: &mut Meta) -> Result<()>;
+
+    /// All entries of the directory exist by now; those of the directories in it may not yet.
+    fn leave(&self, dir: &Dir<Self::Dir>) -> Result<()>;
+}
+
+/// An open directory of the tree.
+pub(crate) struct Dir<D> {
+    /// The directory in the tree that is walked.
+    pub(crate) fd: OwnedFd,
+    /// Its path below the root; empty for the root.
+    pub(crate) path: PathBuf,
+    pub(crate) meta: Meta,
+    pub(crate) data: D,
+    id: usize,
+}
+
+/// Visits nothing: the walk alone makes the manifest.
+pub(crate) struct Look;
+
+impl Visitor for Look {
+    type Dir = ();
+
+    fn enter(&self, _: Option<&Dir<()>>, _: &OsStr, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn entry(&self, _: &Dir<()>, _: &OsStr, _: &mut Meta) -> Result<()> {
+        Ok(())
+    }
+
+    fn leave(&self, _: &Dir<()>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Walks the tree below `root` and lists it.
+pub(crate) fn scan(root: &Path, exclude: &Exclude) -> Result<Manifest> {
+    walk(root, exclude, &Look)
+}
+
+/// Opens a directory by its path, without following a symbolic link at its end.
+pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, DIRECTORY, Mode::empty()).context("open the directory", path)
+}
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Files of one directory handed to a thread together: large directories are shared among threads,
+/// small ones are not worth it.
+const BATCH: usize = 64;
+
+/// Walks the tree below `root`, calls `visitor` for everything that is not excluded, and returns
+/// the list of it. Refuses trees that reach into another file system.
+pub(crate) fn walk<V: Visitor>(root: &Path, exclude: &Exclude, visitor: &V) -> Result<Manifest> {
+    let fd = open_directory(root)?;
+    let stat = stat_fd(&fd).context("examine", root)?;
+    let builder = ManifestBuilder::new();
+    let walk = Walk {
+        root,
+        device: (stat.dev, stat.mount),
+        exclude,
+        visitor,
+        builder: Mutex::new(builder),
+        next_id: AtomicUsize::new(1),
+        queue: Mutex::new(Queue { tasks: Vec::new(), unfinished: 0, failure: None }),
+        wake: Condvar::new(),
+        failed: AtomicBool::new(false),
+    };
+    let data = visitor.enter(None, OsStr::new(""), Path::new(""))?;
+    let dir = Dir { fd, path: PathBuf::new(), meta: stat.meta, data, id: 0 };
+    walk.push(vec![Task::List(Arc::new(dir))]);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| walk.work());
+        }
+        walk.work();
+    });
+    if let Some(failure) = lock(&walk.queue).failure.take() {
+        return Err(failure);
+    }
+    let builder = walk.builder.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(builder.finish(stat.meta))
+}
+
+enum Task<D> {
+    /// Read the directory.
+    List(Arc<Dir<D>>),
+    /// Open the sub-directory of that name and read it.
+    Descend { parent: Arc<Dir<D>>, name: OsString, meta: Meta, id: usize },
+    /// Visit these entries.
+    Entries { dir: Arc<Dir<D>>, entries: Vec<(OsString, Meta)> },
+}
+
+struct Queue<D> {
+    /// Taken from the end: depth first keeps the number of open directories small.
+    tasks: Vec<Task<D>>,
+    unfinished: usize,
+    failure: Option<Error>,
+}
+
+struct Walk<'a, V: Visitor> {
+    root: &'a Path,
+    device: ((u32, u32), u64),
+    exclude: &'a Exclude,
+    visitor: &'a V,
+    builder: Mutex<ManifestBuilder>,
+    next_id: AtomicUsize,
+    queue: Mutex<Queue<V::Dir>>,
+    wake: Condvar,
+    failed: AtomicBool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<V: Visitor> Walk<'_, V> {
+    fn push(&self, tasks: Vec<Task<V::Dir>>) {
+        let mut queue = lock(&self.queue);
+        queue.unfinished += tasks.len();
+        queue.tasks.extend(tasks);
+        self.wake.notify_all();
+    }
+
+    fn work(&self) {
+        while let Some(task) = self.next() {
+            let outcome = if self.failed.load(Ordering::Relaxed) { Ok(()) } else { self.run(task) };
+            let mut queue = lock(&self.queue);
+            if let Err(error) = outcome {
+                self.failed.store(true, Ordering::Relaxed);
+                queue.failure.get_or_insert(error);
+            }
+            queue.unfinished -= 1;
+            if queue.unfinished == 0 {
+                self.wake.notify_all();
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Task<V::Dir>> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(task) = queue.tasks.pop() {
+                return Some(task);
+            }
+            if queue.unfinished == 0 {
+                return None;
+            }
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn run(&self, task: Task<V::Dir>) -> Result<()> {
+        match task {
+            Task::List(dir) => self.list(dir),
+            Task::Descend { parent, name, meta, id } => {
+                let path = parent.path.join(&name);
+                let full = || self.root.join(&path);
+                let fd = openat(&parent.fd, &name, DIRECTORY, Mode::empty())
+                    .context("open the directory", &full())?;
+                let opened = stat_fd(&fd).context("examine", &full())?;
+                if opened.meta.ino != meta.ino {
+                    return Err(Error::Changing(full()));
+                }
+                let data = self.visitor.enter(Some(&parent), &name, &path)?;
+                self.release(parent)?;
+                self.list(Arc::new(Dir { fd, path, meta: opened.meta, data, id }))
+            }
+            Task::Entries { dir, entries } => {
+                let mut visited = Vec::with_capacity(entries.len());
+                for (name, mut meta) in entries {
+                    self.visitor.entry(&dir, &name, &mut meta)?;
+                    visited.push((name, meta));
+                }
+                lock(&self.builder).entries(dir.id, visited);
+                self.release(dir)
+            }
+        }
+    }
+
+    /// Reads a directory: its files become batches, its directories tasks of their own.
+    fn list(&self, dir: Arc<Dir<V::Dir>>) -> Result<()> {
+        let mut tasks = Vec::new();
+        let mut files = Vec::new();
+        let mut excluded = Vec::new();
+        let mut directories = Vec::new();
+        for name in names(&dir.fd, || self.root.join(&dir.path))? {
+            let stat = match stat_at(&dir.fd, &name) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                stat => stat.context("examine", &self.root.join(&dir.path).join(&name))?,
+            };
+            if !self.exclude.is_empty() {
+                let path = dir.path.join(&name);
+                if self.exclude.matches(&path, stat.meta.is_dir()) {
+                    self.same_file_system(&stat, &path)?;
+                    excluded.push(path);
+                    continue;
+                }
+            }
+            if stat.meta.is_dir() {
+                self.same_file_system(&stat, &dir.path.join(&name))?;
+                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+                directories.push((name.clone(), stat.meta, id));
+                tasks.push(Task::Descend { parent: Arc::clone(&dir), name, meta: stat.meta, id });
+            } else {
+                if stat.mount_root {
+                    self.same_file_system(&stat, &dir.path.join(&name))?;
+                }
+                files.push((name, stat.meta));
+            }
+        }
+        {
+            let mut builder = lock(&self.builder);
+            builder.directories(dir.id, directories);
+            builder.excluded(excluded);
+        }
+        while files.len() > BATCH {
+            let entries = files.split_off(files.len() - BATCH);
+            tasks.push(Task::Entries { dir: Arc::clone(&dir), entries });
+        }
+        if !tasks.is_empty() {
+            self.push(tasks);
+        }
+        self.run(Task::Entries { dir, entries: files })
+    }
+
+    fn same_file_system(&self, stat: &Stat, path: &Path) -> Result<()> {
+        if (stat.dev, stat.mount) == self.device && !stat.mount_root {
+            return Ok(());
+        }
+        Err(Error::SpansFilesystems(self.root.join(path)))
+    }
+
+    /// Whoever drops the last reference leaves the directory: by then everything in it was visited.
+    fn release(&self, dir: Arc<Dir<V::Dir>>) -> Result<()> {
+        match Arc::into_inner(dir) {
+            Some(dir) => self.visitor.leave(&dir),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The names in a directory, without `.` and `..`.
+pub(crate) fn names(dir: &OwnedFd, path: impl Fn() -> PathBuf) -> Result<Vec<OsString>> {
+    let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry.context("read the directory", &path())?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            names.push(OsString::from_vec(name.to_vec()));
+        }
+    }
+    Ok(names)
+}
+
+/// Opens the directory at `path` below `root` one component at a time, so that no symbolic link on
+/// the way, not even one planted meanwhile, leads outside.
+pub(crate) fn open_beneath(root: &OwnedFd, path: &Path) -> std::io::Result<OwnedFd> {
+    // A fresh open, since a duplicate would share the position at which the directory is read.
+    let mut dir = openat(root, ".", DIRECTORY, Mode::empty())?;
+    for component in path.components() {
+        let std::path::Component::Normal(name) = component else {
+            return Err(std::io::ErrorKind::InvalidInput.into());
+        };
+        dir = openat(&dir, name, DIRECTORY, Mode::empty())?;
+    }
+    Ok(dir)
+}
+
+/// Splits a path into its directory and last name.
+pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
+    let name = path.file_name().unwrap_or_else(|| OsStr::from_bytes(b""));
+    (path.parent().unwrap_or_else(|| Path::new("")), name)
+}
