@@ -1,0 +1,261 @@
+import type { Readable } from "node:stream";
+import { GateError } from "../errors.ts";
+import type { Recorder } from "../event.ts";
+import { type FlatHeaders, withoutFields } from "../http/headers.ts";
+import type { Destination } from "../http/request-target.ts";
+import { scrubbableCodings } from "../http/response-body.ts";
+import { type Binding, type CredentialConfig, boundTo, parseBinding } from "./credential.ts";
+import type { MaskingStream } from "./masker.ts";
+import { AccessTokens } from "./oauth2.ts";
+import { guessShape, makeAwsPhantom, makePhantom } from "./phantom.ts";
+import { type Phantom, PhantomSwap, phantomMisused } from "./phantom-swap.ts";
+import { applyScheme } from "./schemes.ts";
+import { resign } from "./sigv4-resign.ts";
+import { SecretVault } from "./vault.ts";
+
+/** A request before credentials. */
+export interface RequestDraft {
+  readonly method: string;
+  readonly path: string;
+  readonly headers: FlatHeaders;
+  readonly body: Readable | undefined;
+}
+
+/** A request with credentials, and what must be done to its answer. */
+export interface Injection {
+  readonly path: string;
+  readonly headers: FlatHeaders;
+  readonly body: Readable | undefined;
+  /** Builds the request again with values freshly read; undefined result: nothing new was found. */
+  readonly refresh: (() => Promise<Injection | undefined>) | undefined;
+  scrubHeaders(headers: FlatHeaders): FlatHeaders;
+  scrubTrailers(trailers: Record<string, string | string[] | undefined>): Record<string, string>;
+  scrubber(): MaskingStream | undefined;
+}
+
+interface Bound {
+  readonly binding: Binding;
+  readonly phantom: Phantom;
+}
+
+/** Gives requests their credentials and takes them out of the answers. */
+export class CredentialBroker {
+  readonly #recorder: Recorder;
+  readonly #bound: readonly Bound[];
+  readonly #env: Record<string, string> = {};
+  readonly #vault = new SecretVault();
+  readonly #accessTokens: AccessTokens;
+  readonly #swap: PhantomSwap;
+
+  /** @throws GateError `ERR_NONO_INVALID_OPTION` */
+  constructor(
+    configs: readonly CredentialConfig[],
+    recorder: Recorder,
+    fetchToken: ConstructorParameters<typeof AccessTokens>[0],
+  ) {
+    this.#recorder = recorder;
+    this.#accessTokens = new AccessTokens(fetchToken);
+    this.#bound = configs.map((config) => {
+      const binding = parseBinding(config);
+      return { binding, phantom: this.#newPhantom(config, binding) };
+    });
+    const names = this.#bound.map(({ binding }) => binding.name);
+    const repeated = names.find((name, i) => names.indexOf(name) !== i);
+    if (repeated !== undefined) {
+      throw new GateError("ERR_NONO_INVALID_OPTION", `Two credentials are named ${repeated}.`, {
+        value: repeated,
+      });
+    }
+    this.#swap = new PhantomSwap(this.#bound.map(({ phantom }) => phantom));
+  }
+
+  #newPhantom(config: CredentialConfig, binding: Binding): Phantom {
+    if (binding.scheme.type === "aws-sigv4") {
+      const { accessKeyId, secretAccessKey } = makeAwsPhantom();
+      this.#env["AWS_ACCESS_KEY_ID"] = accessKeyId;
+      this.#env["AWS_SECRET_ACCESS_KEY"] = secretAccessKey;
+      return { name: binding.name, text: accessKeyId };
+    }
+    const shape = config.shape ?? guessShape(config.name, [config.proxyTo].flat());
+    const text = makePhantom(shape);
+    this.#env[binding.name] = text;
+    return { name: binding.name, text };
+  }
+
+  /** The phantoms, under the names that tools look for. */
+  env(): Record<string, string> {
+    return { ...this.#env };
+  }
+
+  get isEmpty(): boolean {
+    return this.#bound.length === 0;
+  }
+
+  /** Whether requests to this server may carry a credential. */
+  covers({ endpoint }: Pick<Destination, "endpoint">): boolean {
+    return this.#bound.some(
+      ({ binding }) => boundTo(binding, endpoint, true) || boundTo(binding, endpoint, false),
+    );
+  }
+
+  /**
+   * @throws GateError `ERR_NONO_PHANTOM_MISUSED` when a phantom goes where its credential does not,
+   *   or the source's error
+   */
+  async prepare(destination: Destination, draft: RequestDraft): Promise<Injection> {
+    const { endpoint, secure } = destination;
+    const here = this.#bound.filter(({ binding }) => boundTo(binding, endpoint, secure));
+    if (this.isEmpty) return passing(draft);
+    const used = this.#swap.find(draft.path, draft.headers);
+    const stray = used.find((name) => !here.some(({ binding }) => binding.name === name));
+    if (stray !== undefined) throw phantomMisused(stray, endpoint.host.text);
+    if (here.length === 0) {
+      const body = draft.body && this.#swap.guardBody(draft.body, endpoint.host.text);
+      return { ...passing(draft), body };
+    }
+    const [first] = here;
+    // The phantoms that the client sent say which credentials it means; sending none means the first.
+    const meant = here.filter(({ binding }) => used.includes(binding.name));
+    const chosen = meant.length > 0 || !first ? meant : [first];
+    return this.#inject(destination, draft, here, chosen);
+  }
+
+  async #inject(
+    destination: Destination,
+    draft: RequestDraft,
+    here: readonly Bound[],
+    chosen: readonly Bound[],
+  ): Promise<Injection> {
+    const { host } = destination.endpoint;
+    const values = new Map<string, string>();
+    // Every credential of this host may stand in the body, which is not known yet.
+    for (const { binding } of draft.body ? here : chosen) {
+      values.set(binding.name, await this.#valueOf(binding));
+    }
+    let { path } = draft;
+    let headers = withoutFields(draft.headers, ["range", "if-range", "accept-encoding"]);
+    headers = [...headers, "accept-encoding", acceptable(draft.headers)];
+    ({ path, headers } = this.#swap.replace(path, headers, values));
+    let { body } = draft;
+    for (const { binding } of chosen) {
+      const value = values.get(binding.name) ?? "";
+      ({ path, headers, body } =
+        binding.scheme.type === "aws-sigv4"
+          ? await resign({ ...draft, path, headers, body }, destination.endpoint, value)
+          : { ...applyScheme(binding.scheme, value, { path, headers }), body });
+      await this.#recorder.intent({
+        type: "credential.inject",
+        phase: "intent",
+        decision: "allow",
+        object: { name: binding.name, host: host.text, scheme: binding.scheme.type },
+      });
+    }
+    if (body && body === draft.body) {
+      ({ body, headers } = await this.#swap.replaceBody(body, headers, values, host.text));
+    }
+    const refresh = async (): Promise<Injection | undefined> => {
+      const before = [...values.values()].join("\n");
+      for (const { binding } of chosen) {
+        this.#vault.expire(binding.name);
+        this.#accessTokens.expire(binding.name);
+      }
+      const again = await Promise.all(chosen.map(({ binding }) => this.#valueOf(binding)));
+      if (again.join("\n") === before) return undefined;
+      return this.#inject(destination, draft, here, chosen);
+    };
+    return { path, headers, body, refresh, ...this.#scrubbing() };
+  }
+
+  async #valueOf(binding: Binding): Promise<string> {
+    const stored = (await this.#vault.value(binding)).toString("utf8");
+    if (binding.scheme.type === "oauth2") {
+      const { token, secrets } = await this.#accessTokens.obtain(
+        binding.name,
+        binding.scheme,
+        stored,
+      );
+      for (const secret of [token, ...secrets]) this.#vault.mask(Buffer.from(secret));
+      return token;
+    }
+    for (const secret of secretsIn(binding, stored)) this.#vault.mask(Buffer.from(secret));
+    return stored;
+  }
+
+  #scrubbing(): Pick<Injection, "scrubHeaders" | "scrubTrailers" | "scrubber"> {
+    const { masker } = this.#vault;
+    return {
+      scrubHeaders: (headers) => headers.map((text, i) => (i % 2 === 1 ? masker.text(text) : text)),
+      scrubTrailers: (trailers) => plainTrailers(trailers, (text) => masker.text(text)),
+      scrubber: () => masker.stream(),
+    };
+  }
+
+  /** Masks and swaps for a WebSocket to this server: the phantoms to replace, the values to hide. */
+  async webSocket(
+    destination: Destination,
+  ): Promise<{ swap: PhantomSwap; values: Map<string, string> }> {
+    const { endpoint, secure } = destination;
+    const values = new Map<string, string>();
+    for (const { binding } of this.#bound) {
+      if (boundTo(binding, endpoint, secure))
+        values.set(binding.name, await this.#valueOf(binding));
+    }
+    return { swap: this.#swap, values };
+  }
+
+  /** The masking of everything that has been injected so far. */
+  masking(): MaskingStream {
+    return this.#vault.masker.stream();
+  }
+
+  /** Zeroes every value. */
+  close(): void {
+    this.#vault.wipe();
+    this.#accessTokens.clear();
+  }
+}
+
+function passing(draft: RequestDraft): Injection {
+  return {
+    path: draft.path,
+    headers: draft.headers,
+    body: draft.body,
+    refresh: undefined,
+    scrubHeaders: (headers) => headers,
+    scrubTrailers: (trailers) => plainTrailers(trailers, (text) => text),
+    scrubber: () => undefined,
+  };
+}
+
+function plainTrailers(
+  trailers: Record<string, string | string[] | undefined>,
+  edit: (text: string) => string,
+): Record<string, string> {
+  const entries = Object.entries(trailers).filter(([name]) => !name.startsWith(":"));
+  return Object.fromEntries(
+    entries.map(([name, value]) => [name, edit([value ?? ""].flat().join(", "))]),
+  );
+}
+
+/** Only codings that the gate can open; asked for none, none is asked for. */
+function acceptable(headers: FlatHeaders): string {
+  const asked = headers.find(
+    (_, i) => i % 2 === 1 && headers[i - 1]?.toLowerCase() === "accept-encoding",
+  );
+  const known = scrubbableCodings.split(", ");
+  const kept = (asked ?? "").split(",").filter((item) => {
+    return known.includes((item.split(";")[0] ?? "").trim().toLowerCase());
+  });
+  return kept.length > 0 ? kept.join(",").trim() : "identity";
+}
+
+function secretsIn({ scheme }: Binding, stored: string): string[] {
+  if (scheme.type === "aws-sigv4") {
+    const { secretAccessKey, sessionToken } = JSON.parse(stored) as Record<string, string>;
+    return [secretAccessKey, sessionToken].filter((text) => text !== undefined);
+  }
+  if (scheme.type === "basic" && scheme.username === undefined) {
+    return [stored, stored.slice(stored.indexOf(":") + 1)].filter(({ length }) => length >= 8);
+  }
+  return [stored];
+}

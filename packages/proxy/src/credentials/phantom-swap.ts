@@ -1,0 +1,176 @@
+import { Readable, Transform } from "node:stream";
+import { GateError } from "../errors.ts";
+import { type FlatHeaders, valuesOf, withField, withoutFields } from "../http/headers.ts";
+import { type Match, PatternSet, StreamReplacer } from "./pattern-set.ts";
+
+/** A phantom and the credential it stands for. */
+export interface Phantom {
+  readonly name: string;
+  readonly text: string;
+}
+
+/** A body up to this length with a known length is replaced whole, so that its new length can be announced. */
+const bufferedBody = 1024 * 1024;
+
+/** Finds phantoms in requests and puts the values in their place. */
+export class PhantomSwap {
+  readonly #phantoms: readonly Phantom[];
+  readonly #set: PatternSet;
+
+  constructor(phantoms: readonly Phantom[]) {
+    this.#phantoms = phantoms;
+    this.#set = new PatternSet(phantoms.map(({ text }) => Buffer.from(text)));
+  }
+
+  /** The names of the credentials whose phantoms stand in the path or the headers. */
+  find(path: string, headers: FlatHeaders): string[] {
+    const texts = [path, decodedPath(path), ...headers];
+    for (const value of headers) texts.push(basicPayload(value) ?? "");
+    const haystack = texts.join("\n");
+    return this.#phantoms.filter(({ text }) => haystack.includes(text)).map(({ name }) => name);
+  }
+
+  /** The path and headers with values for phantoms, each encoded as its place needs. */
+  replace(
+    path: string,
+    headers: FlatHeaders,
+    values: ReadonlyMap<string, string>,
+  ): { path: string; headers: FlatHeaders } {
+    let newPath = path;
+    let newHeaders = headers;
+    for (const { name, text } of this.#phantoms) {
+      const value = values.get(name);
+      if (value === undefined) continue;
+      newPath = newPath.replaceAll(text, () => encodeURIComponent(value));
+      newHeaders = newHeaders.map((field, i) => {
+        if (i % 2 === 0) return field;
+        const payload = basicPayload(field);
+        if (payload?.includes(text) !== true) return field.replaceAll(text, () => value);
+        const pair = payload.replaceAll(text, () => value);
+        return `Basic ${Buffer.from(pair).toString("base64")}`;
+      });
+    }
+    return { path: newPath, headers: newHeaders };
+  }
+
+  /** A body for a host that no credential is for: a phantom in it breaks the request off. */
+  guardBody(body: Readable, host: string): Readable {
+    return this.#transformed(body, (name) => {
+      throw phantomMisused(name, host);
+    });
+  }
+
+  /**
+   * The body with values for phantoms. A short one of known length is replaced whole; a stream is replaced as it
+   * passes, where its length is not announced or does not change.
+   */
+  async replaceBody(
+    body: Readable,
+    headers: FlatHeaders,
+    values: ReadonlyMap<string, string>,
+    host: string,
+  ): Promise<{ body: Readable; headers: FlatHeaders }> {
+    const encode = encoderFor(valuesOf(headers, "content-type")[0] ?? "");
+    const length = valuesOf(headers, "content-length")[0];
+    const replacement = (name: string): Buffer => {
+      const value = values.get(name);
+      if (value === undefined) throw phantomMisused(name, host);
+      return Buffer.from(encode(value));
+    };
+    if (length !== undefined && Number(length) <= bufferedBody) {
+      const chunks: Buffer[] = [];
+      for await (const chunk of body) chunks.push(chunk as Buffer);
+      const replacer = this.#replacer(replacement);
+      const whole = Buffer.concat([replacer.push(Buffer.concat(chunks)), replacer.flush()]);
+      const withLength = withField(headers, "content-length", String(whole.length));
+      return { body: Readable.from([whole]), headers: withLength };
+    }
+    const streamed = this.#transformed(body, (name, found) => {
+      const bytes = replacement(name);
+      if (length !== undefined && bytes.length !== found) throw lengthChanges(name);
+      return bytes;
+    });
+    return {
+      body: streamed,
+      headers: length === undefined ? withoutFields(headers, ["content-length"]) : headers,
+    };
+  }
+
+  /** A replacer for one direction of a WebSocket: `values` for phantoms, misuse for the others. */
+  messageReplacer(values: ReadonlyMap<string, string>, host: string): StreamReplacer {
+    return this.#replacer((name) => {
+      const value = values.get(name);
+      if (value === undefined) throw phantomMisused(name, host);
+      return Buffer.from(JSON.stringify(value).slice(1, -1));
+    });
+  }
+
+  #replacer(replace: (name: string, found: number) => Buffer): StreamReplacer {
+    return new StreamReplacer(this.#set, ({ pattern }: Match) => {
+      const { name = "", text = "" } = this.#phantoms[pattern] ?? {};
+      return replace(name, text.length);
+    });
+  }
+
+  #transformed(body: Readable, replace: (name: string, found: number) => Buffer): Readable {
+    const replacer = this.#replacer(replace);
+    const transform = new Transform({
+      transform: (chunk: Buffer, _encoding, done) => edit(() => replacer.push(chunk), done),
+      flush: (done) => edit(() => replacer.flush(), done),
+    });
+    body.once("error", (error) => transform.destroy(error));
+    body.once("aborted", () => transform.destroy(new Error("the client went away")));
+    // The exchange looks at `errored` when it takes the body over; until then nobody listens.
+    transform.on("error", () => undefined);
+    return body.pipe(transform);
+  }
+}
+
+/** Gives a transform's callback what `work` returns or throws. */
+function edit(work: () => Buffer, done: (error: Error | null, bytes?: Buffer) => void): void {
+  let bytes: Buffer;
+  try {
+    bytes = work();
+  } catch (error) {
+    done(error as Error);
+    return;
+  }
+  done(null, bytes);
+}
+
+/** In JSON a quote is escaped, in a form a plus sign; elsewhere the value stands as it is. */
+function encoderFor(contentType: string): (value: string) => string {
+  if (/\bjson\b/i.test(contentType)) return (value) => JSON.stringify(value).slice(1, -1);
+  if (/x-www-form-urlencoded/i.test(contentType)) return encodeURIComponent;
+  return (value) => value;
+}
+
+function basicPayload(field: string): string | undefined {
+  const encoded = /^Basic ([A-Za-z0-9+/=_-]+)$/i.exec(field)?.[1];
+  return encoded === undefined ? undefined : Buffer.from(encoded, "base64").toString("utf8");
+}
+
+function decodedPath(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
+}
+
+function lengthChanges(name: string): GateError {
+  return new GateError(
+    "ERR_NONO_PROTOCOL",
+    `The token of ${name} stands in a body too large to be rewritten under its announced length.`,
+    { value: name, remedy: "Send the token in a header, or the body in chunks." },
+  );
+}
+
+/** The refusal of a phantom outside its hosts. */
+export function phantomMisused(name: string, host: string): GateError {
+  return new GateError(
+    "ERR_NONO_PHANTOM_MISUSED",
+    `The token of ${name} was sent to ${host}, which it is not for.`,
+    { value: host, rule: name, remedy: `If ${host} should receive ${name}, add it to proxyTo.` },
+  );
+}

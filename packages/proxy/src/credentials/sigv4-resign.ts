@@ -1,0 +1,299 @@
+import { createHash, createHmac } from "node:crypto";
+import { Readable, Transform } from "node:stream";
+import { GateError } from "../errors.ts";
+import { type FlatHeaders, valuesOf, withField, withoutFields } from "../http/headers.ts";
+import { type Endpoint, bracketed } from "../net/host.ts";
+import type { RequestDraft } from "./broker.ts";
+import { sourceError } from "./source.ts";
+
+interface AwsKeys {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken?: string;
+}
+
+/** The parts of a signature that the client made with its phantom and that stay. */
+interface Signature {
+  readonly date: string;
+  readonly scope: string;
+  readonly signedHeaders: readonly string[];
+}
+
+const algorithm = "AWS4-HMAC-SHA256";
+const streaming = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+/** A body without a declared hash is held to be hashed; a chunk of a streamed upload to be signed. */
+const maxHeld = 16 * 1024 * 1024;
+const emptyHash = sha256("");
+
+/**
+ * Signs again, with the real keys, what a client signed with its phantom: same scope, same headers, same time (AWS
+ * Signature Version 4). Requests may be signed in the header, in the query (presigned) or chunk by chunk.
+ */
+export async function resign(
+  draft: RequestDraft,
+  endpoint: Endpoint,
+  stored: string,
+): Promise<{ path: string; headers: FlatHeaders; body: Readable | undefined }> {
+  const keys = parseKeys(stored);
+  const authorization = valuesOf(draft.headers, "authorization")[0];
+  const host = hostHeader(endpoint);
+  if (authorization === undefined) {
+    return { ...presign(draft, host, keys), body: draft.body };
+  }
+  const signature = parseAuthorization(authorization, valuesOf(draft.headers, "x-amz-date")[0]);
+  let { headers, body } = draft;
+  headers = withoutFields(headers, ["authorization", "x-amz-security-token"]);
+  const signed = new Set(
+    [...signature.signedHeaders].filter((name) => name !== "x-amz-security-token"),
+  );
+  if (keys.sessionToken !== undefined) {
+    headers = withField(headers, "x-amz-security-token", keys.sessionToken);
+    signed.add("x-amz-security-token");
+  }
+  let payloadHash = valuesOf(headers, "x-amz-content-sha256")[0];
+  if (payloadHash === undefined) {
+    const whole = body ? await readAll(body) : Buffer.alloc(0);
+    payloadHash = sha256(whole);
+    if (body) body = Readable.from([whole]);
+  }
+  const full = { ...signature, signedHeaders: [...signed].sort() };
+  const seed = sign(draft.method, draft.path, headers, host, payloadHash, full, keys);
+  const credential = `Credential=${keys.accessKeyId}/${signature.scope}`;
+  const value = `${algorithm} ${credential}, SignedHeaders=${full.signedHeaders.join(";")}, Signature=${seed}`;
+  headers = withField(headers, "authorization", value);
+  if (payloadHash === streaming && body) body = body.pipe(new ChunkSigner(full, seed, keys));
+  return { path: draft.path, headers, body };
+}
+
+function presign(
+  { method, path, headers }: RequestDraft,
+  host: string,
+  keys: AwsKeys,
+): { path: string; headers: FlatHeaders } {
+  const url = new URL(path, "http://placeholder");
+  const query = url.searchParams;
+  const scope = /^[^/]+\/(.+)$/.exec(query.get("X-Amz-Credential") ?? "")?.[1];
+  const date = query.get("X-Amz-Date");
+  if (scope === undefined || date === null) throw unsigned();
+  query.delete("X-Amz-Signature");
+  query.delete("X-Amz-Security-Token");
+  query.set("X-Amz-Credential", `${keys.accessKeyId}/${scope}`);
+  if (keys.sessionToken !== undefined) query.set("X-Amz-Security-Token", keys.sessionToken);
+  const signedHeaders = (query.get("X-Amz-SignedHeaders") ?? "host").split(";");
+  const rest = [...query].map(([name, value]) => `${encode(name)}=${encode(value)}`).join("&");
+  const unsignedPath = `${path.replace(/\?.*$/s, "")}?${rest}`;
+  const payloadHash = query.get("X-Amz-Content-Sha256") ?? "UNSIGNED-PAYLOAD";
+  const signature = { date, scope, signedHeaders };
+  const hex = sign(method, unsignedPath, headers, host, payloadHash, signature, keys);
+  return { path: `${unsignedPath}&X-Amz-Signature=${hex}`, headers };
+}
+
+function sign(
+  method: string,
+  path: string,
+  headers: FlatHeaders,
+  host: string,
+  payloadHash: string,
+  signature: Signature,
+  keys: AwsKeys,
+): string {
+  const canonical = [
+    method,
+    canonicalPath(path, signature.scope),
+    canonicalQuery(path),
+    ...signature.signedHeaders.map((name) => `${name}:${canonicalValue(headers, host, name)}`),
+    "",
+    signature.signedHeaders.join(";"),
+    payloadHash,
+  ].join("\n");
+  const text = [algorithm, signature.date, signature.scope, sha256(canonical)].join("\n");
+  return hmac(signingKey(keys, signature.scope), text).toString("hex");
+}
+
+function canonicalValue(headers: FlatHeaders, host: string, name: string): string {
+  if (name === "host") return host;
+  return valuesOf(headers, name)
+    .map((value) => value.trim().replace(/ +/g, " "))
+    .join(",");
+}
+
+/** Every service but S3 encodes the path once more than it is sent. */
+function canonicalPath(path: string, scope: string): string {
+  const sent = path.replace(/\?.*$/s, "");
+  if (scope.split("/")[2] === "s3") return sent;
+  return sent.split("/").map(encode).join("/");
+}
+
+function canonicalQuery(path: string): string {
+  const query = /\?(.*)$/s.exec(path)?.[1] ?? "";
+  return query
+    .split("&")
+    .filter((pair) => pair !== "")
+    .map((pair) => {
+      const [name = "", ...value] = pair.split("=");
+      return [
+        encode(decodeURIComponent(name)),
+        encode(decodeURIComponent(value.join("="))),
+      ] as const;
+    })
+    .sort(([a, x], [b, y]) => (a === b ? compare(x, y) : compare(a, b)))
+    .map((pair) => pair.join("="))
+    .join("&");
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+function signingKey(keys: AwsKeys, scope: string): Buffer {
+  return scope
+    .split("/")
+    .reduce(
+      (key: Buffer | string, part) => hmac(key, part),
+      `AWS4${keys.secretAccessKey}`,
+    ) as Buffer;
+}
+
+/** Re-signs `size;chunk-signature=...` chunks; each signature covers the one before. */
+class ChunkSigner extends Transform {
+  readonly #signature: Signature;
+  readonly #key: Buffer;
+  #previous: string;
+  #held: Buffer = Buffer.alloc(0);
+  #ended = false;
+
+  constructor(signature: Signature, seed: string, keys: AwsKeys) {
+    super();
+    this.#signature = signature;
+    this.#key = signingKey(keys, signature.scope);
+    this.#previous = seed;
+  }
+
+  override _transform(
+    chunk: Buffer,
+    _encoding: string,
+    done: (error?: Error | null) => void,
+  ): void {
+    this.#held = Buffer.concat([this.#held, chunk]);
+    try {
+      while (this.#takeChunk());
+      if (this.#held.length > maxHeld) throw tooLarge();
+      done();
+    } catch (error) {
+      done(error as Error);
+    }
+  }
+
+  override _flush(done: (error?: Error | null) => void): void {
+    if (this.#held.length > 0 || !this.#ended) return done(malformedChunk());
+    done();
+  }
+
+  #takeChunk(): boolean {
+    const lineEnd = this.#held.indexOf("\r\n");
+    if (lineEnd < 0) return false;
+    const line = this.#held.toString("latin1", 0, lineEnd);
+    const size = /^([0-9a-f]{1,8});chunk-signature=[0-9a-f]{64}$/i.exec(line)?.[1];
+    if (size === undefined || this.#ended) throw malformedChunk();
+    const length = Number.parseInt(size, 16);
+    const start = lineEnd + 2;
+    if (this.#held.length < start + length + 2) return false;
+    const data = this.#held.subarray(start, start + length);
+    const { date, scope } = this.#signature;
+    const text = [
+      `${algorithm}-PAYLOAD`,
+      date,
+      scope,
+      this.#previous,
+      emptyHash,
+      sha256(data),
+    ].join("\n");
+    this.#previous = hmac(this.#key, text).toString("hex");
+    this.push(`${size};chunk-signature=${this.#previous}\r\n`);
+    this.push(data);
+    this.push("\r\n");
+    this.#ended = length === 0;
+    this.#held = this.#held.subarray(start + length + 2);
+    return true;
+  }
+}
+
+function parseAuthorization(value: string, date: string | undefined): Signature {
+  const match =
+    /^AWS4-HMAC-SHA256 Credential=[^/]+\/([^,]+), ?SignedHeaders=([^,]+), ?Signature=[0-9a-f]{64}$/.exec(
+      value,
+    );
+  if (!match || date === undefined) throw unsigned();
+  return { date, scope: match[1] ?? "", signedHeaders: (match[2] ?? "").split(";") };
+}
+
+function parseKeys(stored: string): AwsKeys {
+  let keys: Partial<AwsKeys> | undefined;
+  try {
+    keys = JSON.parse(stored) as Partial<AwsKeys>;
+  } catch {
+    // The parser's message quotes its input, which is the secret.
+  }
+  if (typeof keys?.accessKeyId === "string" && typeof keys.secretAccessKey === "string") {
+    return keys as AwsKeys;
+  }
+  throw sourceError(
+    "ERR_NONO_CREDENTIAL_INVALID",
+    "The value is not a pair of AWS keys.",
+    'Store JSON: {"accessKeyId": ..., "secretAccessKey": ..., "sessionToken"?: ...}.',
+  );
+}
+
+function unsigned(): GateError {
+  return new GateError(
+    "ERR_NONO_PROTOCOL",
+    "The request carries no AWS Signature Version 4 to renew.",
+    {
+      remedy: "Let the AWS tool sign with the keys in its environment.",
+    },
+  );
+}
+
+function malformedChunk(): GateError {
+  return new GateError("ERR_NONO_PROTOCOL", "A chunk of the signed upload is malformed.");
+}
+
+function tooLarge(): GateError {
+  return new GateError(
+    "ERR_NONO_LIMIT",
+    `A body or chunk to sign is larger than ${maxHeld} bytes.`,
+    {
+      remedy: "Send x-amz-content-sha256, or smaller chunks.",
+    },
+  );
+}
+
+async function readAll(body: Readable): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of body) {
+    length += (chunk as Buffer).length;
+    if (length > maxHeld) throw tooLarge();
+    chunks.push(chunk as Buffer);
+  }
+  return Buffer.concat(chunks);
+}
+
+function hostHeader({ host, port }: Endpoint): string {
+  return port === 443 || port === 80 ? bracketed(host) : `${bracketed(host)}:${port}`;
+}
+
+/** RFC 3986 unreserved characters stay. */
+function encode(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (char) => {
+    return `%${char.charCodeAt(0).toString(16).toUpperCase()}`;
+  });
+}
+
+function sha256(data: string | Buffer): string {
+  return createHash("sha256").update(data).digest("hex");
+}
+
+function hmac(key: Buffer | string, text: string): Buffer {
+  return createHmac("sha256", key).update(text).digest();
+}

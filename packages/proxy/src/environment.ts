@@ -1,0 +1,122 @@
+import { createHash, X509Certificate } from "node:crypto";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+/** Files that clients read to trust the gate's authority. They hold public certificates only. */
+export interface TrustFiles {
+  /** The directory of the others; to be readable inside the sandbox. */
+  readonly directory: string;
+  /** The gate's certificate alone, for clients that add it to their own list. */
+  readonly certificate: string;
+  /** The machine's roots and the gate's, for clients that replace their list. */
+  readonly bundle: string;
+  /** The same as a Java key store. */
+  readonly javaStore: string;
+  /** Settings of wget, which has no variable for this. */
+  readonly wgetrc: string;
+}
+
+const javaPassword = "changeit"; // Java's own default: it protects nothing, the store is public
+
+/** Writes the trust files to a new directory below the system's temporary one. */
+export function writeTrustFiles(certificate: string, roots: readonly string[]): TrustFiles {
+  const directory = mkdtempSync(path.join(tmpdir(), "nono-gate-"));
+  chmodSync(directory, 0o755);
+  const files: TrustFiles = {
+    directory,
+    certificate: path.join(directory, "ca.pem"),
+    bundle: path.join(directory, "bundle.pem"),
+    javaStore: path.join(directory, "trust.jks"),
+    wgetrc: path.join(directory, "wgetrc"),
+  };
+  const all = [...roots, certificate];
+  const options = { mode: 0o644 };
+  writeFileSync(files.certificate, certificate, options);
+  writeFileSync(files.bundle, all.map((pem) => `${pem.trim()}\n`).join(""), options);
+  writeFileSync(files.javaStore, javaKeyStore(all), options);
+  writeFileSync(files.wgetrc, `ca_certificate = ${files.bundle}\n`, options);
+  return files;
+}
+
+export function removeTrustFiles({ directory }: TrustFiles): void {
+  rmSync(directory, { recursive: true, force: true });
+}
+
+/** The variables by which clients find the authority; one line for each reader. */
+export function trustEnvironment(files: TrustFiles): Record<string, string> {
+  return {
+    NODE_EXTRA_CA_CERTS: files.certificate, // Node, npm, pnpm
+    DENO_CERT: files.certificate,
+    SSL_CERT_FILE: files.bundle, // OpenSSL, Go, Ruby, rustls-native-certs, Python's ssl and httpx
+    CURL_CA_BUNDLE: files.bundle,
+    REQUESTS_CA_BUNDLE: files.bundle,
+    PIP_CERT: files.bundle,
+    GIT_SSL_CAINFO: files.bundle,
+    CARGO_HTTP_CAINFO: files.bundle,
+    AWS_CA_BUNDLE: files.bundle,
+    WGETRC: files.wgetrc,
+    JAVA_TOOL_OPTIONS:
+      `-Djavax.net.ssl.trustStore=${files.javaStore} ` +
+      `-Djavax.net.ssl.trustStorePassword=${javaPassword} -Djavax.net.ssl.trustStoreType=JKS`,
+  };
+}
+
+/** The variables by which clients find the explicit proxy. */
+export function proxyEnvironment(port: number, token: string): Record<string, string> {
+  const url = `http://nono:${token}@127.0.0.1:${port}`;
+  // The agent's own servers are reached directly; in a sandbox they are all that loopback has.
+  const direct = "localhost,127.0.0.1,::1";
+  return {
+    HTTP_PROXY: url,
+    http_proxy: url,
+    HTTPS_PROXY: url,
+    https_proxy: url,
+    ALL_PROXY: url,
+    all_proxy: url,
+    NO_PROXY: direct,
+    no_proxy: direct,
+    NODE_USE_ENV_PROXY: "1", // Node from 24.0
+  };
+}
+
+/** A Java key store (JKS, version 2) of trusted certificates; Java's PKCS 12 needs attributes of its own. */
+function javaKeyStore(certificates: readonly string[]): Buffer {
+  const text = (value: string): Buffer => {
+    const bytes = Buffer.from(value);
+    return Buffer.concat([uint(bytes.length, 2), bytes]);
+  };
+  const entries = certificates.map((pem, index) => {
+    const der = new X509Certificate(pem).raw;
+    const trustedCertificate = 2;
+    const created = Buffer.alloc(8);
+    created.writeBigUInt64BE(BigInt(Date.now()));
+    return Buffer.concat([
+      uint(trustedCertificate, 4),
+      text(`nono${index}`),
+      created,
+      text("X.509"),
+      uint(der.length, 4),
+      der,
+    ]);
+  });
+  const body = Buffer.concat([
+    uint(0xfeedfeed, 4),
+    uint(2, 4),
+    uint(entries.length, 4),
+    ...entries,
+  ]);
+  const password = Buffer.from(javaPassword, "utf16le").swap16();
+  const digest = createHash("sha1")
+    .update(password)
+    .update("Mighty Aphrodite")
+    .update(body)
+    .digest();
+  return Buffer.concat([body, digest]);
+}
+
+function uint(value: number, size: number): Buffer {
+  const bytes = Buffer.alloc(size);
+  bytes.writeUIntBE(value, 0, size);
+  return bytes;
+}

@@ -1,0 +1,158 @@
+import http from "node:http";
+import http2 from "node:http2";
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import { GateError } from "../errors.ts";
+import type { CertificateAuthority } from "../tls/authority.ts";
+import { type ForwardContext, forward } from "./forward.ts";
+import {
+  type GateRequest,
+  type GateResponse,
+  asGateError,
+  refuseOnSocket,
+  refuseRequest,
+} from "./refusal.ts";
+import type { Destination } from "./request-target.ts";
+import type { HttpLimits } from "./upstream-pool.ts";
+import { type UpgradeContext, forwardUpgrade } from "./upgrade.ts";
+
+/** Milliseconds a client may take for its TLS handshake. */
+const handshakeTimeout = 10_000;
+
+/**
+ * The HTTP servers of a gate. They never listen: connections are handed to them once their destination is
+ * known, and every request is judged against that destination.
+ */
+export class HttpEngine {
+  readonly #context: ForwardContext & UpgradeContext;
+  readonly #authority: CertificateAuthority;
+  readonly #http1: http.Server;
+  readonly #http2: http2.Http2Server;
+  /** By the socket of HTTP/1.1, or by the session of HTTP/2. */
+  readonly #destinations = new WeakMap<object, Destination>();
+  readonly #sessions = new Set<http2.ServerHttp2Session>();
+
+  constructor(
+    context: ForwardContext & UpgradeContext,
+    authority: CertificateAuthority,
+    limits: HttpLimits,
+  ) {
+    this.#context = context;
+    this.#authority = authority;
+    this.#http1 = http.createServer({
+      maxHeaderSize: limits.headerBytes,
+      requestTimeout: 0, // uploads may take as long as they need; headersTimeout still holds
+      keepAliveTimeout: 60_000,
+      noDelay: true,
+    });
+    const handle = (request: GateRequest, response: GateResponse): void => {
+      void this.handle(request, response);
+    };
+    this.#http1.on("request", handle);
+    // Without a listener Node would say "100 Continue" before the request has been judged.
+    this.#http1.on("checkContinue", handle);
+    this.#http1.on(
+      "upgrade",
+      (request, socket, head) => void this.#upgrade(request, socket as Socket, head),
+    );
+    this.#http1.on("clientError", (error: NodeJS.ErrnoException, socket) => {
+      if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+      this.#refuseMalformed(socket as Socket, error);
+    });
+    this.#http2 = http2.createServer({
+      maxSessionMemory: 64,
+      settings: { initialWindowSize: 1024 * 1024, maxHeaderListSize: limits.headerBytes },
+    });
+    this.#http2.on("request", handle);
+    this.#http2.on("checkContinue", handle);
+    this.#http2.on("session", (session) => {
+      this.#sessions.add(session);
+      session.once("close", () => this.#sessions.delete(session));
+      session.setLocalWindowSize(16 * 1024 * 1024);
+    });
+  }
+
+  /** Serves a connection that carries HTTP in the clear. */
+  plain(socket: Socket, destination: Destination): void {
+    this.#destinations.set(socket, destination);
+    this.#http1.emit("connection", socket);
+  }
+
+  /** Terminates TLS on a connection, in the destination's name, and serves what is inside. */
+  terminate(socket: Socket, destination: Destination): void {
+    const secure = new TLSSocket(socket, {
+      isServer: true,
+      secureContext: this.#authority.contextFor(destination.endpoint.host),
+      ALPNProtocols: ["h2", "http/1.1"],
+    });
+    const timer = setTimeout(() => socket.destroy(), handshakeTimeout);
+    secure.on("error", () => socket.destroy());
+    secure.once("close", () => clearTimeout(timer));
+    secure.once("secure", () => {
+      clearTimeout(timer);
+      // tls.Server does this for its own sockets; an HTTP/2 session waits for it.
+      Object.assign(secure, { secureConnecting: false });
+      this.#destinations.set(secure, destination);
+      if (secure.alpnProtocol !== "h2") return void this.#http1.emit("connection", secure);
+      this.#http2.once("session", (session) => this.#destinations.set(session, destination));
+      this.#http2.emit("connection", secure); // makes the session before it returns
+    });
+  }
+
+  /** Answers a request whose destination is given, or is that of its connection. */
+  async handle(request: GateRequest, response: GateResponse, given?: Destination): Promise<void> {
+    request.on("error", () => undefined);
+    response.on("error", () => undefined);
+    const carrier = "stream" in request ? request.stream.session : request.socket;
+    const destination = given ?? (carrier && this.#destinations.get(carrier));
+    if (!destination) {
+      const error = new GateError(
+        "ERR_NONO_PROTOCOL",
+        "The destination of this request is unknown.",
+      );
+      return refuseRequest(response, error);
+    }
+    await forward(this.#context, destination, request, response);
+  }
+
+  close(): void {
+    this.#http1.closeAllConnections();
+    for (const session of this.#sessions) session.destroy();
+  }
+
+  async #upgrade(request: http.IncomingMessage, socket: Socket, head: Buffer): Promise<void> {
+    const destination = this.#destinations.get(socket);
+    if (!destination) return void socket.destroy();
+    await forwardUpgrade(this.#context, destination, request, socket, head);
+  }
+
+  #refuseMalformed(socket: Socket, cause: NodeJS.ErrnoException): void {
+    const destination = this.#destinations.get(socket);
+    const large = cause.code === "HPE_HEADER_OVERFLOW";
+    const error = large
+      ? new GateError("ERR_NONO_LIMIT", "The request's header is larger than the limit.", { cause })
+      : new GateError(
+          "ERR_NONO_PROTOCOL",
+          `The request is malformed: ${cause.code ?? "unreadable"}.`,
+          {
+            cause,
+          },
+        );
+    const { host, port } = destination?.endpoint ?? { host: undefined, port: 0 };
+    this.#context.recorder.deny(
+      {
+        type: "http.request",
+        object: {
+          method: "?",
+          scheme: destination?.secure ? "https" : "http",
+          host: host?.text ?? "?",
+          port,
+          path: "?",
+          reason: error.message,
+        },
+      },
+      asGateError(error),
+    );
+    refuseOnSocket(socket, error);
+  }
+}

@@ -1,0 +1,60 @@
+/** Header fields as Node and undici carry them: name, value, name, value ... in the order they came. */
+export type FlatHeaders = string[];
+
+/** RFC 9110 section 7.6.1, and fields that two hops negotiate with each other. */
+const hopByHop = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "te",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
+]);
+
+/** The values of a field, in order. */
+export function valuesOf(headers: FlatHeaders, name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    if (headers[i]?.toLowerCase() === name) values.push(headers[i + 1] ?? "");
+  }
+  return values;
+}
+
+/** The headers without the fields named, which are lower-case. */
+export function withoutFields(headers: FlatHeaders, names: readonly string[]): FlatHeaders {
+  const kept: FlatHeaders = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] ?? "";
+    if (!names.includes(name.toLowerCase())) kept.push(name, headers[i + 1] ?? "");
+  }
+  return kept;
+}
+
+/** What of the headers goes on to the next hop; pseudo-headers of HTTP/2 do not. */
+export function endToEnd(headers: FlatHeaders, extra: readonly string[] = []): FlatHeaders {
+  const listed = valuesOf(headers, "connection").join().toLowerCase().split(",");
+  const dropped = new Set([...extra, ...listed.map((name) => name.trim())]);
+  const kept: FlatHeaders = [];
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i] ?? "";
+    const lower = name.toLowerCase();
+    if (lower.startsWith(":") || hopByHop.has(lower) || dropped.has(lower)) continue;
+    kept.push(name, headers[i + 1] ?? "");
+  }
+  return kept;
+}
+
+/** HTTP/2 may split Cookie into crumbs (RFC 9113 section 8.2.3); HTTP/1.1 wants one field. */
+export function joinCookies(headers: FlatHeaders): FlatHeaders {
+  const cookies = valuesOf(headers, "cookie");
+  if (cookies.length < 2) return headers;
+  return [...withoutFields(headers, ["cookie"]), "cookie", cookies.join("; ")];
+}
+
+/** Sets a field to one value, whatever was there. */
+export function withField(headers: FlatHeaders, name: string, value: string): FlatHeaders {
+  return [...withoutFields(headers, [name.toLowerCase()]), name, value];
+}

@@ -1,0 +1,145 @@
+import { PassThrough, type Transform } from "node:stream";
+import zlib from "node:zlib";
+import { GateError } from "../errors.ts";
+import type { MaskingStream } from "../credentials/masker.ts";
+import { type FlatHeaders, valuesOf, withoutFields } from "./headers.ts";
+import { type GateResponse, breakOff } from "./refusal.ts";
+
+/** Takes a response's body as it comes and gives it to the client. */
+export interface BodyWriter {
+  /** The response headers that fit what is written. */
+  readonly headers: FlatHeaders;
+  /** false: wait for {@link onceDrained}. */
+  write(chunk: Buffer): boolean;
+  onceDrained(callback: () => void): void;
+  end(trailers: Record<string, string>, callback: (error?: Error) => void): void;
+  /** The server broke off: so does the answer. */
+  destroy(): void;
+}
+
+/** The content codings that can be opened, scrubbed and delivered plain. */
+const decoders: Readonly<Record<string, () => Transform>> = {
+  identity: () => new PassThrough(),
+  gzip: () => zlib.createGunzip({ flush: zlib.constants.Z_SYNC_FLUSH }),
+  "x-gzip": () => zlib.createGunzip({ flush: zlib.constants.Z_SYNC_FLUSH }),
+  deflate: () => zlib.createInflate({ flush: zlib.constants.Z_SYNC_FLUSH }),
+  br: () => zlib.createBrotliDecompress({ flush: zlib.constants.BROTLI_OPERATION_FLUSH }),
+  zstd: () => zlib.createZstdDecompress(),
+};
+
+/** What a request to a host with credentials may accept, so that the answer can be read. */
+export const scrubbableCodings = "gzip, deflate, br, zstd";
+
+/**
+ * The writer for a response: straight through, masked, or decoded and masked.
+ *
+ * @throws GateError `ERR_NONO_UNSCRUBBABLE`
+ */
+export function bodyWriterFor(
+  response: GateResponse,
+  headers: FlatHeaders,
+  masker: MaskingStream | undefined,
+): BodyWriter {
+  if (!masker) return new PlainWriter(response, headers, undefined);
+  const codings = valuesOf(headers, "content-encoding")
+    .flatMap((value) => value.toLowerCase().split(","))
+    .map((coding) => coding.trim())
+    .filter((coding) => coding !== "" && coding !== "identity");
+  if (codings.length === 0) return new PlainWriter(response, headers, masker);
+  const stages = codings.toReversed().map((coding) => {
+    const decoder = decoders[coding];
+    if (decoder) return decoder();
+    throw new GateError(
+      "ERR_NONO_UNSCRUBBABLE",
+      `The response is coded as ${JSON.stringify(coding)}, in which an injected credential could hide.`,
+      { value: coding, remedy: `Ask for one of: ${scrubbableCodings}.` },
+    );
+  });
+  const plain = withoutFields(headers, ["content-encoding", "content-length", "content-md5"]);
+  return new DecodingWriter(response, plain, masker, stages);
+}
+
+/** Masks keep their length, so a content-length stays true. */
+class PlainWriter implements BodyWriter {
+  readonly headers: FlatHeaders;
+  readonly #response: GateResponse;
+  readonly #masker: MaskingStream | undefined;
+
+  constructor(response: GateResponse, headers: FlatHeaders, masker: MaskingStream | undefined) {
+    this.headers = headers;
+    this.#response = response;
+    this.#masker = masker;
+  }
+
+  write(chunk: Buffer): boolean {
+    const passed = this.#masker ? this.#masker.push(chunk) : chunk;
+    return passed.length === 0 || this.#response.write(passed);
+  }
+
+  onceDrained(callback: () => void): void {
+    this.#response.once("drain", callback);
+  }
+
+  end(trailers: Record<string, string>): void {
+    const rest = this.#masker?.flush();
+    if (rest && rest.length > 0) this.#response.write(rest);
+    if (Object.keys(trailers).length > 0) this.#response.addTrailers(trailers);
+    this.#response.end();
+  }
+
+  destroy(): void {
+    breakOff(this.#response);
+  }
+}
+
+class DecodingWriter implements BodyWriter {
+  readonly headers: FlatHeaders;
+  readonly #response: GateResponse;
+  readonly #stages: readonly Transform[];
+  #trailers: Record<string, string> = {};
+  #done: (error?: Error) => void;
+
+  constructor(
+    response: GateResponse,
+    headers: FlatHeaders,
+    masker: MaskingStream,
+    stages: readonly Transform[],
+  ) {
+    this.headers = headers;
+    this.#response = response;
+    this.#stages = stages;
+    this.#done = () => breakOff(response);
+    const output = new PlainWriter(response, headers, masker);
+    let last = stages[0];
+    for (const stage of stages.slice(1)) last = last?.pipe(stage);
+    for (const stage of stages) stage.on("error", (error) => this.#done(error));
+    last?.on("data", (chunk: Buffer) => {
+      if (output.write(chunk)) return;
+      last.pause();
+      output.onceDrained(() => last.resume());
+    });
+    last?.once("end", () => {
+      output.end(this.#trailers);
+      this.#done();
+    });
+  }
+
+  write(chunk: Buffer): boolean {
+    return this.#stages[0]?.write(chunk) ?? true;
+  }
+
+  onceDrained(callback: () => void): void {
+    this.#stages[0]?.once("drain", callback);
+  }
+
+  end(trailers: Record<string, string>, callback: (error?: Error) => void): void {
+    this.#trailers = trailers;
+    this.#done = callback;
+    this.#stages[0]?.end();
+  }
+
+  destroy(): void {
+    for (const stage of this.#stages) stage.destroy();
+    breakOff(this.#response);
+  }
+}

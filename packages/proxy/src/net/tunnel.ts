@@ -1,0 +1,94 @@
+import type net from "node:net";
+import type { Duplex } from "node:stream";
+import { GateError } from "../errors.ts";
+import { contentType } from "../tls/client-hello.ts";
+import type { HelloWatch } from "../tls/hello-watch.ts";
+import type { OnRead } from "./dial.ts";
+
+/** One buffer for each tunnel; large reads are what makes bulk transfer cheap. */
+const readBuffer = 256 * 1024;
+
+/**
+ * The upstream half of an opaque tunnel: reads the upstream socket straight into one buffer and gives it to the
+ * client, one write at a time. Give {@link Downlink.onread} to the dialer, then {@link Downlink.attach}.
+ */
+export class Downlink {
+  #upstream: net.Socket | undefined;
+  readonly #client: Duplex;
+  #early: Buffer | undefined;
+
+  constructor(client: Duplex) {
+    this.#client = client;
+  }
+
+  readonly onread: OnRead = {
+    buffer: Buffer.allocUnsafe(readBuffer),
+    callback: (length, buffer) => {
+      const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, length);
+      // A server may speak before the client has been told that the tunnel stands.
+      if (this.#upstream) this.#deliver(bytes);
+      else this.#early = Buffer.from(bytes);
+      return false;
+    },
+  };
+
+  /** Starts delivery; to be called when the client may receive bytes. */
+  attach(upstream: net.Socket): void {
+    this.#upstream = upstream;
+    if (this.#early) this.#deliver(this.#early);
+  }
+
+  #deliver(bytes: Buffer): void {
+    // The buffer is free again only when the write is done.
+    this.#client.write(bytes, (error) => {
+      if (!error) this.#upstream?.resume();
+    });
+  }
+}
+
+/**
+ * Joins two sockets until both directions have ended; an error on either side ends both. `tlsOnly`: the client must
+ * begin with a TLS handshake.
+ */
+export function joinTunnel(
+  client: Duplex,
+  upstream: net.Socket,
+  watch: HelloWatch,
+  onRefused: (error: unknown) => void,
+  tlsOnly: boolean,
+): void {
+  client.on("error", () => upstream.destroy());
+  client.once("close", () => upstream.destroy());
+  upstream.once("close", () => client.destroy());
+  upstream.once("end", () => client.end());
+  // The last bytes of the client may be waiting in `watch`; an end there is an end of the handshake.
+  client.once("end", () => upstream.end());
+
+  let first = true;
+  const onData = (chunk: Buffer): void => {
+    let passed: Buffer;
+    try {
+      if (first && tlsOnly && chunk[0] !== contentType.handshake) throw notTls();
+      first = false;
+      passed = watch.push(chunk);
+    } catch (error) {
+      client.off("data", onData);
+      upstream.destroy();
+      onRefused(error);
+      return;
+    }
+    if (passed.length > 0 && !upstream.write(passed)) {
+      client.pause();
+      upstream.once("drain", () => client.resume());
+    }
+    if (watch.done) {
+      client.off("data", onData);
+      client.pipe(upstream, { end: false });
+    }
+  };
+  client.on("data", onData);
+}
+
+function notTls(): GateError {
+  return new GateError("ERR_NONO_PROTOCOL", "The client does not speak TLS on port 443.");
+}

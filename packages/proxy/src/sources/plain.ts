@@ -1,0 +1,126 @@
+import { execFile } from "node:child_process";
+import { open } from "node:fs/promises";
+import process from "node:process";
+import { promisify } from "node:util";
+import { type CredentialSource, sourceError } from "../credentials/source.ts";
+
+const run = promisify(execFile);
+const maxBytes = 65_536;
+
+/** An environment variable of this process (never of the sandbox). */
+export function fromEnv(variable: string): CredentialSource {
+  const description = `environment variable ${variable}`;
+  return {
+    description,
+    read: async () => {
+      const value = process.env[variable];
+      if (value === undefined || value === "") throw missing(description, `Set ${variable}.`);
+      return Buffer.from(value);
+    },
+  };
+}
+
+/** A file that only its owner may read; one line end at its end is not part of the value. */
+export function fromFile(path: string): CredentialSource {
+  const description = `file ${path}`;
+  return {
+    description,
+    read: async () => {
+      const file = await open(path, "r").catch((error: unknown) => {
+        throw missing(description, "Check the path and its permissions.", error);
+      });
+      try {
+        // The opened file is judged, not the path: nothing can be put in between.
+        const { mode, size } = await file.stat();
+        if (mode & 0o077) {
+          throw sourceError(
+            "ERR_NONO_CREDENTIAL_INVALID",
+            `The ${description} can be read by others (mode ${(mode & 0o777).toString(8)}).`,
+            `chmod 600 ${path}`,
+          );
+        }
+        if (size > maxBytes) throw tooLong(description);
+        return trimmed(await file.readFile(), description);
+      } finally {
+        await file.close();
+      }
+    },
+  };
+}
+
+/**
+ * What a command prints. No shell is involved.
+ *
+ * @example
+ * fromCommand(["gh", "auth", "token"], { ttlSeconds: 300 })
+ */
+export function fromCommand(
+  argv: readonly [string, ...string[]],
+  options: {
+    /** For how long the value is kept. Default: as long as the gate. */
+    ttlSeconds?: number;
+    /** Milliseconds. Default: 30 000. */
+    timeout?: number;
+  } = {},
+): CredentialSource {
+  const [command, ...args] = argv;
+  const description = `command ${command}`;
+  return {
+    description,
+    ...(options.ttlSeconds === undefined ? {} : { ttl: options.ttlSeconds * 1_000 }),
+    read: async () => {
+      try {
+        const { stdout } = await run(command, args, {
+          encoding: "buffer",
+          timeout: options.timeout ?? 30_000,
+          maxBuffer: maxBytes,
+        });
+        return trimmed(stdout, description);
+      } catch (error) {
+        if ((error as { code?: unknown }).code?.toString().startsWith("ERR_NONO_")) throw error;
+        // The error of execFile carries what the command printed: it is not passed on.
+        const { code, signal } = error as { code?: string | number; signal?: string };
+        throw missing(description, `It failed (${signal ?? code ?? "unknown"}): run it by hand.`);
+      }
+    },
+  };
+}
+
+/** A secret of 1Password by reference (`op://vault/item/field`), through its command `op`. */
+export function fromOnePassword(reference: `op://${string}`): CredentialSource {
+  const source = fromCommand(["op", "read", "--no-newline", reference]);
+  return { ...source, description: `1Password ${reference}` };
+}
+
+/** A field of a HashiCorp Vault secret, through its command `vault`: `vault:secret/path#field`. */
+export function fromVault(reference: `vault:${string}`): CredentialSource {
+  const match = /^vault:([^#]+)#([^#]+)$/.exec(reference);
+  if (!match) throw missing(`Vault ${reference}`, "Write vault:path#field.");
+  const [, path = "", field = ""] = match;
+  const source = fromCommand(["vault", "kv", "get", `-field=${field}`, path]);
+  return { ...source, description: `Vault ${path}#${field}` };
+}
+
+function trimmed(bytes: Buffer, description: string): Buffer {
+  const end = bytes.at(-1) === 10 ? (bytes.at(-2) === 13 ? -2 : -1) : bytes.length;
+  const value = bytes.subarray(0, end);
+  if (value.length === 0) throw missing(description, "It is empty.");
+  return value;
+}
+
+function missing(description: string, remedy: string, cause?: unknown): Error {
+  return sourceError(
+    "ERR_NONO_CREDENTIAL_MISSING",
+    `No value could be read from ${description}.`,
+    remedy,
+    cause,
+  );
+}
+
+function tooLong(description: string): Error {
+  return sourceError(
+    "ERR_NONO_CREDENTIAL_INVALID",
+    `The ${description} is longer than ${maxBytes} bytes.`,
+    "Store only the secret in it.",
+  );
+}

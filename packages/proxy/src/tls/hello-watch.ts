@@ -1,0 +1,85 @@
+import { GateError } from "../errors.ts";
+import {
+  type ClientHello,
+  contentType,
+  readClientHello,
+  recordHeaderLength,
+} from "./client-hello.ts";
+
+/** Plaintext records of a client's handshake: hellos, certificate chain, key exchange, CCS. */
+const maxPlainRecords = 64;
+/** A handshake record that ends before the version field of its ClientHello can be seen. */
+const smallestHandshake = 6;
+
+/**
+ * Checks every ClientHello of a tunnel that is otherwise opaque: the first, and the one that follows a
+ * HelloRetryRequest. RFC 8446 section 4.1.2 says that the second repeats the first; a dishonest client could name
+ * another server in it, and some servers take that name. Ends at the first encrypted data, or at once when
+ * the stream is not TLS.
+ */
+export class HelloWatch {
+  readonly #check: (hello: ClientHello) => void;
+  #held: Buffer = Buffer.alloc(0);
+  #records = 0;
+  #done = false;
+
+  /** `check` throws to refuse a hello. */
+  constructor(check: (hello: ClientHello) => void) {
+    this.#check = check;
+  }
+
+  get done(): boolean {
+    return this.#done;
+  }
+
+  /**
+   * Takes the next bytes from the client and returns those that may go on. Bytes of an unfinished record are
+   * held back.
+   *
+   * @throws what `check` throws, and GateError `ERR_NONO_PROTOCOL` for a handshake that hides
+   */
+  push(chunk: Buffer): Buffer {
+    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    let judged = 0;
+    for (let length = 1; length > 0 && !this.#done; judged += length) {
+      length = this.#judgeRecord(bytes.subarray(judged));
+    }
+    this.#held = this.#done ? Buffer.alloc(0) : bytes.subarray(judged);
+    return this.#done ? bytes : bytes.subarray(0, judged);
+  }
+
+  /** Length of the record at the start of `bytes` once it may pass; 0: wait for more. */
+  #judgeRecord(bytes: Buffer): number {
+    const type = bytes[0];
+    if (type === undefined) return 0;
+    if (type < contentType.changeCipherSpec || type >= contentType.data) {
+      this.#done = true; // encrypted data, or no TLS
+      return 0;
+    }
+    if (bytes.length < recordHeaderLength) return 0;
+    const length = recordHeaderLength + bytes.readUInt16BE(3);
+    if (bytes.length < length) return 0;
+    if (type === contentType.handshake && !this.#judgeHandshake(bytes, length)) return 0;
+    this.#records += 1;
+    if (this.#records > maxPlainRecords)
+      throw hidden("more plaintext records than a handshake has");
+    return length;
+  }
+
+  #judgeHandshake(bytes: Buffer, recordLength: number): boolean {
+    const body = bytes.subarray(recordHeaderLength, recordLength);
+    if (body.length < smallestHandshake) throw hidden("a handshake record too short to judge");
+    // In TLS 1.2 the encrypted Finished is a handshake record too: take it for a hello only if it says so
+    // in its type and its version (one chance in 2^24 for random bytes).
+    if (body[0] !== 1 || body[4] !== 3) return true;
+    const hello = readClientHello(bytes);
+    if (hello === "incomplete") return false;
+    if (hello === "invalid") throw hidden("a ClientHello that cannot be read");
+    this.#check(hello);
+    return true;
+  }
+}
+
+function hidden(what: string): GateError {
+  return new GateError("ERR_NONO_PROTOCOL", `The TLS handshake was refused: ${what}.`);
+}

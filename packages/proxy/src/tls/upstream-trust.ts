@@ -1,0 +1,98 @@
+import tls from "node:tls";
+import { GateError } from "../errors.ts";
+import type { Host } from "../net/host.ts";
+
+/** How the gate meets upstream servers in TLS. Certificates are always verified against the real name. */
+export interface UpstreamTlsOptions {
+  /** Further trusted roots, PEM, beside the machine's own. */
+  readonly ca?: readonly string[];
+  /** Client certificates by host name, PEM. */
+  readonly clientCertificates?: Readonly<Record<string, { cert: string; key: string }>>;
+}
+
+/** The certificates the machine trusts (`/etc/ssl/certs`); the bundled Mozilla list where it has none. */
+export function systemRoots(): string[] {
+  const system = tls.getCACertificates("system");
+  return system.length > 0 ? system : tls.getCACertificates("bundled");
+}
+
+const maxSessions = 512;
+
+/** Secure contexts and resumable sessions for connections to upstream servers. */
+export class UpstreamTrust {
+  readonly roots: readonly string[];
+  readonly #clientCertificates: NonNullable<UpstreamTlsOptions["clientCertificates"]>;
+  readonly #contexts = new Map<string, tls.SecureContext>();
+  readonly #sessions = new Map<string, Buffer>();
+
+  constructor({ ca = [], clientCertificates = {} }: UpstreamTlsOptions) {
+    this.roots = [...systemRoots(), ...ca];
+    this.#clientCertificates = clientCertificates;
+  }
+
+  /**
+   * Runs the TLS handshake over a connected socket.
+   *
+   * @throws GateError `ERR_NONO_UPSTREAM_TLS`
+   */
+  secure(
+    socket: tls.ConnectionOptions["socket"],
+    host: Host,
+    alpn: string[],
+  ): Promise<tls.TLSSocket> {
+    const sessionKey = `${host.text} ${alpn.join()}`;
+    const session = this.#sessions.get(sessionKey);
+    const secured = tls.connect({
+      ...(socket ? { socket } : {}),
+      // RFC 6066 forbids addresses as server names; Node verifies them by `host`.
+      ...(host.address ? { host: host.text } : { servername: host.text }),
+      ...(session ? { session } : {}),
+      secureContext: this.#contextFor(host.text),
+      ALPNProtocols: alpn,
+    });
+    secured.on("session", (ticket) => {
+      this.#sessions.delete(sessionKey);
+      this.#sessions.set(sessionKey, ticket);
+      const [oldest] = this.#sessions.keys();
+      if (this.#sessions.size > maxSessions && oldest !== undefined) this.#sessions.delete(oldest);
+    });
+    return new Promise((resolve, reject) => {
+      const fail = (cause: NodeJS.ErrnoException): void => reject(untrusted(host, cause));
+      const closed = (): void => fail(new Error("closed during the handshake"));
+      secured.once("error", fail).once("close", closed);
+      secured.once("secureConnect", () => {
+        secured.off("error", fail).off("close", closed);
+        secured.on("error", () => undefined);
+        resolve(secured);
+      });
+    });
+  }
+
+  #contextFor(name: string): tls.SecureContext {
+    const certificate = this.#clientCertificates[name];
+    const key = certificate ? name : "";
+    let context = this.#contexts.get(key);
+    if (!context) {
+      context = tls.createSecureContext({
+        ca: [...this.roots],
+        minVersion: "TLSv1.2",
+        ...certificate,
+      });
+      this.#contexts.set(key, context);
+    }
+    return context;
+  }
+}
+
+function untrusted(host: Host, cause: NodeJS.ErrnoException): GateError {
+  const why = cause.code ?? cause.message;
+  return new GateError(
+    "ERR_NONO_UPSTREAM_TLS",
+    `The TLS handshake with ${host.text} failed: ${why}. No request was sent.`,
+    {
+      value: host.text,
+      cause,
+      remedy: "If the server uses a private authority, give its root in tls.ca.",
+    },
+  );
+}

@@ -1,0 +1,202 @@
+import { once } from "node:events";
+import net from "node:net";
+import tls from "node:tls";
+import * as fc from "fast-check";
+import { expect, test } from "vitest";
+import { PatternSet, StreamReplacer } from "../src/credentials/pattern-set.ts";
+import { encodedForms } from "../src/credentials/masker.ts";
+import { parseQuery, queryType, responseCode } from "../src/dns/message.ts";
+import { Responder } from "../src/dns/responder.ts";
+import { SyntheticAddresses } from "../src/dns/synthetic.ts";
+import { Recorder } from "../src/event.ts";
+import { AllowList } from "../src/policy/allow-list.ts";
+import { readClientHello } from "../src/tls/client-hello.ts";
+import { HelloWatch } from "../src/tls/hello-watch.ts";
+
+function query(name: string, type: number, id = 7): Buffer {
+  const labels = name.split(".").map((label) => Buffer.from([label.length, ...Buffer.from(label)]));
+  const header = Buffer.from([0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+  return Buffer.concat([header, ...labels, Buffer.from([0, type >> 8, type & 255, 0, 1])]);
+}
+
+function responder(): { responder: Responder; recorder: Recorder; addresses: SyntheticAddresses } {
+  const recorder = new Recorder();
+  const addresses = new SyntheticAddresses();
+  const list = new AllowList(["good.test", "*.wild.test"]);
+  return { responder: new Responder(list, addresses, recorder), recorder, addresses };
+}
+
+const code = (answer: Buffer | undefined): number => (answer?.[3] ?? 255) & 15;
+const count = (answer: Buffer | undefined): number => answer?.readUInt16BE(6) ?? -1;
+
+test("an allowed name gets a synthetic address that reads back as the name, over A, AAAA and PTR", () => {
+  const { responder: dns, addresses } = responder();
+  const answer = dns.respond(query("GOOD.test", queryType.A));
+  expect([code(answer), count(answer)]).toEqual([responseCode.noError, 1]);
+  expect([...(answer?.subarray(-4) ?? [])]).toEqual([198, 18, 0, 1]);
+  expect(addresses.nameOf({ family: 4, bits: 0xc6120001n })).toBe("good.test");
+  expect(count(dns.respond(query("good.test", queryType.AAAA)))).toBe(1);
+  const pointer = dns.respond(query("1.0.18.198.in-addr.arpa", queryType.PTR));
+  expect(String(pointer)).toContain("good\u0004test");
+});
+
+test("HTTPS and SVCB are answered empty, other types are refused, other names do not exist", () => {
+  const { responder: dns, recorder } = responder();
+  const https = dns.respond(query("good.test", queryType.HTTPS));
+  expect([code(https), count(https)]).toEqual([responseCode.noError, 0]);
+  expect(code(dns.respond(query("good.test", 16)))).toBe(responseCode.refused);
+  const stolen = "c2vjcmv0.evil.test";
+  expect(code(dns.respond(query(stolen, queryType.A)))).toBe(responseCode.nameError);
+  expect(recorder.violations.at(-1)).toMatchObject({ value: stolen });
+});
+
+test("malformed queries get FORMERR or silence, never an exception", () => {
+  const { responder: dns } = responder();
+  expect(dns.respond(Buffer.alloc(3))).toBeUndefined();
+  const response = query("good.test", 1);
+  response[2] = 0x80;
+  expect(dns.respond(response)).toBeUndefined();
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300 }), (bytes) => {
+      const answer = dns.respond(Buffer.from(bytes));
+      expect(answer === undefined || answer.length >= 12).toBe(true);
+    }),
+    { numRuns: 5_000 },
+  );
+  fc.assert(
+    fc.property(fc.nat(), fc.integer({ min: 0, max: 255 }), (at, byte) => {
+      const message = query("a.wild.test", 1);
+      message[at % message.length] = byte;
+      const parsed = parseQuery(message);
+      if ("question" in parsed) expect(parsed.name).not.toMatch(/[\0 ]/);
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+/** The first flight of a real client. */
+async function realHello(options: tls.ConnectionOptions): Promise<Buffer> {
+  const server = net.createServer();
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  const { port } = server.address() as net.AddressInfo;
+  const client = tls.connect({ port, host: "127.0.0.1", ...options });
+  client.on("error", () => undefined);
+  const [peer] = (await once(server, "connection")) as [net.Socket];
+  const [bytes] = (await once(peer, "data")) as [Buffer];
+  client.destroy();
+  peer.destroy();
+  server.close();
+  return bytes;
+}
+
+test("a real ClientHello is read, in one piece, byte by byte and split over records", async () => {
+  const bytes = await realHello({ servername: "good.test", ALPNProtocols: ["h2", "http/1.1"] });
+  const expected = { serverName: "good.test", alpn: ["h2", "http/1.1"], encrypted: false };
+  expect(readClientHello(bytes)).toEqual(expected);
+  for (let end = 0; end < bytes.length; end += 1) {
+    expect(readClientHello(bytes.subarray(0, end))).toBe("incomplete");
+  }
+  const body = bytes.subarray(5);
+  const records = [body.subarray(0, 40), body.subarray(40)].map((part) =>
+    Buffer.concat([Buffer.from([22, 3, 1, part.length >> 8, part.length & 255]), part]),
+  );
+  expect(readClientHello(Buffer.concat(records))).toEqual(expected);
+});
+
+test("fuzz: a changed ClientHello is read, refused or waited for, never an exception", async () => {
+  const bytes = await realHello({ servername: "good.test" });
+  fc.assert(
+    fc.property(
+      fc.array(fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 })), { maxLength: 5 }),
+      (edits) => {
+        const copy = Buffer.from(bytes);
+        for (const [at, byte] of edits) copy[at % copy.length] = byte;
+        const result = readClientHello(copy);
+        expect(["string", "object"]).toContain(typeof result);
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+});
+
+test("a second ClientHello with another name is refused, also in pieces", async () => {
+  const first = await realHello({ servername: "good.test" });
+  const second = await realHello({ servername: "evil.test" });
+  const changeCipherSpec = Buffer.from([20, 3, 3, 0, 1, 1]);
+  for (const size of [1, 7, 100_000]) {
+    const names: (string | undefined)[] = [];
+    const watch = new HelloWatch(({ serverName }) => {
+      names.push(serverName);
+      if (serverName !== "good.test") throw new Error("refused");
+    });
+    const stream = Buffer.concat([first, changeCipherSpec, second]);
+    const passed: Buffer[] = [];
+    expect(() => {
+      for (let at = 0; at < stream.length; at += size)
+        passed.push(watch.push(stream.subarray(at, at + size)));
+    }).toThrow("refused");
+    expect(names).toEqual(["good.test", "evil.test"]);
+    expect(Buffer.concat(passed).includes("evil.test")).toBe(false);
+  }
+});
+
+test("the watch passes what is not TLS, and ends at the first encrypted record", async () => {
+  const plain = new HelloWatch(() => undefined);
+  expect(String(plain.push(Buffer.from("SSH-2.0-x")))).toBe("SSH-2.0-x");
+  expect(plain.done).toBe(true);
+  const hello = await realHello({ servername: "good.test" });
+  const watch = new HelloWatch(() => undefined);
+  const stream = Buffer.concat([hello, Buffer.from([23, 3, 3, 0, 1, 9])]);
+  expect(watch.push(stream).equals(stream)).toBe(true);
+  expect(watch.done).toBe(true);
+});
+
+test("fuzz: replacing in a stream is replacing in the whole, however it is cut", () => {
+  const word = fc.stringMatching(/^[ab]{2,6}$/);
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(word, { minLength: 1, maxLength: 4 }),
+      fc.stringMatching(/^[abc]{0,60}$/),
+      fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 60 }),
+      (words, text, cuts) => {
+        const set = new PatternSet(words.map((each) => Buffer.from(each)));
+        const replace = (): Buffer => Buffer.from("*");
+        const cut = new StreamReplacer(set, replace);
+        const parts: Buffer[] = [];
+        let at = 0;
+        for (let i = 0; at < text.length; i += 1) {
+          const size = cuts[i % cuts.length] ?? 1;
+          parts.push(cut.push(Buffer.from(text.slice(at, at + size))));
+          at += size;
+        }
+        parts.push(cut.flush());
+        const result = Buffer.concat(parts).toString();
+        // Overlapping patterns may be taken in another order; none may be left over.
+        for (const each of words) expect(result).not.toContain(each);
+        expect(result.replaceAll("*", "").length).toBeLessThanOrEqual(text.length);
+      },
+    ),
+    { numRuns: 5_000 },
+  );
+});
+
+test("every encoded form of a value is found in random bytes around it", () => {
+  const secret = Buffer.from("s3cr3t/with+odd=chars&more");
+  const set = new PatternSet(encodedForms(secret));
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ maxLength: 50 }),
+      fc.constantFrom("base64", "hex", "latin1"),
+      (before, how) => {
+        const bytes = Buffer.from(
+          Buffer.concat([before, secret, before]).toString(how as BufferEncoding),
+          "latin1",
+        );
+        expect(set.find(bytes)).toBeDefined();
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+});
