@@ -153,6 +153,8 @@ test("the watch passes what is not TLS, and ends at the first encrypted record",
   expect(watch.done).toBe(true);
 });
 
+const asterisk = (): Buffer => Buffer.from("*");
+
 test("fuzz: replacing in a stream is replacing in the whole, however it is cut", () => {
   const word = fc.stringMatching(/^[ab]{2,6}$/);
   fc.assert(
@@ -162,8 +164,7 @@ test("fuzz: replacing in a stream is replacing in the whole, however it is cut",
       fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 60 }),
       (words, text, cuts) => {
         const set = new PatternSet(words.map((each) => Buffer.from(each)));
-        const replace = (): Buffer => Buffer.from("*");
-        const cut = new StreamReplacer(set, replace);
+        const cut = new StreamReplacer(set, asterisk);
         const parts: Buffer[] = [];
         let at = 0;
         for (let i = 0; at < text.length; i += 1) {

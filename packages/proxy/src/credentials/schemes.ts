@@ -37,7 +37,7 @@ export function applyScheme(
     }
     case "cookie":
       return { path, headers: withCookie(headers, scheme.cookie, value) };
-    case "aws-sigv4":
+    default: // AWS signatures are made elsewhere, over the whole request
       return request;
   }
 }

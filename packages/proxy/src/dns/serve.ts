@@ -45,7 +45,10 @@ export function serveTcpConnection(responder: Responder, socket: net.Socket): vo
       if (buffered.length < end) return;
       const answer = responder.respond(buffered.subarray(2, end));
       buffered = buffered.subarray(end);
-      if (!answer) return void socket.destroy();
+      if (!answer) {
+        socket.destroy();
+        return;
+      }
       const length = Buffer.alloc(2);
       length.writeUInt16BE(answer.length);
       if (!socket.write(Buffer.concat([length, answer]))) {

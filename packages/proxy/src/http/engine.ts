@@ -56,8 +56,8 @@ export class HttpEngine {
       (request, socket, head) => void this.#upgrade(request, socket as Socket, head),
     );
     this.#http1.on("clientError", (error: NodeJS.ErrnoException, socket) => {
-      if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
-      this.#refuseMalformed(socket as Socket, error);
+      if (error.code === "ECONNRESET" || !socket.writable) socket.destroy();
+      else this.#refuseMalformed(socket as Socket, error);
     });
     this.#http2 = http2.createServer({
       maxSessionMemory: 64,
@@ -93,7 +93,10 @@ export class HttpEngine {
       // tls.Server does this for its own sockets; an HTTP/2 session waits for it.
       Object.assign(secure, { secureConnecting: false });
       this.#destinations.set(secure, destination);
-      if (secure.alpnProtocol !== "h2") return void this.#http1.emit("connection", secure);
+      if (secure.alpnProtocol !== "h2") {
+        this.#http1.emit("connection", secure);
+        return;
+      }
       this.#http2.once("session", (session) => this.#destinations.set(session, destination));
       this.#http2.emit("connection", secure); // makes the session before it returns
     });

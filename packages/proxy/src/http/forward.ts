@@ -229,14 +229,17 @@ class Exchange {
       reject(error);
       controllerOf?.abort(error);
     };
-    if (body?.errored) return void reject(body.errored);
+    if (body?.errored) {
+      reject(body.errored);
+      return;
+    }
     body?.once("error", onBodyError);
     const pool = this.#context.pool.for(this.#request.httpVersionMajor);
     pool.dispatch(
       {
         origin: originOf(endpoint, secure),
         path,
-        method: method as Dispatcher.HttpMethod,
+        method,
         headers,
         body: body ? detached(body) : null,
       },
@@ -261,7 +264,7 @@ class Exchange {
     const response = this.#response;
     const headers = this.#announceTrailers(endToEnd(writer.headers));
     if ("stream" in response) {
-      response.writeHead(status, grouped(headers) as unknown as Record<string, string>);
+      response.writeHead(status, grouped(headers));
     } else {
       response.sendDate = false;
       response.writeHead(status, message ?? "", headers);

@@ -34,7 +34,10 @@ export function asGateError(error: unknown): GateError {
 /** Answers a request with the refusal as JSON; an answer already begun is broken off instead. */
 export function refuseRequest(response: GateResponse, error: GateError): void {
   if (response.destroyed) return;
-  if (response.headersSent) return void breakOff(response);
+  if (response.headersSent) {
+    breakOff(response);
+    return;
+  }
   const body = `${JSON.stringify(error)}\n`;
   response.statusCode = error.status;
   response.setHeader("content-type", "application/json");

@@ -1,5 +1,5 @@
 import http from "node:http";
-import type { Duplex, Readable } from "node:stream";
+import type { Duplex } from "node:stream";
 import type { GateEvent } from "../event.ts";
 import type { Dialer } from "../net/dial.ts";
 import type { UpstreamTrust } from "../tls/upstream-trust.ts";
@@ -55,7 +55,10 @@ export async function forwardUpgrade(
     const scrubbed = injection.scrubHeaders(response.rawHeaders);
     const lines = responseLines(response, scrubbed);
     client.write(lines);
-    if (response.statusCode !== 101) return void pipeBody(response, client);
+    if (response.statusCode !== 101) {
+      response.pipe(client);
+      return;
+    }
     if (rest.length > 0) upstream.unshift(rest);
     if (head.length > 0) client.unshift(head);
     if (context.broker.isEmpty || protocol.toLowerCase() !== "websocket") {
@@ -90,7 +93,7 @@ function handshake(
     const outgoing = http.request({
       createConnection: () => upstream,
       path,
-      headers: ["host", authority, ...withoutFields(upgraded, ["host"])] as unknown as string[],
+      headers: ["host", authority, ...withoutFields(upgraded, ["host"])],
     });
     outgoing.once("upgrade", (response, _socket, rest) => resolve({ response, rest }));
     outgoing.once("response", (response) => resolve({ response, rest: Buffer.alloc(0) }));
@@ -107,8 +110,4 @@ function responseLines(response: http.IncomingMessage, headers: FlatHeaders): st
     : [...endToEnd(headers, ["content-length"]), "connection", "close"];
   for (let i = 0; i < sent.length; i += 2) lines.push(`${sent[i]}: ${sent[i + 1]}`);
   return `${lines.join("\r\n")}\r\n\r\n`;
-}
-
-function pipeBody(body: Readable, client: Duplex): void {
-  body.pipe(client);
 }

@@ -97,11 +97,12 @@ export function createExplicitProxy(
   server.on("request", onRequest);
   server.on("checkContinue", onRequest);
   server.on("clientError", (cause: NodeJS.ErrnoException, socket) => {
-    if (cause.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
-    refuseOnSocket(
-      socket,
-      new GateError("ERR_NONO_PROTOCOL", "The request is malformed.", { cause }),
-    );
+    if (cause.code === "ECONNRESET" || !socket.writable) socket.destroy();
+    else
+      refuseOnSocket(
+        socket,
+        new GateError("ERR_NONO_PROTOCOL", "The request is malformed.", { cause }),
+      );
   });
   return server;
 }

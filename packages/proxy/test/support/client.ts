@@ -35,6 +35,7 @@ export async function connectThrough(gate: Gate, authority: string): Promise<net
 }
 
 export interface AskOptions extends http.RequestOptions {
+  readonly headers?: http.OutgoingHttpHeaders;
   readonly body?: string | Buffer;
   readonly serverName?: string;
 }
@@ -60,9 +61,7 @@ export async function ask(gate: Gate, url: string, options: AskOptions = {}): Pr
         createConnection: () => secure,
         ...rest,
         path,
-        ...(Array.isArray(rest.headers)
-          ? {}
-          : { headers: { host: new URL(url).host, ...rest.headers } }),
+        headers: { host: new URL(url).host, ...rest.headers },
       },
       (response) => {
         const chunks: Buffer[] = [];
