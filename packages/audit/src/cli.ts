@@ -18,11 +18,12 @@ const help = `nono audit <command>
   tail <dir>              the last entries (-n N, -f to follow)
   prove <dir> <seq>       a .tlog-proof of one entry
   redact <dir> <seq>      erase disclosed values (--field NAME), recorded in the ledger
-  anchor <ledger-dir>     submit the ledger's head (--witness NAME=URL, --rekor URL, --tsa URL)
+  anchor <ledger-dir>     submit the ledger's head (--policy FILE, --rekor URL, --tsa URL, --anchor-key FILE)
   export <dir>            --format jsonl|ocsf|otlp|cloudevents
   doctor <ledger-dir>     sessions on record, and what is missing (--sessions DIR)
 
-Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG.
+Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG,
+       --root FILE (Sigstore trusted root) with --evidence-key FILE.
 Ledger: --ledger DIR --origin NAME --key-file FILE. --json prints machine-readable answers.
 Exit codes: 0 policy met, 1 tampered, 2 proof insufficient, 3 usage.
 `;

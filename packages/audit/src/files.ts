@@ -1,7 +1,17 @@
 // Durable files. A disk error is never retried: after a failed fsync the kernel may report success for pages
 // it has dropped, so the only safe reading is "the log has ended here" (fsync(2), "fsyncgate" 2018).
 import type { Buffer } from "node:buffer";
-import { closeSync, fdatasync, fsync, mkdirSync, openSync, renameSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fdatasync,
+  fsync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 
@@ -18,13 +28,16 @@ export async function syncDirectory(dir: string): Promise<void> {
   }
 }
 
+/** Ends the name of a file that is being written; one that a crash left means nothing. */
+export const asideSuffix = ".new";
+
 /** Replaces a file atomically and durably: written aside, synced, renamed, directory synced. */
 export async function replaceFile(
   file: string,
   data: string | Buffer,
   mode = 0o644,
 ): Promise<void> {
-  const aside = `${file}.new`;
+  const aside = file + asideSuffix;
   await writeSynced(aside, data, mode);
   renameSync(aside, file);
   await syncDirectory(path.dirname(file));
@@ -79,13 +92,9 @@ function makeDirectory(directory: string, changed: Set<string>): void {
   changed.add(path.dirname(first));
 }
 
-/** Appends lines to a private file and makes them durable. */
-export async function appendPrivate(file: string, lines: string): Promise<void> {
-  const fd = openSync(file, "a", 0o600);
-  try {
-    writeAll(fd, lines);
-    await syncData(fd);
-  } finally {
-    closeSync(fd);
-  }
+/** Adds lines to a private file, all or none of them; lines it has already are not repeated. */
+export async function addLines(file: string, lines: readonly string[]): Promise<void> {
+  const known = existsSync(file) ? readFileSync(file, "latin1").split("\n") : [];
+  const all = new Set([...known, ...lines].filter((line) => line !== ""));
+  await replaceFile(file, [...all].map((line) => `${line}\n`).join(""), 0o600);
 }

@@ -40,6 +40,8 @@ export interface Report {
   readonly closed: boolean;
   /** Acknowledged entries in the journal that no checkpoint covers yet. */
   readonly unsealed: number;
+  /** Bytes of a torn frame at the end of the journal, as a crash leaves it; opening the log cuts and records it. */
+  readonly torn: number;
   /** Events that the log itself says it lost. */
   readonly lost: number;
   /** Latest time, in milliseconds, by which a trusted third party has seen the log, and who said so. */
@@ -85,6 +87,10 @@ export function formatReport(report: Report): string {
   const { entries, seconds } = report.tail;
   lines.push(`  unanchored tail: ${entries} entries, ${seconds} s`);
   if (report.unsealed > 0) lines.push(`  not yet under a checkpoint: ${report.unsealed} entries`);
+  if (report.torn > 0)
+    lines.push(
+      `  the journal ends with a torn frame of ${report.torn} bytes, as a crash leaves it`,
+    );
   if (report.lost > 0) lines.push(`  the log says that it lost ${report.lost} events`);
   if (!report.closed && report.kind === "log") lines.push("  session not closed");
   if (!report.ok) lines.push(`  required: ${report.required}`);

@@ -10,7 +10,7 @@ import {
   type TreeHead,
 } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { appendPrivate, replaceFile, syncDirectory, writeFiles } from "./files.ts";
+import { addLines, replaceFile, syncDirectory, writeFiles } from "./files.ts";
 import { cutSegment, Journal, listSegments, readSegment, type Frame } from "./journal.ts";
 import { disclosuresPath, headPath, layout } from "./layout.ts";
 import { takeLock, type Lock } from "./lock.ts";
@@ -65,7 +65,7 @@ export class TileLog {
   #full: { path: string; data: Buffer }[] = [];
   #fullBytes = 0;
   #backlogAnnounced = false;
-  #disclosures: { bundle: number; lines: string }[] = [];
+  #disclosures: { bundle: number; lines: string[] }[] = [];
   #last: Checkpoint | undefined;
   #head: TreeHead;
   #checkpoints: Promise<unknown> = Promise.resolve();
@@ -227,9 +227,9 @@ export class TileLog {
   #keepDisclosure(disclosure: string): void {
     const bundle = Math.floor(this.size / tileWidth);
     const last = this.#disclosures.at(-1);
-    const line = `${this.size} ${disclosure}\n`;
-    if (last?.bundle === bundle) last.lines += line;
-    else this.#disclosures.push({ bundle, lines: line });
+    const line = `${this.size} ${disclosure}`;
+    if (last?.bundle === bundle) last.lines.push(line);
+    else this.#disclosures.push({ bundle, lines: [line] });
   }
 
   #replay({ kind, data, digest }: Frame): void {
@@ -286,16 +286,15 @@ export class TileLog {
   async #publishHead(
     head: TreeHead,
     tiles: { path: string; data: Buffer }[],
-    disclosures: readonly { bundle: number; lines: string }[],
+    disclosures: readonly { bundle: number; lines: readonly string[] }[],
     sign: SignText,
     { archive = false }: { archive?: boolean },
   ): Promise<Checkpoint> {
     try {
       await writeFiles(this.dir, tiles);
       for (const { bundle, lines } of disclosures) {
-        await appendPrivate(path.join(this.dir, disclosuresPath(bundle)), lines);
+        await addLines(path.join(this.dir, disclosuresPath(bundle)), lines);
       }
-      if (disclosures.length > 0) await syncDirectory(path.join(this.dir, layout.disclosures));
       const text = formatCheckpoint(head);
       await replaceFile(path.join(this.dir, layout.head), text);
       this.#head = head;

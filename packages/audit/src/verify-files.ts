@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint, sameHead, type TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
+import { asideSuffix } from "./files.ts";
 import { listSegments, readSegment } from "./journal.ts";
 import { headPath, layout } from "./layout.ts";
 import { parseNote, type SignedNote } from "./note.ts";
@@ -114,40 +115,47 @@ function badDisclosure(file: string, seq?: number): Problem {
   };
 }
 
-/** The journal may hold entries that no checkpoint covers yet; those it shares with the log must agree. */
-export function checkJournal(dir: string, head: TreeHead, problems: Problem[]): number {
-  const segments = listDirectory(dir, layout.journal);
-  if (segments.length === 0) return 0;
+/** What the journal holds beyond the checkpoint. */
+export interface JournalFacts {
+  /** Acknowledged entries that no checkpoint covers yet. */
+  readonly unsealed: number;
+  /** Bytes of a torn frame at the very end: a crash or a full disk, and never an acknowledged entry. */
+  readonly torn: number;
+}
+
+/** Counts what is not under the checkpoint yet; entries that are must be the same in both places. */
+export function checkJournal(dir: string, head: TreeHead, problems: Problem[]): JournalFacts {
+  const facts = { unsealed: 0, torn: 0 };
+  if (listDirectory(dir, layout.journal).length === 0) return facts;
   const reader = new LogReader(dir, head.size);
-  let unsealed = 0;
+  let seq: number | undefined;
   for (const first of listSegments(path.join(dir, layout.journal))) {
     const file = path.posix.join(layout.journal, String(first));
     try {
+      if (facts.torn > 0 || (seq ?? first) !== first) throw corrupt(`should start at entry ${seq}`);
       const { frames, end, bytes } = readSegment(path.join(dir, file));
-      if (end < bytes)
-        throw new AuditError(
-          "ERR_NONO_AUDIT_CORRUPT",
-          `ends with a torn frame of ${bytes - end} bytes; opening the log repairs and records it`,
-        );
-      let seq = first;
+      seq = first;
       for (const { kind, data } of frames) {
         if (kind === "disclosure") continue;
-        if (seq >= head.size) unsealed += 1;
+        if (seq >= head.size) facts.unsealed += 1;
         else if (!reader.entry(seq).equals(data))
-          throw new AuditError(
-            "ERR_NONO_AUDIT_CORRUPT",
-            `entry ${seq} differs from the one in the log`,
-          );
+          throw corrupt(`entry ${seq} differs from the one in the log`);
         seq += 1;
       }
+      facts.torn = bytes - end;
     } catch (error) {
       problems.push(problemOf(error, { file }));
     }
   }
-  return unsealed;
+  return facts;
 }
 
-/** Names in a directory that may not exist. */
+function corrupt(message: string): AuditError {
+  return new AuditError("ERR_NONO_AUDIT_CORRUPT", message);
+}
+
+/** Names in a directory that may not exist, without what a crash left half written. */
 export function listDirectory(dir: string, name: string): string[] {
-  return existsSync(path.join(dir, name)) ? readdirSync(path.join(dir, name)) : [];
+  const names = existsSync(path.join(dir, name)) ? readdirSync(path.join(dir, name)) : [];
+  return names.filter((file) => !file.endsWith(asideSuffix));
 }

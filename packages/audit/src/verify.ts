@@ -64,7 +64,7 @@ async function verifyDirectory(dir: string, trust: Trust): Promise<Report> {
     [head, ...archived, ...ledgerHeads(records, head.origin, head.size, problems)],
     problems,
   );
-  const unsealed = checkJournal(dir, head, problems);
+  const { unsealed, torn } = checkJournal(dir, head, problems);
   checkDisclosures(dir, head.size, unsealed, problems);
   const signed = checkSignatures(
     dir,
@@ -89,6 +89,7 @@ async function verifyDirectory(dir: string, trust: Trust): Promise<Report> {
     },
     closed: facts.closed,
     unsealed,
+    torn,
     lost: facts.lost,
     seenBy: seen.map(({ who, time, size }) => ({ who, time, size })),
   });
@@ -219,6 +220,7 @@ function nothing(dir: string, problems: readonly Problem[], trust: Trust): Repor
     tail: { entries: 0, seconds: 0 },
     closed: false,
     unsealed: 0,
+    torn: 0,
     lost: 0,
     seenBy: [],
   });
@@ -261,6 +263,7 @@ function verifyProof(text: string, trust: Trust): Report {
     tail: { entries: anchored ? 0 : 1, seconds: 0 },
     closed: true,
     unsealed: 0,
+    torn: 0,
     lost: 0,
     seenBy: seen.map(({ who, time: at, size }) => ({ who, time: at, size })),
   });

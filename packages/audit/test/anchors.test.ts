@@ -11,6 +11,7 @@ import {
   witnessAnchor,
   type Anchor,
 } from "../src/index.ts";
+import { runAuditCommand } from "../src/cli.ts";
 import { layout } from "../src/layout.ts";
 import { sigstoreAnchor, sigstoreEvidence } from "../src/sigstore.ts";
 import { checkpointStatement } from "../src/statement.ts";
@@ -36,6 +37,24 @@ async function anchoredSession(ledger: HostLedger, session = origin): Promise<st
   const results = await log.anchored;
   expect(results.map(({ error }) => error)).toEqual(results.map(() => undefined));
   return dir;
+}
+
+/** `nono audit anchor` with the witness in a policy file. */
+async function runAnchor(
+  dir: string,
+  { url, vkey }: { url: string; vkey: string },
+): Promise<{ code: number; out: string }> {
+  const files = temporaryDirectory();
+  const [policy, keyFile] = [path.join(files, "policy"), path.join(files, "key")];
+  writeFileSync(policy, `witness w1 ${vkey} ${url}\nquorum w1\n`);
+  writeFileSync(keyFile, Buffer.alloc(32, 9).toString("hex"), { mode: 0o600 });
+  let out = "";
+  const argv = ["anchor", dir, "--origin", host, "--key-file", keyFile, "--policy", policy];
+  const code = await runAuditCommand(argv, {
+    stdout: (text) => (out += text),
+    stderr: (text) => (out += text),
+  });
+  return { code, out };
 }
 
 const withServices = describe.skipIf(oracleDirectory() === undefined);
@@ -75,6 +94,11 @@ withServices("a real witness (litewitness)", () => {
       ),
     ).toMatchObject({ verdict: "WITNESSED" });
 
+    expect(await runAnchor(ledgerDir, witness)).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("w1: has seen"),
+    });
+
     // The host is restored from a backup: its ledger goes back, the witness does not.
     for (const name of readdirSync(ledgerDir))
       rmSync(path.join(ledgerDir, name), { recursive: true });
@@ -89,6 +113,7 @@ withServices("a real witness (litewitness)", () => {
     const erased = { type: "entry.erased", session: "x", entry: 1, fields: 1 } as const;
     await rewritten.append(Array.from({ length: 20 }, () => erased));
     expect((await rewritten.anchor())[0]?.error).toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
+    expect(await runAnchor(ledgerDir, witness)).toMatchObject({ code: 1 });
     witness.stop();
   });
 

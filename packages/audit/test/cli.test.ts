@@ -140,6 +140,31 @@ describe("nono audit", () => {
     ).toMatchObject({ code: 1 });
   });
 
+  test.each(["jsonl", "ocsf", "cloudevents", "otlp"])(
+    "export --format %s: one JSON line an entry",
+    async (format) => {
+      const dir = await closedLog(10);
+      const { code, out } = await run("export", dir, "--format", format);
+      expect(code).toBe(0);
+      expect(
+        out
+          .trimEnd()
+          .split("\n")
+          .map((line) => typeof JSON.parse(line)),
+      ).toEqual(Array.from({ length: 10 }, () => "object"));
+    },
+  );
+
+  test("anchor without an anchor, and export without a format it knows, are usage errors", async () => {
+    const dir = await closedLog(3);
+    const keyFile = path.join(temporaryDirectory(), "key");
+    expect(await run("anchor", dir, "--origin", origin, "--key-file", keyFile)).toMatchObject({
+      code: 3,
+    });
+    expect(await run("export", dir, "--format", "xml")).toMatchObject({ code: 3 });
+    expect(await run("verify", dir, "--root", "/nowhere")).toMatchObject({ code: 3 });
+  });
+
   test("an open log erases too, and a key file that others can read is refused", async () => {
     const dir = path.join(temporaryDirectory(), "log");
     const log = await openTestLog(dir);

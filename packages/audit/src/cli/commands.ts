@@ -2,21 +2,27 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Anchor } from "../anchor.ts";
 import { parseCheckpoint } from "../checkpoint.ts";
 import type { AuditIo } from "../cli.ts";
 import { decodeEntry, type Entry } from "../entry.ts";
+import { toCloudEvent, toOcsf, toOtlpLogs } from "../export.ts";
 import { disclosuresOf, eraseDisclosures } from "../erase.ts";
 import { layout } from "../layout.ts";
 import { readLedger } from "../ledger.ts";
 import { parseNote } from "../note.ts";
+import { parsePolicy } from "../policy.ts";
 import { LogReader } from "../reader.ts";
 import { exitCode, formatReport } from "../report.ts";
 import { formatProof } from "../tlog-proof.ts";
+import { witnessAnchor } from "../witness.ts";
 import { verifyLog } from "../verify.ts";
 import {
   ledgerOf,
   ledgerOptions,
   readArguments,
+  readNamed,
+  type Arguments,
   trustOf,
   trustOptions,
   UsageError,
@@ -28,7 +34,7 @@ export type Command = (args: readonly string[], io: AuditIo) => Promise<number>;
 
 const verify: Command = async (argv, io) => {
   const args = readArguments(argv, 1, ["json", ...trustOptions]);
-  const report = await verifyLog(args.positionals[0] ?? "", trustOf(args));
+  const report = await verifyLog(args.positionals[0] ?? "", await trustOf(args));
   io.stdout(args.flag("json") ? `${JSON.stringify(report)}\n` : formatReport(report));
   return exitCode(report);
 };
@@ -131,7 +137,7 @@ const doctor: Command = async (argv, io) => {
   const args = readArguments(argv, 1, ["json", "sessions", ...trustOptions]);
   const [dir = ""] = args.positionals;
   openReader(dir);
-  const report = await verifyLog(dir, trustOf(args));
+  const report = await verifyLog(dir, await trustOf(args));
   const root = args.text("sessions");
   const sessions = new Map<
     string,
@@ -168,6 +174,92 @@ const doctor: Command = async (argv, io) => {
   return list.some(({ present }) => present === false) ? 1 : exitCode(report);
 };
 
+const formats: ReadonlyMap<string, (entry: Entry, origin: string) => unknown> = new Map<
+  string,
+  (entry: Entry, origin: string) => unknown
+>([
+  ["jsonl", (entry) => entry],
+  ["ocsf", toOcsf],
+  ["cloudevents", toCloudEvent],
+  ["otlp", (entry, origin) => toOtlpLogs([entry], origin)],
+]);
+
+const exportEntries: Command = async (argv, io) => {
+  const args = readArguments(argv, 1, ["format", "from", "to"]);
+  const [dir = ""] = args.positionals;
+  const format = formats.get(args.text("format") ?? "jsonl");
+  if (!format) throw new UsageError(`--format is one of ${[...formats.keys()].join(", ")}`);
+  const { reader, note } = openReader(dir);
+  const { origin } = parseCheckpoint(parseNote(note).text);
+  for (const { seq, entry } of reader.entries(args.number("from"), args.number("to"))) {
+    io.stdout(`${JSON.stringify(format(decodeEntry(entry, seq), origin))}\n`);
+  }
+  return 0;
+};
+
+const anchor: Command = async (argv, io) => {
+  const args = readArguments(argv, 1, [
+    "json",
+    "origin",
+    "key-file",
+    "policy",
+    "rekor",
+    "tsa",
+    "anchor-key",
+  ]);
+  const [dir = ""] = args.positionals;
+  openReader(dir);
+  const results = await ledgerOf(args, dir, await anchorsOf(args)).anchor();
+  if (args.flag("json"))
+    io.stdout(
+      `${JSON.stringify(results.map(({ error, ...rest }) => ({ ...rest, error: error?.message })))}\n`,
+    );
+  for (const { anchor: name, size, error } of args.flag("json") ? [] : results) {
+    io.stdout(
+      error ? `${name}: ${error.message} [${error.code}]\n` : `${name}: has seen ${size} records\n`,
+    );
+  }
+  if (results.some(({ error }) => error?.code === "ERR_NONO_AUDIT_FORK")) return 1;
+  return results.some(({ error }) => error) ? 2 : 0;
+};
+
+/** Witnesses with a URL in the policy, and Sigstore where a service and a key are named. */
+async function anchorsOf(args: Arguments): Promise<Anchor[]> {
+  const policy = args.text("policy");
+  const anchors: Anchor[] = [];
+  for (const [name, { verifier, url }] of policy === undefined
+    ? []
+    : parsePolicy(readNamed(policy)).witnesses) {
+    if (url !== undefined)
+      anchors.push(witnessAnchor({ name: name.toLowerCase(), url, keys: [verifier.vkey] }));
+  }
+  const [rekorUrl, tsaUrl, keyFile] = [
+    args.text("rekor"),
+    args.text("tsa"),
+    args.text("anchor-key"),
+  ];
+  if (rekorUrl !== undefined || tsaUrl !== undefined) {
+    if (keyFile === undefined)
+      throw new UsageError("--rekor and --tsa need --anchor-key FILE, a P-256 key in PEM");
+    // Loaded on demand: the Sigstore packages are optional.
+    const { sigstoreAnchor } = await import("../sigstore.ts");
+    const urls = {
+      ...(rekorUrl !== undefined && { rekorUrl }),
+      ...(tsaUrl !== undefined && { tsaUrl }),
+    };
+    anchors.push(
+      sigstoreAnchor({
+        name: rekorUrl === undefined ? "tsa" : "rekor",
+        key: readNamed(keyFile),
+        ...urls,
+      }),
+    );
+  }
+  if (anchors.length === 0)
+    throw new UsageError("no anchor: --policy FILE with witness URLs, --rekor URL or --tsa URL");
+  return anchors;
+}
+
 /** The commands by name. */
 export const commands: ReadonlyMap<string, Command> = new Map([
   ["verify", verify],
@@ -175,5 +267,7 @@ export const commands: ReadonlyMap<string, Command> = new Map([
   ["tail", tail],
   ["prove", prove],
   ["redact", redact],
+  ["anchor", anchor],
+  ["export", exportEntries],
   ["doctor", doctor],
 ]);

@@ -5,7 +5,7 @@ import { errnoOf } from "../errors.ts";
 import { keyFileSigner } from "../key-file.ts";
 import { HostLedger } from "../ledger.ts";
 import { rungs, type Rung } from "../report.ts";
-import type { VerifyPolicy } from "../verify-trust.ts";
+import type { EvidenceVerifier, VerifyPolicy } from "../verify-trust.ts";
 
 /** A mistake in how a command was called. */
 export class UsageError extends Error {
@@ -29,12 +29,13 @@ export type OptionName =
   | "ledger"
   | "origin"
   | "key-file"
-  | "witness"
   | "rekor"
   | "tsa"
   | "anchor-key"
   | "format"
-  | "sessions";
+  | "sessions"
+  | "root"
+  | "evidence-key";
 
 /** Their kinds; each command names those it takes. */
 const known: Readonly<Record<OptionName, ParseArgsOptionDescriptor>> = {
@@ -53,12 +54,13 @@ const known: Readonly<Record<OptionName, ParseArgsOptionDescriptor>> = {
   ledger: { type: "string" },
   origin: { type: "string" },
   "key-file": { type: "string" },
-  witness: { type: "string", multiple: true },
   rekor: { type: "string" },
   tsa: { type: "string" },
   "anchor-key": { type: "string" },
   format: { type: "string" },
   sessions: { type: "string" },
+  root: { type: "string" },
+  "evidence-key": { type: "string" },
 };
 
 /** Parsed arguments. */
@@ -118,10 +120,17 @@ export function readNamed(file: string): string {
 }
 
 /** The trust options. */
-export const trustOptions = ["key", "ledger-key", "policy", "require"] as const;
+export const trustOptions = [
+  "key",
+  "ledger-key",
+  "policy",
+  "require",
+  "root",
+  "evidence-key",
+] as const;
 
 /** What to trust, from the trust options. */
-export function trustOf(args: Arguments): VerifyPolicy {
+export async function trustOf(args: Arguments): Promise<VerifyPolicy> {
   const required = args.text("require")?.toUpperCase();
   if (required !== undefined && !rungs.includes(required as Rung))
     throw new UsageError(`--require is one of ${rungs.join(", ")}`);
@@ -130,8 +139,22 @@ export function trustOf(args: Arguments): VerifyPolicy {
     keys: args.list("key"),
     ledgerKeys: args.list("ledger-key"),
     ...(policy !== undefined && { witnesses: readNamed(policy) }),
+    evidence: await evidenceOf(args),
     ...(required !== undefined && { require: required as Rung }),
   };
+}
+
+/** A reader of Sigstore bundles, where a trusted root and a key are given. */
+async function evidenceOf(args: Arguments): Promise<EvidenceVerifier[]> {
+  const [root, key] = [args.text("root"), args.text("evidence-key")];
+  if (root === undefined && key === undefined) return [];
+  if (root === undefined || key === undefined)
+    throw new UsageError("bundles need both --root FILE and --evidence-key FILE");
+  // Loaded on demand: the Sigstore packages are optional.
+  const { sigstoreEvidence } = await import("../sigstore.ts");
+  return [
+    sigstoreEvidence({ trustedRoot: readNamed(root), key: readNamed(key), tlogThreshold: 0 }),
+  ];
 }
 
 /** The ledger options. */
