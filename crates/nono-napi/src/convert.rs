@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use napi::bindgen_prelude::{Either, Uint8Array};
 use napi_derive::napi;
-use nono::{Capabilities, Error, Limits, Network, Result};
+use nono::{Capabilities, Error, Limits, Network, Options, Result, TierName};
 
 /// A path: text, or the bytes of one that is not UTF-8.
 pub(crate) type NativePath = Either<String, Uint8Array>;
@@ -24,8 +24,11 @@ pub struct NativeCapabilities {
     pub exec: Option<Vec<Either<String, Uint8Array>>>,
     /// Paths and patterns to refuse inside what is allowed.
     pub deny: Option<Vec<Either<String, Uint8Array>>>,
-    /// `blocked` (default) or `open`.
+    /// `blocked` (default), `gate` or `open`.
+    #[napi(ts_type = "\"blocked\" | \"gate\" | \"open\"")]
     pub network: Option<String>,
+    /// With `gate`: TCP ports that programs may connect to.
+    pub gate_ports: Option<Vec<u16>>,
     /// Environment variables.
     pub env: Option<NativeEnv>,
     /// Resource limits.
@@ -61,7 +64,8 @@ pub struct NativeLimits {
 /// How to build the sandbox.
 #[napi(object)]
 pub struct NativeOptions {
-    /// `flat`; absent: chosen.
+    /// Absent: the strongest that works.
+    #[napi(ts_type = "\"namespaces\" | \"flat\"")]
     pub tier: Option<String>,
     /// Guarantees that may be missing.
     pub allow_degraded: Option<Vec<String>>,
@@ -101,18 +105,31 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
         capabilities = capabilities.limits(self::limits(&limits)?);
     }
     Ok(capabilities
-        .network(network(given.network.as_deref())?)
+        .network(network(given.network.as_deref(), given.gate_ports)?)
         .base_profile(given.base_profile.unwrap_or(true)))
 }
 
-fn network(name: Option<&str>) -> Result<Network> {
+pub(crate) fn options(given: NativeOptions) -> Result<Options> {
+    let tier = match given.tier.as_deref() {
+        None => None,
+        Some("namespaces") => Some(TierName::Namespaces),
+        Some("flat") => Some(TierName::Flat),
+        Some(other) => {
+            let reason = format!("{other:?} is not one of \"namespaces\" and \"flat\"");
+            return Err(Error::InvalidCapabilities { field: "tier", reason });
+        }
+    };
+    Ok(Options { tier, allow_degraded: given.allow_degraded.unwrap_or_default() })
+}
+
+fn network(name: Option<&str>, ports: Option<Vec<u16>>) -> Result<Network> {
     match name {
         None | Some("blocked") => Ok(Network::Blocked),
+        Some("gate") => Ok(Network::Gate { ports: ports.unwrap_or_else(|| vec![80, 443]) }),
         Some("open") => Ok(Network::Open),
-        Some("gate") => Err(Error::UnsupportedPolicy { guarantees: vec!["net-gate".into()] }),
         Some(other) => Err(Error::InvalidCapabilities {
             field: "network",
-            reason: format!("{other:?} is not one of \"blocked\" and \"open\""),
+            reason: format!("{other:?} is not one of \"blocked\", \"gate\" and \"open\""),
         }),
     }
 }

@@ -1,11 +1,12 @@
 //! Sandboxes: built and closed off the main thread, used on it.
 
+use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Result, Task};
 use napi_derive::napi;
-use nono::{Blueprint, Error, Sandbox, Status};
+use nono::{Blueprint, Sandbox, Status};
 
 use crate::convert::{self, NativeCapabilities, NativeOptions};
 use crate::error;
@@ -23,6 +24,21 @@ pub struct NativeGuarantee {
     pub mechanism: String,
     /// Why it is not kept in full.
     pub reason: Option<String>,
+}
+
+/// A socket that was born in the sandbox's private network.
+#[napi(object)]
+pub struct NativeListener {
+    /// The port it listens on.
+    pub port: u16,
+    /// A listening TCP socket or a UDP socket.
+    #[napi(ts_type = "\"tcp\" | \"udp\"")]
+    pub protocol: String,
+    /// What arrives there.
+    #[napi(ts_type = "\"connections\" | \"dns\"")]
+    pub purpose: String,
+    /// The socket.
+    pub fd: i32,
 }
 
 /// A way to build sandboxes.
@@ -57,7 +73,7 @@ pub struct NativeSupport {
 pub fn support() -> NativeSupport {
     let support = nono::support();
     let tiers = support.tiers.into_iter().map(|tier| NativeTier {
-        name: tier.name.into(),
+        name: tier.name.as_str().into(),
         available: tier.unavailable.is_none(),
         reason: tier.unavailable,
     });
@@ -79,9 +95,21 @@ pub struct NativeSandbox {
 #[napi]
 impl NativeSandbox {
     /// The tier that was built.
-    #[napi(getter)]
+    #[napi(getter, ts_return_type = "\"namespaces\" | \"flat\"")]
     pub fn tier(&self) -> &'static str {
-        "flat"
+        self.sandbox.tier().as_str()
+    }
+
+    /// The sockets born inside, once: the caller owns and closes them.
+    #[napi]
+    pub fn take_listeners(&self) -> Vec<NativeListener> {
+        let native = |listener: nono::GateListener| NativeListener {
+            port: listener.port,
+            protocol: if listener.stream { "tcp" } else { "udp" }.into(),
+            purpose: if listener.dns { "dns" } else { "connections" }.into(),
+            fd: listener.fd.into_raw_fd(),
+        };
+        self.sandbox.take_listeners().into_iter().map(native).collect()
     }
 
     /// The process number of its init.
@@ -126,16 +154,11 @@ pub fn create_sandbox(
     capabilities: NativeCapabilities,
     options: NativeOptions,
 ) -> Result<AsyncTask<Create>> {
-    let prepare = || {
-        if options.tier.as_deref().is_some_and(|tier| tier != "flat") {
-            return Err(Error::UnsupportedPlatform {
-                reason: format!("there is no tier {:?}", options.tier.unwrap_or_default()),
-            });
-        }
+    let draw = || {
         let capabilities = convert::capabilities(capabilities)?;
-        Sandbox::prepare(&capabilities, &options.allow_degraded.unwrap_or_default())
+        Blueprint::draw(&capabilities, &convert::options(options)?)
     };
-    let blueprint = prepare().map_err(|failure| error::to_napi(&failure))?;
+    let blueprint = draw().map_err(|failure| error::to_napi(&failure))?;
     Ok(AsyncTask::new(Create(Some(blueprint))))
 }
 

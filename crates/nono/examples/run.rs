@@ -7,7 +7,7 @@
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use nono::{Capabilities, Command, Sandbox};
+use nono::{Capabilities, Command, Options, Sandbox};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 fn run(directory: std::ffi::OsString, argv: Vec<std::ffi::OsString>) -> nono::Result<ExitCode> {
     let program = argv.first().cloned().unwrap_or_default();
     let capabilities = Capabilities::new().allow_read(directory).allow_exec(program);
-    let sandbox = Sandbox::create(&capabilities, &[])?;
+    let sandbox = Sandbox::create(&capabilities, &Options::default())?;
     let own = |stream: std::os::fd::BorrowedFd<'_>| {
         stream.try_clone_to_owned().map_err(|source| nono::Error::SandboxFailed {
             stage: "copying a standard stream".into(),

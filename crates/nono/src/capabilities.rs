@@ -28,11 +28,18 @@ pub struct Capabilities {
 }
 
 /// What commands can reach over the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Network {
     /// Nothing: no internet socket can be made.
     #[default]
     Blocked,
+    /// A private network in which every address is local. Whatever a program connects to, on one of
+    /// these ports, arrives at a listener that is served from outside ([`crate::GateListener`]), and
+    /// so do its DNS queries; all else is refused. Only in the namespaces tier.
+    Gate {
+        /// TCP ports that programs may connect to; 53 always leads to DNS.
+        ports: Vec<u16>,
+    },
     /// Everything the host reaches, over TCP and UDP.
     Open,
 }

@@ -1,7 +1,7 @@
 //! What a sandbox promises, and how far each promise is kept.
 
-use crate::capabilities::{Capabilities, Network};
-use crate::support::Support;
+use crate::capabilities::Network;
+use crate::tier::TierName;
 
 /// How far a promise is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +51,36 @@ impl Guarantee {
     }
 }
 
-/// The promises of a sandbox with these capabilities on this machine.
-pub(crate) fn report(capabilities: &Capabilities, support: &Support) -> Vec<Guarantee> {
-    let abi = support.landlock_abi;
-    let blocked = capabilities.network == Network::Blocked;
-    let mut report = vec![
+/// The promises of a sandbox of this tier on this machine.
+pub(crate) fn report(network: &Network, tier: TierName, abi: i32) -> Vec<Guarantee> {
+    let mut report = files(tier, abi);
+    report.extend(sockets(network));
+    report.extend(processes(tier, abi));
+    report.extend([
+        Guarantee::enforced("namespaces", "seccomp"),
+        Guarantee::enforced("kernel-surface", "seccomp"),
+        Guarantee::enforced("capabilities", "no_new_privs, empty capability sets"),
+        Guarantee::enforced("terminal-injection", "seccomp ioctl"),
+        Guarantee::enforced("inherited-fds", "close_range"),
+        Guarantee::enforced("environment", "allow-list"),
+    ]);
+    report
+}
+
+fn files(tier: TierName, abi: i32) -> Vec<Guarantee> {
+    let metadata = match tier {
+        TierName::Namespaces => Guarantee::enforced("fs-metadata", "read-only mounts"),
+        TierName::Flat => Guarantee::weaker(
+            "fs-metadata",
+            Status::Absent,
+            "none",
+            "Landlock does not check chmod, chown, utimes and xattr calls on the user's own files",
+        ),
+    };
+    vec![
         Guarantee::enforced("fs-read", "Landlock"),
         Guarantee::enforced("fs-write", "Landlock"),
+        metadata,
         Guarantee::when(
             abi >= 2,
             "fs-rename",
@@ -71,12 +94,6 @@ pub(crate) fn report(capabilities: &Capabilities, support: &Support) -> Vec<Guar
             "before ABI 3 truncate(2) is not checked",
         ),
         Guarantee::weaker(
-            "fs-metadata",
-            Status::Absent,
-            "none",
-            "Landlock does not check chmod, chown, utimes and xattr calls on the user's own files",
-        ),
-        Guarantee::weaker(
             "fs-existence",
             Status::Absent,
             "none",
@@ -88,30 +105,44 @@ pub(crate) fn report(capabilities: &Capabilities, support: &Support) -> Vec<Guar
             "Landlock execute, seccomp memfd_create",
             "an allowed interpreter or loader runs any code that it can read",
         ),
-    ];
-    if blocked {
-        report.push(Guarantee::enforced("net-tcp", "seccomp socket families"));
-        report.push(Guarantee::enforced("net-udp", "seccomp socket families"));
+    ]
+}
+
+fn sockets(network: &Network) -> Vec<Guarantee> {
+    let mut report = Vec::new();
+    let mechanism = match network {
+        Network::Blocked => Some("seccomp socket families"),
+        Network::Gate { .. } => Some("network namespace whose only listeners are the gate's"),
+        Network::Open => None,
+    };
+    for name in ["net-tcp", "net-udp"] {
+        report.extend(mechanism.map(|mechanism| Guarantee::enforced(name, mechanism)));
     }
-    report.extend([
-        Guarantee::enforced("net-raw", "seccomp socket families"),
-        Guarantee::enforced("net-unix", "seccomp socket families"),
-        Guarantee::when(
-            abi >= 6,
-            "signals",
-            "Landlock signal scope",
-            "before ABI 6 processes of the same user can be signalled",
-        ),
-        Guarantee::enforced("ptrace", "Landlock domain"),
-        Guarantee::enforced("process-tree", "nono-init as child subreaper"),
-        Guarantee::enforced("namespaces", "seccomp"),
-        Guarantee::enforced("kernel-surface", "seccomp"),
-        Guarantee::enforced("capabilities", "no_new_privs, empty capability sets"),
-        Guarantee::enforced("terminal-injection", "seccomp ioctl"),
-        Guarantee::enforced("inherited-fds", "close_range"),
-        Guarantee::enforced("environment", "allow-list"),
-    ]);
+    report.push(Guarantee::enforced("net-raw", "seccomp socket families"));
+    report.push(Guarantee::enforced("net-unix", "seccomp socket families"));
     report
+}
+
+fn processes(tier: TierName, abi: i32) -> Vec<Guarantee> {
+    match tier {
+        TierName::Namespaces => vec![
+            Guarantee::enforced("signals", "pid namespace"),
+            Guarantee::enforced("ptrace", "pid namespace, Landlock domain"),
+            Guarantee::enforced("process-list", "private /proc"),
+            Guarantee::enforced("process-tree", "nono-init as pid 1"),
+        ],
+        TierName::Flat => vec![
+            Guarantee::when(
+                abi >= 6,
+                "signals",
+                "Landlock signal scope",
+                "before ABI 6 processes of the same user can be signalled",
+            ),
+            Guarantee::enforced("ptrace", "Landlock domain"),
+            Guarantee::enforced("process-list", "no access to /proc"),
+            Guarantee::enforced("process-tree", "nono-init as child subreaper"),
+        ],
+    }
 }
 
 /// Names of the promises that this policy cannot do without and this machine cannot keep.

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use nono_init::protocol::CONTROL_FD;
 
 use crate::payload::memory_file;
+use crate::user_namespace;
 
 /// A started `nono-init`.
 #[derive(Debug)]
@@ -21,10 +22,15 @@ pub(crate) struct Init {
 impl Init {
     /// Starts the program with `control` as its end of the socket, in new namespaces or none.
     pub(crate) fn start(control: OwnedFd, namespaces: i32) -> io::Result<Self> {
+        // SAFETY: these calls cannot fail.
+        let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
         let mut child = Child {
             program: program()?,
             control: control.as_raw_fd(),
             null: open_null()?,
+            in_user_namespace: namespaces & libc::CLONE_NEWUSER != 0,
+            uid_map: format!("{uid} {uid} 1"),
+            gid_map: format!("{gid} {gid} 1"),
             errno: 0,
         };
         let cloned = clone_sharing_memory(run, (&raw mut child).cast(), namespaces);
@@ -99,6 +105,9 @@ struct Child {
     program: RawFd,
     control: RawFd,
     null: RawFd,
+    in_user_namespace: bool,
+    uid_map: String,
+    gid_map: String,
     errno: c_int,
 }
 
@@ -108,6 +117,12 @@ extern "C" fn run(child: *mut c_void) -> c_int {
     let child = unsafe { &mut *child.cast::<Child>() };
     let argv = [c"nono-init".as_ptr(), std::ptr::null()];
     let envp = [std::ptr::null::<libc::c_char>()];
+    if child.in_user_namespace
+        && let Err(errno) = user_namespace::settle(&child.uid_map, &child.gid_map)
+    {
+        child.errno = errno;
+        return 127;
+    }
     // SAFETY: this process's own descriptor table (no CLONE_FILES); all pointers are to locals.
     unsafe {
         // Moved up first: a target below must not be a source still needed.

@@ -5,14 +5,14 @@
 //! command is born into; nothing can widen it afterwards, neither the commands nor you.
 //!
 //! ```no_run
-//! use nono::{Capabilities, Command, Sandbox};
+//! use nono::{Capabilities, Command, Options, Sandbox};
 //!
 //! # fn main() -> nono::Result<()> {
 //! let capabilities = Capabilities::new()
 //!     .allow_read("/workspace")
 //!     .allow_write("/workspace/output")
 //!     .allow_exec("python3");
-//! let sandbox = Sandbox::create(&capabilities, &[])?;
+//! let sandbox = Sandbox::create(&capabilities, &Options::default())?;
 //! let exit = sandbox.spawn(Command::new(["python3", "/workspace/agent.py"]))?.wait();
 //! println!("{}", exit.status);
 //! # Ok(())
@@ -24,6 +24,7 @@
 //! enforced is refused by name ([`Error::UnsupportedPolicy`]).
 #![cfg(target_os = "linux")]
 
+mod blueprint;
 mod capabilities;
 mod channel;
 mod command;
@@ -42,10 +43,14 @@ mod sandbox;
 mod seccomp;
 mod stage;
 mod support;
+mod tier;
+mod user_namespace;
 
+pub use blueprint::Blueprint;
 pub use capabilities::{Capabilities, Limits, Network};
 pub use command::Command;
 pub use error::{Error, Result};
 pub use guarantees::{Guarantee, Status};
-pub use sandbox::{Blueprint, Callbacks, Child, CommandHandle, Exit, Sandbox, Usage};
+pub use sandbox::{Callbacks, Child, CommandHandle, Exit, GateListener, Options, Sandbox, Usage};
 pub use support::{Support, Tier, support};
+pub use tier::TierName;

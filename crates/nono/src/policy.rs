@@ -56,10 +56,11 @@ impl Policy {
         capabilities: &Capabilities,
         owner_environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self> {
+        check_network(&capabilities.network)?;
         let environment = Environment::new(&capabilities.environment, owner_environment)?;
         let mut policy = Policy {
             rules: BTreeMap::new(),
-            network: capabilities.network,
+            network: capabilities.network.clone(),
             environment,
             limits: capabilities.limits,
             default_cwd: PathBuf::from("/"),
@@ -124,6 +125,21 @@ impl Policy {
                 }
             }
         }
+    }
+}
+
+fn check_network(network: &Network) -> Result<()> {
+    /// Each port is a listening socket for IPv4 and one for IPv6, all sent in one message.
+    const MAX_PORTS: usize = 24;
+    let refuse = |reason: String| Err(Error::InvalidCapabilities { field: "network", reason });
+    match network {
+        Network::Gate { ports } if ports.len() > MAX_PORTS => {
+            refuse(format!("more than {MAX_PORTS} ports"))
+        }
+        Network::Gate { ports } if ports.iter().any(|port| matches!(port, 0 | 53)) => {
+            refuse("port 0 does not exist, and 53 is DNS".into())
+        }
+        _ => Ok(()),
     }
 }
 

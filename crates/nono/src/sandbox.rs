@@ -11,27 +11,28 @@ use std::time::Duration;
 
 use nono_init::protocol as p;
 
+use crate::blueprint::Blueprint;
 use crate::capabilities::Capabilities;
 use crate::channel::Channel;
 use crate::command::Command;
 use crate::error::{Error, Result};
-use crate::guarantees::{self, Guarantee};
+use crate::guarantees::Guarantee;
 use crate::launch::Init;
 use crate::policy::Policy;
 use crate::reactor::Reactor;
-use crate::support::support;
-use crate::{plan, ruleset, stage};
+use crate::stage;
+use crate::tier::TierName;
 
 /// A sandbox that stands: its rules are in force and cannot be changed.
 ///
 /// Dropping it closes it: every process inside is killed.
 ///
 /// ```no_run
-/// use nono::{Capabilities, Command, Sandbox};
+/// use nono::{Capabilities, Command, Options, Sandbox};
 ///
 /// # fn main() -> nono::Result<()> {
 /// let capabilities = Capabilities::new().allow_read("/etc/hostname").allow_exec("cat");
-/// let sandbox = Sandbox::create(&capabilities, &[])?;
+/// let sandbox = Sandbox::create(&capabilities, &Options::default())?;
 /// let exit = sandbox.spawn(Command::new(["cat", "/etc/hostname"]))?.wait();
 /// assert!(exit.status.success());
 /// # Ok(())
@@ -40,7 +41,32 @@ use crate::{plan, ruleset, stage};
 #[derive(Debug)]
 pub struct Sandbox {
     inner: Arc<Inner>,
+    tier: TierName,
     guarantees: Vec<Guarantee>,
+    listeners: Mutex<Vec<GateListener>>,
+}
+
+/// A socket that was born in the sandbox's private network, to be served from outside.
+#[derive(Debug)]
+pub struct GateListener {
+    /// The port on which it listens, on every address of one family: an accepted connection's local
+    /// address and port are what the program meant to connect to.
+    pub port: u16,
+    /// A listening TCP socket, or else a UDP socket.
+    pub stream: bool,
+    /// It expects DNS queries.
+    pub dns: bool,
+    /// The socket.
+    pub fd: OwnedFd,
+}
+
+/// How a sandbox is to be built.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The tier; `None`: the strongest that works here.
+    pub tier: Option<TierName>,
+    /// Names of guarantees that may be missing.
+    pub allow_degraded: Vec<String>,
 }
 
 /// How a command ended.
@@ -115,40 +141,32 @@ impl std::fmt::Debug for Tracked {
 }
 
 impl Sandbox {
-    /// Builds a sandbox. `allow_degraded` names guarantees that may be missing here.
+    /// Builds a sandbox.
     ///
     /// # Errors
     /// [`Error::UnsupportedPlatform`] and [`Error::UnsupportedPolicy`] if this machine cannot
     /// enforce the capabilities; an error about a path, program or variable if they are wrong;
     /// [`Error::SandboxFailed`] if the kernel refused a step. Nothing is left running then.
-    pub fn create(capabilities: &Capabilities, allow_degraded: &[String]) -> Result<Self> {
-        let prepared = Self::prepare(capabilities, allow_degraded)?;
-        prepared.build()
+    pub fn create(capabilities: &Capabilities, options: &Options) -> Result<Self> {
+        Blueprint::draw(capabilities, options)?.build()
     }
 
-    /// The part of [`Sandbox::create`] that reads this process's environment; the rest can then be
-    /// done by another thread.
-    ///
-    /// # Errors
-    /// As [`Sandbox::create`], but for [`Error::SandboxFailed`].
-    pub fn prepare(capabilities: &Capabilities, allow_degraded: &[String]) -> Result<Blueprint> {
-        let support = support();
-        if let Some(reason) = support.tiers.iter().find_map(|tier| tier.unavailable.clone()) {
-            return Err(Error::UnsupportedPlatform { reason });
-        }
-        let guarantees = guarantees::report(capabilities, &support);
-        let missing = guarantees::missing(&guarantees, allow_degraded);
-        if !missing.is_empty() {
-            return Err(Error::UnsupportedPolicy { guarantees: missing });
-        }
-        let policy = Policy::resolve(capabilities, std::env::vars_os())?;
-        Ok(Blueprint { policy, guarantees, landlock_abi: support.landlock_abi })
+    /// The tier that was built.
+    #[must_use]
+    pub fn tier(&self) -> TierName {
+        self.tier
     }
 
     /// What this sandbox promises, and how far each promise is kept.
     #[must_use]
     pub fn guarantees(&self) -> &[Guarantee] {
         &self.guarantees
+    }
+
+    /// Hands out the sockets of [`crate::Network::Gate`], once; later calls return none.
+    #[must_use]
+    pub fn take_listeners(&self) -> Vec<GateListener> {
+        std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The process number of the sandbox's first process.
@@ -191,59 +209,34 @@ impl Sandbox {
     }
 }
 
-impl Drop for Sandbox {
-    fn drop(&mut self) {
-        self.inner.close();
+impl Sandbox {
+    /// A sandbox whose init has said that it is ready.
+    pub(crate) fn of(
+        ready: Ready,
+        policy: Policy,
+        tier: TierName,
+        guarantees: Vec<Guarantee>,
+    ) -> Result<Self> {
+        let Ready { channel, init, listeners } = ready;
+        let inner = Arc::new(Inner { channel, init, policy, state: Mutex::default() });
+        let sandbox = Sandbox { inner, tier, guarantees, listeners: Mutex::new(listeners) };
+        Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
+            Error::SandboxFailed { stage: "watching the control socket".into(), source }
+        })?;
+        Ok(sandbox)
     }
 }
 
-/// Capabilities that were checked against this machine, ready to be built.
-#[derive(Debug)]
-pub struct Blueprint {
-    policy: Policy,
-    guarantees: Vec<Guarantee>,
-    landlock_abi: i32,
+/// What building leaves: the socket, the process, the sockets born inside.
+pub(crate) struct Ready {
+    pub(crate) channel: Channel,
+    pub(crate) init: Init,
+    pub(crate) listeners: Vec<GateListener>,
 }
 
-impl Blueprint {
-    /// Builds the sandbox.
-    ///
-    /// # Errors
-    /// [`Error::SandboxFailed`] if the kernel refused a step. Nothing is left running then.
-    pub fn build(self) -> Result<Sandbox> {
-        let failed = |stage: &str| {
-            let stage = stage.to_owned();
-            move |source| Error::SandboxFailed { stage, source }
-        };
-        let ruleset = ruleset::build(&self.policy, self.landlock_abi)?;
-        let plan =
-            plan::flat(&self.policy, self.landlock_abi).map_err(failed("writing the plan"))?;
-        let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
-        let init = Init::start(theirs, 0).map_err(failed("starting nono-init"))?;
-        let setup = p::Request { kind: p::SETUP, ..p::Request::default() };
-        let answer = channel
-            .send(&setup, &[plan.as_fd(), ruleset.as_fd()])
-            .and_then(|()| channel.receive(0))
-            .map_err(failed("talking to nono-init"));
-        let answer = answer.and_then(|answer| match answer {
-            Some((report, _)) if report.kind == p::READY => Ok(()),
-            Some((report, _)) => Err(Error::SandboxFailed {
-                stage: stage::of_setup(report.stage),
-                source: io::Error::from_raw_os_error(report.status),
-            }),
-            None => Err(failed("waiting for nono-init")(io::ErrorKind::BrokenPipe.into())),
-        });
-        if let Err(error) = answer {
-            channel.shut_down();
-            init.reap();
-            return Err(error);
-        }
-        let inner = Arc::new(Inner { channel, init, policy: self.policy, state: Mutex::default() });
-        let sandbox = Sandbox { inner, guarantees: self.guarantees };
-        Reactor::get()
-            .and_then(|reactor| reactor.add(&sandbox.inner))
-            .map_err(failed("watching the control socket"))?;
-        Ok(sandbox)
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.inner.close();
     }
 }
 

@@ -3,7 +3,7 @@
 use nono_init::protocol as p;
 
 /// Where building a sandbox failed.
-pub(crate) fn of_setup(stage: u32) -> String {
+pub(crate) fn of_setup(stage: u32) -> &'static str {
     match stage {
         p::STAGE_PLAN => "reading the plan",
         p::STAGE_GUARD => "starting the guard",
@@ -12,9 +12,8 @@ pub(crate) fn of_setup(stage: u32) -> String {
         p::STAGE_NO_NEW_PRIVS => "giving up new privileges",
         p::STAGE_LANDLOCK => "entering the Landlock domain",
         p::STAGE_SECCOMP => "installing the system call filter",
-        step => return format!("step {step} of the plan"),
+        _ => "taking a step of the plan",
     }
-    .into()
 }
 
 /// Where starting a command failed.

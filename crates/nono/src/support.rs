@@ -1,6 +1,9 @@
 //! What this machine can enforce, found by asking the kernel, never by its version.
 
+use crate::capabilities::Capabilities;
 use crate::launch;
+use crate::sandbox::{Options, Sandbox};
+use crate::tier::TierName;
 
 /// What a sandbox can be built on here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +25,13 @@ pub struct Support {
 /// A way to build sandboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tier {
-    /// `flat`: Landlock and seccomp, without namespaces.
-    pub name: &'static str,
+    /// Which one.
+    pub name: TierName,
     /// Why it does not work here; `None`: it does.
     pub unavailable: Option<String>,
 }
 
-/// Asks the kernel what it offers. Cheap: a few system calls, and one process that ends at once.
+/// Asks the kernel what it offers, by trying: a sandbox that runs nothing is built and closed.
 ///
 /// ```
 /// let support = nono::support();
@@ -36,26 +39,39 @@ pub struct Tier {
 /// ```
 #[must_use]
 pub fn support() -> Support {
-    let landlock_abi = landlock_abi();
-    let seccomp = has_action(libc::SECCOMP_RET_ERRNO);
-    let unavailable = if landlock_abi == 0 {
-        Some("the kernel offers no Landlock".into())
-    } else if seccomp {
-        None
-    } else {
-        Some("the kernel offers no seccomp filters".into())
-    };
+    let basics = missing_basics();
+    let namespaces = basics.clone().or_else(missing_namespaces);
     Support {
-        landlock_abi,
-        seccomp,
+        landlock_abi: landlock_abi(),
+        seccomp: has_action(libc::SECCOMP_RET_ERRNO),
         seccomp_notify: has_action(libc::SECCOMP_RET_USER_NOTIF),
         user_namespaces: launch::can_make(libc::CLONE_NEWUSER),
         kernel: kernel_release(),
-        tiers: vec![Tier { name: "flat", unavailable }],
+        tiers: vec![
+            Tier { name: TierName::Namespaces, unavailable: namespaces },
+            Tier { name: TierName::Flat, unavailable: basics },
+        ],
     }
 }
 
-fn landlock_abi() -> i32 {
+/// Why no sandbox of any kind is possible here.
+pub(crate) fn missing_basics() -> Option<String> {
+    if landlock_abi() == 0 {
+        Some("the kernel offers no Landlock".into())
+    } else if has_action(libc::SECCOMP_RET_ERRNO) {
+        None
+    } else {
+        Some("the kernel offers no seccomp filters".into())
+    }
+}
+
+/// Why the namespaces tier is not possible here: found by building a sandbox that runs nothing.
+fn missing_namespaces() -> Option<String> {
+    let options = Options { tier: Some(TierName::Namespaces), ..Options::default() };
+    Sandbox::create(&Capabilities::new(), &options).err().map(|error| error.to_string())
+}
+
+pub(crate) fn landlock_abi() -> i32 {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     let no_attributes: *const libc::c_void = std::ptr::null();
     // SAFETY: asking for the version takes no memory (`landlock_create_ruleset(2)`).

@@ -16,7 +16,9 @@ export declare class NativeChild {
 /** A sandbox that stands. */
 export declare class NativeSandbox {
   /** The tier that was built. */
-  get tier(): string
+  get tier(): "namespaces" | "flat"
+  /** The sockets born inside, once: the caller owns and closes them. */
+  takeListeners(): Array<NativeListener>
   /** The process number of its init. */
   get pid(): number
   /** What it promises. */
@@ -40,8 +42,10 @@ export interface NativeCapabilities {
   exec?: Array<string | Uint8Array>
   /** Paths and patterns to refuse inside what is allowed. */
   deny?: Array<string | Uint8Array>
-  /** `blocked` (default) or `open`. */
-  network?: string
+  /** `blocked` (default), `gate` or `open`. */
+  network?: "blocked" | "gate" | "open"
+  /** With `gate`: TCP ports that programs may connect to. */
+  gatePorts?: Array<number>
   /** Environment variables. */
   env?: NativeEnv
   /** Resource limits. */
@@ -106,10 +110,22 @@ export interface NativeLimits {
   cpuSeconds?: number
 }
 
+/** A socket that was born in the sandbox's private network. */
+export interface NativeListener {
+  /** The port it listens on. */
+  port: number
+  /** A listening TCP socket or a UDP socket. */
+  protocol: "tcp" | "udp"
+  /** What arrives there. */
+  purpose: "connections" | "dns"
+  /** The socket. */
+  fd: number
+}
+
 /** How to build the sandbox. */
 export interface NativeOptions {
-  /** `flat`; absent: chosen. */
-  tier?: string
+  /** Absent: the strongest that works. */
+  tier?: "namespaces" | "flat"
   /** Guarantees that may be missing. */
   allowDegraded?: Array<string>
 }

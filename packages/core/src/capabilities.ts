@@ -31,8 +31,15 @@ export interface Capabilities {
   readonly exec?: readonly Path[];
   /** Paths inside allowed directories that stay refused. */
   readonly deny?: readonly Path[];
-  /** `"blocked"` (the default): no socket reaches anything. `"open"`: no restriction. */
+  /**
+   * `"blocked"` (the default): no internet socket can be made. `"gate"`: a private network in which
+   * every address is local, and whatever a program connects to on one of `gatePorts`, or asks of
+   * DNS, arrives at `Sandbox.takeListeners()`; needs the namespaces tier. `"open"`: TCP and UDP as
+   * the host has them.
+   */
   readonly network?: "blocked" | "gate" | "open";
+  /** With `network: "gate"`: TCP ports that programs may connect to. Default: 80 and 443. */
+  readonly gatePorts?: readonly number[];
   /** The environment of the commands. */
   readonly env?: EnvironmentCapabilities;
   /** Limits of what the commands may use up. */

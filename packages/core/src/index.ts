@@ -7,6 +7,7 @@
 export type { Capabilities, EnvironmentCapabilities, Limits, Path } from "./capabilities.ts";
 export type { SandboxOptions } from "./capabilities.ts";
 export * from "./errors.ts";
+export type { ConnectionEnds, GateListener } from "./gate.ts";
 export type { Exit, SandboxedProcess, SpawnOptions, StdioOption, Usage } from "./process.ts";
 export type { Input, RunOptions, RunResult } from "./run.ts";
 export { createSandbox, type Sandbox } from "./sandbox.ts";

@@ -4,6 +4,7 @@ import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
 import { SandboxClosedError } from "./errors.ts";
 import { native, nativeAsync } from "./native-errors.ts";
 import { SandboxedProcess, type SpawnOptions } from "./process.ts";
+import { type GateListener, gateListener } from "./gate.ts";
 import { run, type RunOptions, type RunResult } from "./run.ts";
 import type { Guarantee } from "./support.ts";
 import { toNativeCapabilities, toNativeCommand, toNativeOptions } from "./to-native.ts";
@@ -115,6 +116,20 @@ export class Sandbox {
   ): Promise<RunResult>;
   run(argv: readonly Path[], options: RunOptions = {}): Promise<RunResult<string | Buffer>> {
     return run((command, spawnOptions) => this.spawn(command, spawnOptions), argv, options);
+  }
+
+  /**
+   * Hands out the sockets of `network: "gate"`, once: later calls, and other networks, give none.
+   * Serve them before the first command runs, so that there is nothing to race for.
+   *
+   * @example
+   * ```ts
+   * const sandbox = await createSandbox({ network: "gate", exec: ["curl"] });
+   * gate.serve(sandbox.takeListeners());
+   * ```
+   */
+  takeListeners(): GateListener[] {
+    return native(() => this.#native.takeListeners()).map(gateListener);
   }
 
   /** Kills every process inside and releases the kernel objects. May be called again. */

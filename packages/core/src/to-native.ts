@@ -37,8 +37,8 @@ const refuseEnv: Refuse = (what, value, expected) =>
 /** The argument of the native `createSandbox`. */
 export function toNativeCapabilities(capabilities: Capabilities): NativeCapabilities {
   const refuse = refuseCapability;
-  const known = ["read", "write", "exec", "deny", "network", "env", "limits", "baseProfile"];
-  const { read, write, exec, deny, network, env, limits, baseProfile } = fields(
+  const known = ["read", "write", "exec", "deny", "network", "gatePorts", "env", "limits", "baseProfile"];
+  const { read, write, exec, deny, network, gatePorts, env, limits, baseProfile } = fields(
     capabilities,
     "The capabilities",
     known,
@@ -52,6 +52,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     ...(network !== undefined && {
       network: oneOf(network, "network", ["blocked", "gate", "open"], refuse),
     }),
+    ...(gatePorts !== undefined && { gatePorts: ports(gatePorts, "gatePorts", refuse) }),
     ...(env !== undefined && { env: environment(env) }),
     ...(limits !== undefined && { limits: numbers(limits) }),
     ...(baseProfile !== undefined && { baseProfile: flag(baseProfile, "baseProfile", refuse) }),
@@ -112,6 +113,13 @@ export function checkRunOptions(options: RunOptions): void {
     input instanceof Uint8Array ||
     input instanceof Readable;
   if (!isInput) throw refuseOption("input", input, "a string, a Uint8Array or a Readable");
+}
+
+function ports(value: unknown, what: string, refuse: Refuse): number[] {
+  const isPort = (port: unknown): boolean =>
+    Number.isInteger(port) && (port as number) > 0 && (port as number) <= 65_535;
+  if (Array.isArray(value) && value.every(isPort)) return value as number[];
+  throw refuse(what, value, "a list of port numbers from 1 to 65535");
 }
 
 function milliseconds(value: unknown, what: string): void {
@@ -203,8 +211,14 @@ function strings(value: unknown, what: string, refuse: Refuse): string[] {
   });
 }
 
-function oneOf(value: unknown, what: string, allowed: readonly string[], refuse: Refuse): string {
-  if (typeof value === "string" && allowed.includes(value)) return value;
+function oneOf<const T extends string>(
+  value: unknown,
+  what: string,
+  allowed: readonly T[],
+  refuse: Refuse,
+): T {
+  const found = allowed.find((name) => name === value);
+  if (found !== undefined) return found;
   throw refuse(what, value, `one of ${allowed.map((name) => `"${name}"`).join(", ")}`);
 }
 

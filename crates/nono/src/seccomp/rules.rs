@@ -8,7 +8,7 @@ use crate::capabilities::Network;
 const LAST_KNOWN: i64 = 462;
 
 /// The filter of a sandbox.
-pub(crate) fn filter(network: Network) -> Filter {
+pub(crate) fn filter(network: &Network) -> Filter {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
@@ -154,7 +154,7 @@ fn refuse_executable_memory_files(rules: &mut Rules) {
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so
 /// everything that is not plain TCP would walk around it: UDP, MPTCP, SCTP, raw, packet and vsock
 /// sockets, and TCP Fast Open, which connects without connect().
-fn decide_sockets(rules: &mut Rules, network: Network) {
+fn decide_sockets(rules: &mut Rules, network: &Network) {
     const TYPE: u32 = 0xf; // without SOCK_NONBLOCK and SOCK_CLOEXEC
     let family = |family: i32| argument(0).is(family);
     let kind = |kind: i32| argument(1).mask(TYPE).is(kind);
@@ -164,7 +164,8 @@ fn decide_sockets(rules: &mut Rules, network: Network) {
     // Route and address dumps; changing anything takes CAP_NET_ADMIN, which nobody has.
     let mut clauses = vec![allow(vec![family(libc::AF_NETLINK), protocol(libc::NETLINK_ROUTE)])];
     for internet in [libc::AF_INET, libc::AF_INET6] {
-        if network == Network::Open {
+        // With a gate, datagrams too: they find nothing but its DNS responder.
+        if *network != Network::Blocked {
             for (kind_, protocols) in [
                 (libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]),
                 (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP]),

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nono::{Capabilities, Command, Exit, Sandbox};
+use nono::{Capabilities, Command, Exit, Options, Sandbox, TierName};
 
 /// A directory that is removed at the end of the test.
 pub(crate) struct Scratch(PathBuf);
@@ -62,4 +62,22 @@ pub(crate) fn run_command(sandbox: &Sandbox, command: Command) -> (Exit, String)
     let mut output = String::new();
     reader.read_to_string(&mut output).unwrap();
     (child.wait(), output)
+}
+
+/// Runs a test in a sandbox of each tier. A machine without namespaces tests the flat one only, and
+/// says so.
+pub(crate) fn in_each_tier(capabilities: &Capabilities, mut test: impl FnMut(&Sandbox)) {
+    for tier in nono::support().tiers {
+        match tier.unavailable {
+            None => {
+                let options = Options { tier: Some(tier.name), ..Options::default() };
+                println!("tier {}", tier.name.as_str());
+                test(&Sandbox::create(capabilities, &options).unwrap());
+            }
+            Some(reason) => {
+                assert_ne!(tier.name, TierName::Flat, "{reason}");
+                println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
+            }
+        }
+    }
 }

@@ -1,0 +1,113 @@
+//! From capabilities to a sandbox that stands.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nono_init::protocol as p;
+
+use crate::capabilities::{Capabilities, Network};
+use crate::channel::Channel;
+use crate::error::{Error, Result};
+use crate::guarantees;
+use crate::launch::Init;
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::sandbox::{GateListener, Options, Ready, Sandbox};
+use crate::support;
+use crate::tier::TierName;
+use crate::{ruleset, stage};
+
+/// Capabilities that were checked against this machine, ready to be built.
+///
+/// Drawing one reads this process's environment; building it can then be done by another thread.
+#[derive(Debug)]
+pub struct Blueprint {
+    policy: Policy,
+    options: Options,
+    landlock_abi: i32,
+}
+
+impl Blueprint {
+    /// Checks capabilities; nothing is started.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedPlatform`] if no sandbox is possible here, or an error about a path,
+    /// program or variable that is wrong.
+    pub fn draw(capabilities: &Capabilities, options: &Options) -> Result<Self> {
+        if let Some(reason) = support::missing_basics() {
+            return Err(Error::UnsupportedPlatform { reason });
+        }
+        let policy = Policy::resolve(capabilities, std::env::vars_os())?;
+        let landlock_abi = support::landlock_abi();
+        Ok(Blueprint { policy, options: options.clone(), landlock_abi })
+    }
+
+    /// Builds the sandbox, in the strongest tier that works here unless one was asked for.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedPolicy`] if a guarantee that the capabilities need cannot be given;
+    /// [`Error::SandboxFailed`] if the kernel refused a step. Nothing is left running then.
+    pub fn build(self) -> Result<Sandbox> {
+        match self.options.tier {
+            Some(tier) => self.build_tier(tier),
+            None => match self.build_tier(TierName::Namespaces) {
+                // Whatever refused them (a container, AppArmor, a limit), the other tier may do.
+                Err(Error::SandboxFailed { .. }) => self.build_tier(TierName::Flat),
+                other => other,
+            },
+        }
+    }
+
+    fn build_tier(&self, tier: TierName) -> Result<Sandbox> {
+        let guarantees = guarantees::report(&self.policy.network, tier, self.landlock_abi);
+        let mut missing = guarantees::missing(&guarantees, &self.options.allow_degraded);
+        if tier == TierName::Flat && matches!(self.policy.network, Network::Gate { .. }) {
+            missing.push("net-gate".into());
+        }
+        if !missing.is_empty() {
+            return Err(Error::UnsupportedPolicy { guarantees: missing });
+        }
+        let ready = self.start(tier)?;
+        Sandbox::of(ready, self.policy.clone(), tier, guarantees)
+    }
+
+    fn start(&self, tier: TierName) -> Result<Ready> {
+        let failed = |stage: &str| {
+            let stage = stage.to_owned();
+            move |source| Error::SandboxFailed { stage, source }
+        };
+        let ruleset = ruleset::build(&self.policy, self.landlock_abi)?;
+        let plan =
+            Plan::new(&self.policy, tier, self.landlock_abi).map_err(failed("writing the plan"))?;
+        let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
+        let init = Init::start(theirs, tier.namespaces())
+            .map_err(failed("starting nono-init in its namespaces"))?;
+
+        let setup = p::Request { kind: p::SETUP, ..p::Request::default() };
+        let answer = channel
+            .send(&setup, &[plan.payload.as_fd(), ruleset.as_fd()])
+            .and_then(|()| channel.receive(0));
+        let error = match answer {
+            Ok(Some((report, sockets))) if report.kind == p::READY => {
+                let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
+                    let (port, stream, dns) = (listener.port, listener.stream, listener.dns);
+                    GateListener { port, stream, dns, fd }
+                });
+                return Ok(Ready { channel, init, listeners: listeners.collect() });
+            }
+            Ok(Some((report, _))) => Error::SandboxFailed {
+                stage: plan
+                    .steps
+                    .get(report.stage as usize)
+                    .cloned()
+                    .unwrap_or_else(|| stage::of_setup(report.stage).into()),
+                source: io::Error::from_raw_os_error(report.status),
+            },
+            Ok(None) => failed("waiting for nono-init")(io::ErrorKind::BrokenPipe.into()),
+            Err(source) => failed("talking to nono-init")(source),
+        };
+        channel.shut_down();
+        init.reap();
+        Err(error)
+    }
+}

@@ -1,0 +1,255 @@
+//! What the sandbox sees of the file system: everything read-only but what may be written, and
+//! private `/dev`, `/proc`, `/run` and `/tmp`. Landlock then decides what of it may be used.
+//!
+//! Nothing on the host changes: all of this happens in the sandbox's own mount namespace.
+
+use std::path::{Path, PathBuf};
+
+use nono_init::protocol::{self as p, Step};
+
+use super::PlanBuilder;
+use crate::capabilities::Network;
+use crate::policy::Policy;
+
+/// Directories that are replaced; grants below them are put back.
+const PRIVATE: [&str; 4] = ["/dev", "/proc", "/run", "/tmp"];
+
+/// Rights of `linux/landlock.h` for places that only exist inside.
+mod landlock {
+    const WRITE_FILE: u64 = 1 << 1;
+    pub(super) const READ_FILE: u64 = 1 << 2;
+    pub(super) const READ_DIR: u64 = 1 << 3;
+    const REMOVE_DIR: u64 = 1 << 4;
+    const REMOVE_FILE: u64 = 1 << 5;
+    const MAKE_DIR: u64 = 1 << 7;
+    const MAKE_REG: u64 = 1 << 8;
+    const MAKE_SOCK: u64 = 1 << 9;
+    const MAKE_FIFO: u64 = 1 << 10;
+    const MAKE_SYM: u64 = 1 << 12;
+    const REFER: u64 = 1 << 13;
+    const TRUNCATE: u64 = 1 << 14;
+    const IOCTL_DEV: u64 = 1 << 15;
+    pub(super) const READ: u64 = READ_FILE | READ_DIR;
+    pub(super) const TERMINALS: u64 = READ | WRITE_FILE | IOCTL_DEV;
+    pub(super) const WRITE: u64 = READ
+        | WRITE_FILE
+        | REMOVE_DIR
+        | REMOVE_FILE
+        | MAKE_DIR
+        | MAKE_REG
+        | MAKE_SOCK
+        | MAKE_FIFO
+        | MAKE_SYM
+        | REFER
+        | TRUNCATE;
+}
+
+/// A tree taken aside, to be put where it was.
+struct Kept {
+    path: PathBuf,
+    register: u32,
+    is_dir: bool,
+    writable: bool,
+}
+
+pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy) {
+    builder.mount("keeping mounts to itself", "/", None, libc::MS_REC | libc::MS_PRIVATE, None);
+    let kept: Vec<Kept> =
+        to_keep(policy).into_iter().map(|(path, writable)| builder.keep(path, writable)).collect();
+    if !policy.access_to(Path::new("/")).write {
+        builder.restrict(Path::new("/"));
+    }
+    builder.private_dev();
+    builder.private_proc();
+    builder.private_directory("/run", 0o755, landlock::READ_DIR);
+    builder.private_directory("/tmp", 0o1777, landlock::WRITE);
+    for tree in kept {
+        builder.put_back(&tree, 0);
+    }
+    if matches!(policy.network, Network::Gate { .. }) {
+        builder.private_resolver();
+    }
+}
+
+/// What must come through, and whether it may be written: the topmost writable places, and what is
+/// granted below private directories. Parents come before what is below them.
+fn to_keep(policy: &Policy) -> Vec<(PathBuf, bool)> {
+    let mut kept: Vec<(PathBuf, bool)> = Vec::new();
+    for (path, access) in &policy.rules {
+        let private = PRIVATE.iter().any(|directory| path.starts_with(directory));
+        let made_anew = path.starts_with("/proc") || path == Path::new("/");
+        let covered = kept
+            .iter()
+            .any(|(above, writable)| path.starts_with(above) && (*writable || !access.write));
+        if (access.write || private) && !made_anew && !covered {
+            kept.push((path.clone(), access.write));
+        }
+    }
+    kept
+}
+
+impl PlanBuilder {
+    fn mount(
+        &mut self,
+        description: &str,
+        path: &str,
+        kind: Option<&str>,
+        flags: u64,
+        data: Option<&str>,
+    ) {
+        let kind = kind.map_or(p::NONE, |kind| self.bytes(kind.as_bytes()));
+        let step = Step {
+            op: p::STEP_MOUNT,
+            path: self.bytes(path.as_bytes()),
+            source: self.bytes(b"none"),
+            kind,
+            data: data.map_or(p::NONE, |data| self.bytes(data.as_bytes())),
+            flags,
+            ..Step::default()
+        };
+        self.step(description, step);
+    }
+
+    fn keep(&mut self, path: PathBuf, writable: bool) -> Kept {
+        const OPEN_TREE_CLONE: u64 = 1;
+        const AT_RECURSIVE: u64 = 0x8000;
+        let register = self.register();
+        let step = Step {
+            op: p::STEP_OPEN_TREE,
+            path: self.path(&path),
+            register,
+            flags: OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC as u64,
+            ..Step::default()
+        };
+        self.step(format!("taking {} aside", path.display()), step);
+        Kept { is_dir: path.is_dir(), path, register, writable }
+    }
+
+    /// `options`: [`p::OPTIONAL`], or nothing.
+    fn put_back(&mut self, tree: &Kept, options: u32) {
+        let below_private = PRIVATE
+            .iter()
+            .any(|directory| tree.path.starts_with(directory) && tree.path != Path::new(directory));
+        if below_private {
+            self.make_way(tree);
+        }
+        let step = Step {
+            op: p::STEP_MOVE_TREE | options,
+            path: self.path(&tree.path),
+            register: tree.register,
+            ..Step::default()
+        };
+        self.step(format!("putting {} back", tree.path.display()), step);
+        if !tree.writable {
+            // Landlock looks upwards through mount points: below a private directory that may be
+            // written, only this keeps a readable tree from being written too.
+            self.restrict(&tree.path);
+        }
+    }
+
+    /// Makes the directories down to a tree's place, and the place itself.
+    fn make_way(&mut self, tree: &Kept) {
+        let parents: Vec<_> = tree.path.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev().skip(2) {
+            self.make(p::STEP_MKDIR, parent, 0o755);
+        }
+        let op = if tree.is_dir { p::STEP_MKDIR } else { p::STEP_CREATE };
+        self.make(op, &tree.path, if tree.is_dir { 0o755 } else { 0o644 });
+    }
+
+    fn make(&mut self, op: u32, path: &Path, mode: u64) {
+        let step = Step { op, path: self.path(path), flags: mode, ..Step::default() };
+        self.step(format!("making {}", path.display()), step);
+    }
+
+    /// Makes a place and all mounts below it read-only, without set-user-ID and devices.
+    fn restrict(&mut self, path: &Path) {
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        let step = Step {
+            op: p::STEP_MOUNT_ATTRIBUTES,
+            path: self.path(path),
+            flags: attributes,
+            ..Step::default()
+        };
+        self.step(format!("making {} read-only", path.display()), step);
+    }
+
+    /// Links, terminals and shared memory of its own. Device nodes cannot be made in a user
+    /// namespace (`mknod(2)`): those that are granted are put back with the rest.
+    fn private_dev(&mut self) {
+        self.private_directory("/dev", 0o755, landlock::READ_DIR);
+        for (target, link) in [
+            ("/proc/self/fd", "/dev/fd"),
+            ("/proc/self/fd/0", "/dev/stdin"),
+            ("/proc/self/fd/1", "/dev/stdout"),
+            ("/proc/self/fd/2", "/dev/stderr"),
+            ("pts/ptmx", "/dev/ptmx"),
+        ] {
+            let step = Step {
+                op: p::STEP_SYMLINK,
+                path: self.bytes(link.as_bytes()),
+                source: self.bytes(target.as_bytes()),
+                ..Step::default()
+            };
+            self.step(format!("linking {link}"), step);
+        }
+        self.make(p::STEP_MKDIR, Path::new("/dev/shm"), 0o1777);
+        self.private_directory("/dev/shm", 0o1777, landlock::WRITE);
+        self.make(p::STEP_MKDIR, Path::new("/dev/pts"), 0o755);
+        let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
+        let options = Some("newinstance,ptmxmode=0666,mode=620");
+        self.mount("mounting private terminals", "/dev/pts", Some("devpts"), flags, options);
+        self.rule(Path::new("/dev/pts"), landlock::TERMINALS & self.landlock_rights);
+    }
+
+    fn private_proc(&mut self) {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
+        self.mount("mounting a private /proc", "/proc", Some("proc"), flags, None);
+        self.rule(Path::new("/proc"), landlock::READ);
+    }
+
+    fn private_directory(&mut self, path: &str, mode: u32, access: u64) {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV;
+        let description = format!("mounting a private {path}");
+        self.mount(&description, path, Some("tmpfs"), flags, Some(&format!("mode={mode:o}")));
+        self.rule(Path::new(path), access & self.landlock_rights);
+    }
+
+    /// A resolver configuration that leads to the gate: any address does, since all are local.
+    fn private_resolver(&mut self) {
+        const CONTENTS: &[u8] = b"nameserver 198.18.0.1\n";
+        const SOURCE: &str = "/run/resolv.conf";
+        let Ok(configuration) = Path::new("/etc/resolv.conf").canonicalize() else { return };
+        self.make(p::STEP_CREATE, Path::new(SOURCE), 0o644);
+        let step = Step {
+            op: p::STEP_WRITE,
+            path: self.bytes(SOURCE.as_bytes()),
+            source: self.bytes(CONTENTS),
+            extra: CONTENTS.len() as u64,
+            ..Step::default()
+        };
+        self.step("writing the resolver configuration", step);
+        let source = self.keep(PathBuf::from(SOURCE), true);
+        // Where it cannot be put (a resolver configuration below /run that is not granted), libc
+        // asks the default, 127.0.0.1, which leads to the gate as well.
+        let tree = Kept { path: configuration.clone(), is_dir: false, ..source };
+        self.put_back(&tree, p::OPTIONAL);
+        let step = Step {
+            op: p::STEP_LANDLOCK_RULE | p::OPTIONAL,
+            path: self.path(&configuration),
+            flags: landlock::READ_FILE,
+            ..Step::default()
+        };
+        self.step("granting the resolver configuration", step);
+    }
+
+    fn rule(&mut self, path: &Path, access: u64) {
+        let step = Step {
+            op: p::STEP_LANDLOCK_RULE,
+            path: self.path(path),
+            flags: access,
+            ..Step::default()
+        };
+        self.step(format!("granting the private {}", path.display()), step);
+    }
+}

@@ -1,0 +1,360 @@
+//! What a sandbox refuses and what it lets through, on the real kernel.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use nono::{Capabilities, Command, Error, Limits, Options, Sandbox, TierName};
+
+#[test]
+fn reads_what_is_granted_and_nothing_else() {
+    let scratch = Scratch::new();
+    let granted = scratch.file("granted/a", "visible");
+    let other = scratch.file("other/b", "hidden");
+    let capabilities = shell().allow_read(granted.parent().unwrap());
+    in_each_tier(&capabilities, |sandbox| {
+        assert_eq!(run(sandbox, &format!("cat {}", granted.display())).1, "visible");
+        let (exit, output) = run(sandbox, &format!("cat {}", other.display()));
+        assert!(!exit.status.success());
+        assert!(!output.contains("hidden"), "{output}");
+    });
+}
+
+#[test]
+fn writes_below_what_is_granted_and_nowhere_else() {
+    let scratch = Scratch::new();
+    let outside = scratch.file("outside", "kept");
+    let writable = scratch.file("writable/x", "").parent().unwrap().to_owned();
+    let capabilities = shell().allow_write(&writable).allow_read(scratch.path());
+    in_each_tier(&capabilities, |sandbox| {
+        let script = "echo new > x && mkdir d && mv x d/y && ln d/y z && rm z && cat d/y && rm d/y && rmdir d";
+        assert_eq!(run(sandbox, script).1, "new\n");
+        for attempt in [
+            format!("echo gone > {}", outside.display()),
+            format!("truncate -s 0 {}", outside.display()),
+            format!("rm {}", outside.display()),
+            format!("touch y && mv y {}", outside.display()),
+            format!("ln -sf {} link && echo gone > link", outside.display()),
+            format!("mkdir {}/new", scratch.path().display()),
+        ] {
+            assert!(!run(sandbox, &attempt).0.status.success(), "{attempt}");
+        }
+        assert_eq!(std::fs::read_to_string(&outside).unwrap(), "kept");
+    });
+}
+
+#[test]
+fn changes_no_metadata_outside_where_mounts_can_be_read_only() {
+    let scratch = Scratch::new();
+    let outside = scratch.file("outside/file", "");
+    let inside = scratch.file("inside/file", "");
+    let capabilities =
+        shell().allow_read(outside.parent().unwrap()).allow_write(inside.parent().unwrap());
+    let options = Options { tier: Some(TierName::Namespaces), ..Options::default() };
+    let Ok(sandbox) = Sandbox::create(&capabilities, &options) else {
+        return println!("SKIPPED: metadata outside: no namespaces on this machine");
+    };
+    let before = outside.metadata().unwrap();
+    for attempt in ["chmod 0777", "touch -d 2001-01-01", "chown --reference=/dev/null"] {
+        let attempt = format!("{attempt} {}", outside.display());
+        assert!(!run(&sandbox, &attempt).0.status.success(), "{attempt}");
+    }
+    let after = outside.metadata().unwrap();
+    assert_eq!(
+        (before.mode(), before.ctime(), before.mtime()),
+        (after.mode(), after.ctime(), after.mtime())
+    );
+    assert!(run(&sandbox, &format!("chmod 0600 {}", inside.display())).0.status.success());
+    assert_eq!(inside.metadata().unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn has_a_private_tmp_proc_and_dev() {
+    let options = Options { tier: Some(TierName::Namespaces), ..Options::default() };
+    let Ok(sandbox) = Sandbox::create(&shell(), &options) else {
+        return println!("SKIPPED: private directories: no namespaces on this machine");
+    };
+    let name = format!("/tmp/nono-private-{}", std::process::id());
+    assert!(run(&sandbox, &format!("echo x > {name} && cat {name}")).0.status.success());
+    assert!(!std::path::Path::new(&name).exists());
+    let (_, output) = run(&sandbox, "ls /proc | grep -c '^[0-9]'; ls /dev /run");
+    let expected = "4\n/dev:\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n\n/run:\n";
+    assert_eq!(output, expected);
+    let terminal = "import os, pty; a, b = pty.openpty(); os.write(b, b'x'); print(os.read(a, 1), os.ttyname(b))";
+    let (_, output) = run_command(&sandbox, Command::new(["/usr/bin/python3", "-c", terminal]));
+    assert_eq!(output, "b'x' /dev/pts/0\n");
+}
+
+#[test]
+fn executes_what_is_granted_and_no_copy_of_anything_else() {
+    let scratch = Scratch::new();
+    let capabilities = Capabilities::new()
+        .allow_exec("/bin/sh")
+        .allow_exec("/bin/cp")
+        .allow_read("/bin")
+        .allow_read("/usr/bin")
+        .allow_write(scratch.path());
+    in_each_tier(&capabilities, |sandbox| {
+        for attempt in ["/bin/ls", "cp /bin/ls ./copy && ./copy", "cp /bin/ls ls; PATH=. ls"] {
+            let (exit, output) = run(sandbox, attempt);
+            assert!(!exit.status.success(), "{attempt}: {output}");
+            assert!(output.contains("ermission denied"), "{attempt}: {output}");
+        }
+    });
+}
+
+#[test]
+fn passes_on_no_descriptor_and_no_variable_that_is_not_granted() {
+    let scratch = Scratch::new();
+    let secret = std::fs::File::open(scratch.file("secret", "s")).unwrap();
+    in_each_tier(&shell().set_env("GIVEN", "1"), |sandbox| {
+        let (_, output) = run(sandbox, "ls /proc/self/fd 2>/dev/null; env");
+        assert!(!output.contains("CARGO"), "{output}");
+        assert!(output.contains("GIVEN=1"), "{output}");
+        // Every number above the three standard ones is free: the shell's first own descriptor is 3.
+        let (_, output) =
+            run(sandbox, "for n in 3 4 5 6 7 8 9; do (: <&$n) 2>/dev/null && echo $n; done");
+        assert_eq!(output, "");
+    });
+    drop(secret);
+}
+
+#[test]
+fn refuses_sockets_namespaces_and_terminal_injection() {
+    in_each_tier(&shell(), |sandbox| {
+        let script = r#"
+import ctypes, errno, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(what, call):
+        try:
+            result = call()
+        except OSError as error:
+            return print(what, errno.errorcode[error.errno])
+        print(what, errno.errorcode[ctypes.get_errno()] if result == -1 else "ALLOWED")
+def syscall(*arguments):
+        ctypes.set_errno(0)
+        return libc.syscall(*arguments)
+for name, family, kind, protocol in [
+        ("tcp", socket.AF_INET, socket.SOCK_STREAM, 0), ("tcp6", socket.AF_INET6, socket.SOCK_STREAM, 0),
+        ("udp", socket.AF_INET, socket.SOCK_DGRAM, 0), ("mptcp", socket.AF_INET, socket.SOCK_STREAM, 262),
+        ("raw", socket.AF_INET, socket.SOCK_RAW, 1), ("packet", 17, socket.SOCK_RAW, 0),
+        ("vsock", 40, socket.SOCK_STREAM, 0), ("alg", 38, socket.SOCK_SEQPACKET, 0),
+        ("unix", socket.AF_UNIX, socket.SOCK_STREAM, 0)]:
+        refused(name, lambda: socket.socket(family, kind, protocol))
+refused("unshare user", lambda: syscall(272, 0x10000000))
+refused("clone3", lambda: syscall(435, 0, 0))
+refused("io_uring", lambda: syscall(425, 1, 0))
+refused("bpf", lambda: syscall(321, 0, 0, 0))
+refused("keyctl", lambda: syscall(250, 0, 0))
+refused("mount", lambda: libc.mount(None, b"/", None, 0x44000, None))
+refused("TIOCSTI", lambda: libc.ioctl(0, 0x5412, b"x"))
+refused("TIOCSTI high", lambda: libc.ioctl(0, ctypes.c_ulong(0x100005412), b"x"))
+refused("x32 getpid", lambda: syscall(0x40000000 + 39))
+refused("memfd", lambda: syscall(319, b"m", 0))
+refused("memfd exec", lambda: syscall(319, b"m", 16))
+a, b = socket.socketpair(); a.send(b"x"); print("socketpair", b.recv(1))
+print("noexec memfd", syscall(319, b"m", 8) >= 0)
+"#;
+        let command = Command::new(["/usr/bin/python3", "-c", script]);
+        let (_, output) = run_command(sandbox, command);
+        let allowed = "socketpair b'x'\nnoexec memfd True\n";
+        assert!(output.ends_with(allowed), "{output}");
+        assert!(!output.contains("ALLOWED"), "{output}");
+        assert_eq!(output.lines().count(), 22, "{output}");
+    });
+}
+
+#[test]
+fn shows_no_other_process_and_signals_none() {
+    let mut victim = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    in_each_tier(&shell(), |sandbox| {
+        let pid = victim.id();
+        let owner = std::process::id();
+        let init = sandbox.init_pid();
+        for attempt in [
+            format!("kill -0 {pid}"),
+            format!("kill -0 {owner}"),
+            format!("kill -9 {init}"),
+            format!("cat /proc/{pid}/environ"),
+            format!("cat /proc/{owner}/cmdline"),
+            format!("cat /proc/{owner}/mem"),
+            format!("ls /proc/{owner}/fd"),
+        ] {
+            let (exit, output) = run(sandbox, &attempt);
+            assert!(!exit.status.success(), "{attempt}: {output}");
+        }
+        assert!(run(sandbox, "echo alive").0.status.success());
+    });
+    assert!(victim.try_wait().unwrap().is_none());
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+}
+
+#[test]
+fn has_no_capability_as_root_either() {
+    in_each_tier(&shell().allow_read("/proc"), |sandbox| {
+        let (_, output) = run(sandbox, "grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+            assert!(output.contains(&format!("{set}:\t0000000000000000")), "{output}");
+        }
+        assert!(output.contains("NoNewPrivs:\t1"), "{output}");
+        assert!(output.contains("Seccomp:\t2"), "{output}");
+    });
+}
+
+#[test]
+fn closing_takes_daemons_along() {
+    in_each_tier(&shell(), |sandbox| {
+        let marker = format!("86{}", std::process::id());
+        let script =
+            format!("(setsid sh -c 'sleep {marker} & sleep {marker}' >/dev/null 2>&1 &) &");
+        run(sandbox, &script);
+        wait_until(|| count_processes(&marker) == 2);
+        sandbox.close();
+        assert_eq!(count_processes(&marker), 0);
+        let refused = sandbox.spawn(Command::new(["/bin/true"])).unwrap_err();
+        assert_eq!(refused.code(), "ERR_NONO_SANDBOX_CLOSED");
+    });
+}
+
+#[test]
+fn signals_the_command_and_its_children() {
+    in_each_tier(&shell(), |sandbox| {
+        let child = sandbox.spawn(Command::new(["/bin/sh", "-c", "sleep 60; true"])).unwrap();
+        child.kill(15);
+        assert_eq!(child.wait().status.signal(), Some(15));
+    });
+}
+
+#[test]
+fn bounds_resources() {
+    let scratch = Scratch::new();
+    let mut limits = Limits::default();
+    limits.file_size = Some(4096);
+    limits.open_files = Some(16);
+    limits.cpu_seconds = Some(1);
+    let capabilities = shell().allow_write(scratch.path()).limits(limits);
+    in_each_tier(&capabilities, |sandbox| {
+        let (exit, _) = run(sandbox, "head -c 8192 /dev/zero > big");
+        assert!(!exit.status.success());
+        assert_eq!(scratch.path().join("big").metadata().unwrap().len(), 4096);
+        assert_eq!(run(sandbox, "ulimit -n").1, "16\n");
+        let (exit, _) = run(sandbox, "exec sh -c 'while :; do :; done'");
+        assert!(matches!(exit.status.signal(), Some(9 | 24)), "{:?}", exit.status);
+        assert!(exit.usage.user + exit.usage.system >= Duration::from_millis(800));
+    });
+}
+
+#[test]
+fn refuses_bad_input_before_anything_starts() {
+    let code = |capabilities: Capabilities| {
+        Sandbox::create(&capabilities, &Options::default()).unwrap_err().code()
+    };
+    let base = Capabilities::new;
+    assert_eq!(code(base().allow_read("relative")), "ERR_NONO_INVALID_PATH");
+    assert_eq!(code(base().allow_read("")), "ERR_NONO_INVALID_PATH");
+    assert_eq!(code(base().allow_read("/a\0b")), "ERR_NONO_INVALID_PATH");
+    assert_eq!(code(base().allow_read("/does/not/exist")), "ERR_NONO_PATH_NOT_FOUND");
+    assert_eq!(code(base().allow_exec("no-such-program")), "ERR_NONO_EXEC_NOT_FOUND");
+    assert_eq!(code(base().set_env("A=B", "x")), "ERR_NONO_INVALID_ENV");
+    let scratch = Scratch::new();
+    let link = scratch.path().join("loop");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    assert_eq!(code(base().allow_read(link)), "ERR_NONO_INVALID_PATH");
+
+    in_each_tier(&shell(), |sandbox| {
+        let code = |command: Command| sandbox.spawn(command).unwrap_err().code();
+        assert_eq!(code(Command::new([""; 0])), "ERR_NONO_INVALID_ARGV");
+        assert_eq!(code(Command::new([""])), "ERR_NONO_INVALID_ARGV");
+        assert_eq!(code(Command::new(["/bin/echo", "a\0b"])), "ERR_NONO_INVALID_ARGV");
+        assert_eq!(code(Command::new(["/bin/true"]).cwd("relative")), "ERR_NONO_INVALID_CWD");
+        assert_eq!(code(Command::new(["/bin/true"]).cwd("/etc/passwd")), "ERR_NONO_INVALID_CWD");
+        assert_eq!(code(Command::new(["/sbin/ldconfig"])), "ERR_NONO_EXEC_NOT_ALLOWED");
+        assert_eq!(code(Command::new(["no-such-program"])), "ERR_NONO_EXEC_NOT_FOUND");
+    });
+}
+
+#[test]
+fn takes_ten_thousand_rules_and_names_that_are_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let scratch = Scratch::new();
+    let odd = scratch.path().join(std::ffi::OsStr::from_bytes(b"odd-\xff\xfe"));
+    std::fs::write(&odd, "read").unwrap();
+    let mut capabilities = shell().allow_read(&odd);
+    for index in 0..10_000 {
+        capabilities = capabilities.allow_read(scratch.file(&format!("many/{index}"), ""));
+    }
+    // So many separate places below a private /tmp are beyond the namespaces tier: the flat one
+    // takes over, and says so.
+    let sandbox = &Sandbox::create(&capabilities, &Options::default()).unwrap();
+    assert_eq!(sandbox.tier(), TierName::Flat);
+    let read = run_command(sandbox, Command::new(["/bin/cat".as_ref(), odd.as_os_str()]));
+    assert_eq!(read.1, "read");
+    let last = scratch.path().join("many/9999");
+    assert!(run(sandbox, &format!("cat {}", last.display())).0.status.success());
+}
+
+#[test]
+fn without_landlock_nothing_starts() {
+    let refused = std::thread::spawn(|| {
+        forbid_landlock();
+        Sandbox::create(&Capabilities::new(), &Options::default()).unwrap_err()
+    });
+    let error = refused.join().unwrap();
+    assert!(matches!(error, Error::UnsupportedPlatform { .. }), "{error}");
+    assert!(error.remedy().contains("CONFIG_SECURITY_LANDLOCK"));
+}
+
+#[test]
+fn many_sandboxes_and_commands_leave_nothing_behind() {
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let warm = Sandbox::create(&shell(), &Options::default()).unwrap();
+    run(&warm, "true");
+    drop(warm);
+    // Other tests of this process open and close descriptors meanwhile: compare with slack.
+    let before = descriptors();
+    for _ in 0..20 {
+        let sandboxes: Vec<_> =
+            (0..10).map(|_| Sandbox::create(&shell(), &Options::default()).unwrap()).collect();
+        for sandbox in &sandboxes {
+            assert!(sandbox.spawn(Command::new(["/bin/true"])).unwrap().wait().status.success());
+        }
+    }
+    wait_until(|| descriptors() < before + 100);
+}
+
+/// Makes the kernel look as if it had no Landlock, to this thread only.
+fn forbid_landlock() {
+    let number = libc::SYS_landlock_create_ruleset as u32;
+    let filter = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        filter(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        filter(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
+        filter(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        filter(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives across the calls.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let installed = libc::syscall(libc::SYS_seccomp, 1, 0, &raw const program);
+        assert_eq!(installed, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+fn count_processes(argument: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .filter(|line| line == format!("sleep\0{argument}\0").as_bytes())
+        .count()
+}
+
+fn wait_until(holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "it did not come to hold within 10 s");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests on the real kernel, in every tier that this machine has.
+
+mod common;
+mod enforcement;
+mod gate;
