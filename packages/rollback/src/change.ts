@@ -1,0 +1,74 @@
+import { binding } from "./binding.ts";
+import type * as native from "./binding.gen.ts";
+import { translated } from "./errors.ts";
+
+/** In what an entry differs from the checkpoint; `modified` is contents or type. */
+export type ChangeKind =
+  | "added"
+  | "modified"
+  | "deleted"
+  | "renamed"
+  | "mode"
+  | "owner"
+  | "xattr"
+  | "times";
+
+/** The condition of an entry. */
+export interface FileState {
+  /** File type and permission bits, as in `fs.Stats`. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Bytes. */
+  readonly size: number;
+  /** Milliseconds since the epoch. */
+  readonly mtimeMs: number;
+}
+
+/** The difference of a file's contents. */
+export type FileDiff =
+  | { readonly kind: "text"; /** Unified hunks, without file names. */ readonly text: string }
+  | { readonly kind: "binary" | "too-large" };
+
+/** One difference between a checkpoint and the directory as it is now. */
+export class Change {
+  /** The checkpoint's directory. */
+  readonly dir: string;
+  /** Path of the entry in `dir`. Bytes that are not UTF-8 show as U+FFFD; see `rawPath`. */
+  readonly path: string;
+  /** The same path as bytes; accepted by `rollback` and `commit`. */
+  readonly rawPath: Buffer;
+  readonly kind: ChangeKind;
+  /** The former path of what was renamed. */
+  readonly from: string | undefined;
+  /** At the checkpoint; absent for what was added. */
+  readonly before: FileState | undefined;
+  /** Now; absent for what was deleted. */
+  readonly after: FileState | undefined;
+  readonly #beforeFile: Buffer | undefined;
+  readonly #afterFile: Buffer | undefined;
+
+  /** @internal */
+  constructor(change: native.Change) {
+    this.dir = change.dir.toString();
+    this.path = change.path.toString();
+    this.rawPath = change.path;
+    this.kind = change.kind;
+    this.from = change.from?.toString();
+    this.before = change.before;
+    this.after = change.after;
+    this.#beforeFile = change.beforeFile;
+    this.#afterFile = change.afterFile;
+  }
+
+  /**
+   * Compares the contents line by line. Files over 1 MiB and files with a NUL byte are not compared.
+   * Call it before the checkpoint is rolled back or committed.
+   *
+   * @throws {@link RollbackError} `ERR_NONO_ROLLBACK_IO` when one side can no longer be read.
+   */
+  async diff(): Promise<FileDiff> {
+    const diff = await translated(binding().diff(this.#beforeFile, this.#afterFile));
+    return diff.kind === "text" ? { kind: "text", text: diff.text ?? "" } : { kind: diff.kind };
+  }
+}

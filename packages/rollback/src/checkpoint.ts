@@ -1,0 +1,250 @@
+import process from "node:process";
+import { binding } from "./binding.ts";
+import type * as native from "./binding.gen.ts";
+import { Change } from "./change.ts";
+import { translated } from "./errors.ts";
+import { type EventSink, onRecord } from "./events.ts";
+
+/** How the state of a directory is kept. `auto` takes the cheapest that the directory supports. */
+export type StrategyName = "auto" | "btrfs" | "reflink" | "copy";
+
+/** What has become of a checkpoint. Only the first can still be rolled back or committed. */
+export type CheckpointState = "active" | "rolled-back" | "committed" | "superseded";
+
+/** Options of {@link checkpoint}. */
+export interface CheckpointOptions {
+  /** Default `auto`. A strategy that can't serve the directory is refused with the reason. */
+  readonly strategy?: StrategyName;
+  /**
+   * What to leave alone, in the manner of `.gitignore` without negation: never copied, listed,
+   * restored or deleted. Default: nothing, so that untracked and ignored files are covered too.
+   */
+  readonly exclude?: readonly string[];
+  /** Directory of the records. Default `$XDG_STATE_HOME/nono/rollback`. */
+  readonly store?: string;
+  /** Where operations are put on record. */
+  readonly events?: EventSink;
+}
+
+/** Options of {@link Checkpoint.rollback}. */
+export interface RollbackOptions {
+  /** Only these entries with what is below them; relative to the directory, or absolute. */
+  readonly paths?: readonly (string | Buffer)[];
+  /**
+   * When processes still hold files of the directories: `report` (default) goes ahead and names
+   * them, `refuse` throws `ERR_NONO_FILES_HELD` and changes nothing.
+   */
+  readonly whenHeld?: "report" | "refuse";
+}
+
+/** A process that had a file open, mapped or as its working directory. It goes on in the old tree. */
+export interface Holder {
+  readonly pid: number;
+  readonly command: string;
+  readonly path: string;
+  readonly kind: "directory" | "file";
+}
+
+/** What {@link Checkpoint.rollback} found. */
+export interface RollbackResult {
+  /** Processes that held files; those of other users are seen by root only. */
+  readonly holders: readonly Holder[];
+}
+
+/** Which strategy a checkpoint uses, and why. */
+export interface Strategy {
+  readonly name: string;
+  /** A sentence for people. */
+  readonly reason: string;
+}
+
+/**
+ * Keeps the state of one or several directories, to be able to bring it back.
+ *
+ * @throws {@link RollbackError} before anything is written when the directories can't be rolled
+ * back later: `ERR_NONO_MOUNT_POINT`, `ERR_NONO_SPANS_FILESYSTEMS`, `ERR_NONO_STORE_UNUSABLE`,
+ * `ERR_NONO_STRATEGY_UNSUPPORTED`, `ERR_NONO_NESTED_DIRECTORIES`; `ERR_NONO_FILE_CHANGING` when
+ * a program keeps writing while it is copied.
+ *
+ * @example
+ * ```ts
+ * await using before = await checkpoint("project");
+ * await runAgent();
+ * for await (const change of before.changes()) console.log(change.kind, change.path);
+ * await before.rollback();
+ * ```
+ */
+export async function checkpoint(
+  dirs: string | readonly string[],
+  options: CheckpointOptions = {},
+): Promise<Checkpoint> {
+  const store = await storePath(options.store);
+  const list = typeof dirs === "string" ? [dirs] : [...dirs];
+  const { strategy = "auto", exclude = [], events } = options;
+  const settings = { strategy, exclude: [...exclude] };
+  const info = await onRecord(
+    events,
+    "snapshot.create",
+    { dirs: list, strategy },
+    () => translated(binding().create(store, list.map(bytes), settings)),
+    (made) => ({ dirs: list, strategy: made.strategy, reason: made.reason }),
+  );
+  const made = new Checkpoint(store, info, events);
+  made.flushInBackground();
+  return made;
+}
+
+/**
+ * Opens a checkpoint made earlier, perhaps by another process.
+ *
+ * @throws {@link RollbackError} `ERR_NONO_UNKNOWN_CHECKPOINT`.
+ */
+export async function openCheckpoint(
+  id: string,
+  options: Pick<CheckpointOptions, "store" | "events"> = {},
+): Promise<Checkpoint> {
+  const store = await storePath(options.store);
+  return new Checkpoint(store, await translated(binding().info(store, id)), options.events);
+}
+
+/** The state of some directories at one time, and the way back to it. Made by {@link checkpoint}. */
+export class Checkpoint implements AsyncDisposable {
+  readonly id: string;
+  readonly createdAt: Date;
+  /** Its directories, canonical. */
+  readonly dirs: readonly string[];
+  readonly strategy: Strategy;
+  readonly #store: string;
+  readonly #events: EventSink | undefined;
+  #state: CheckpointState;
+  #background: Promise<void> = Promise.resolve();
+
+  /** @internal */
+  constructor(store: string, info: native.Info, events: EventSink | undefined) {
+    this.id = info.id;
+    this.createdAt = new Date(info.createdMs);
+    this.dirs = info.dirs.map(String);
+    this.strategy = { name: info.strategy, reason: info.reason };
+    this.#store = store;
+    this.#events = events;
+    this.#state = info.state as CheckpointState;
+  }
+
+  /** What has become of it, as far as this object knows. */
+  get state(): CheckpointState {
+    return this.#state;
+  }
+
+  /** Lists what differs from the checkpoint now, each directory sorted by path. */
+  async *changes(): AsyncGenerator<Change, void, void> {
+    for (const change of await translated(binding().changes(this.#store, this.id))) {
+      yield new Change(change);
+    }
+  }
+
+  /**
+   * Brings the directories back, or only `paths`. A whole rollback is atomic, ends this checkpoint
+   * and supersedes later ones of the same directories; the discarded tree is deleted in the
+   * background ({@link Checkpoint.dispose} waits for that).
+   *
+   * @throws {@link RollbackError} and nothing has changed: `ERR_NONO_CHECKPOINT_STATE` when it is over,
+   * `ERR_NONO_FILES_HELD`, `ERR_NONO_PATH_OUTSIDE`, `ERR_NONO_EXCLUDED_CONFLICT`, `ERR_NONO_ROLLBACK_IO`.
+   */
+  async rollback(options: RollbackOptions = {}): Promise<RollbackResult> {
+    const refuse = options.whenHeld === "refuse";
+    const holders = await this.#recorded("snapshot.restore", options.paths, async () => {
+      const cwd = this.#workingDirectory();
+      const paths = options.paths?.map(bytes);
+      const held = await translated(binding().rollback(this.#store, this.id, paths, refuse));
+      if (cwd !== undefined) returnTo(cwd, this.dirs);
+      return held;
+    });
+    if (options.paths === undefined) this.#end("rolled-back");
+    return {
+      holders: holders.map(({ pid, command, path, directory }) => ({
+        pid,
+        command,
+        path: path.toString(),
+        kind: directory ? "directory" : "file",
+      })),
+    };
+  }
+
+  /**
+   * Keeps the changes, or only those of `paths`: they are no longer rolled back. Keeping all of
+   * them ends the checkpoint.
+   *
+   * @throws {@link RollbackError} `ERR_NONO_CHECKPOINT_STATE`, `ERR_NONO_PATH_OUTSIDE`, `ERR_NONO_ROLLBACK_IO`.
+   */
+  async commit(options: Pick<RollbackOptions, "paths"> = {}): Promise<void> {
+    const paths = options.paths?.map(bytes);
+    await this.#recorded("snapshot.commit", options.paths, () =>
+      translated(binding().commit(this.#store, this.id, paths)),
+    );
+    if (paths === undefined) this.#end("committed");
+  }
+
+  /** Deletes the checkpoint; the directories stay as they are. Waits for work in the background. */
+  async dispose(): Promise<void> {
+    await this.#background;
+    await translated(binding().dispose(this.#store, this.id));
+    if (this.#state === "active") this.#state = "committed";
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+
+  /** @internal Until it is flushed the checkpoint survives the process, but not a power failure. */
+  flushInBackground(): void {
+    this.#inBackground(() => binding().flush(this.#store, this.id));
+  }
+
+  #end(state: CheckpointState): void {
+    this.#state = state;
+    this.#inBackground(() => binding().purge(this.#store, this.id));
+  }
+
+  /** Failures show again, with their reason, at the operation that needs the work done. */
+  #inBackground(work: () => Promise<void>): void {
+    this.#background = this.#background.then(work).catch(() => undefined);
+  }
+
+  async #recorded<T>(
+    type: "snapshot.restore" | "snapshot.commit",
+    paths: readonly (string | Buffer)[] | undefined,
+    operation: () => Promise<T>,
+  ): Promise<T> {
+    await this.#background;
+    const object = { dirs: [...this.dirs], strategy: this.strategy.name };
+    const listed = paths === undefined ? object : { ...object, paths: paths.map(String) };
+    return onRecord(this.#events, type, listed, operation);
+  }
+
+  /** The working directory of this process, if it is in the checkpoint: it would stay in the old tree. */
+  #workingDirectory(): string | undefined {
+    const cwd = process.cwd();
+    return this.dirs.some((dir) => cwd === dir || cwd.startsWith(`${dir}/`)) ? cwd : undefined;
+  }
+}
+
+function returnTo(cwd: string, dirs: readonly string[]): void {
+  for (const dir of [cwd, ...dirs.filter((root) => cwd.startsWith(root))]) {
+    try {
+      process.chdir(dir);
+      return;
+    } catch {
+      // It did not exist at the checkpoint, or this is a worker; the holders in the result say so.
+    }
+  }
+}
+
+/** A path as bytes. */
+function bytes(path: string | Buffer): Buffer {
+  return typeof path === "string" ? Buffer.from(path) : path;
+}
+
+/** The store given, or the user's own. */
+export async function storePath(store: string | undefined): Promise<string> {
+  return store ?? String(await translated(binding().defaultStore()));
+}

@@ -1,0 +1,175 @@
+import { execFileSync } from "node:child_process";
+import { mkdtemp, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { afterEach, expect, test } from "vitest";
+import { runRollbackCommand } from "../src/cli.ts";
+import {
+  type Change,
+  checkpoint,
+  listCheckpoints,
+  openCheckpoint,
+  recover,
+  type SnapshotEvent,
+} from "../src/index.ts";
+
+const scratches: string[] = [];
+
+async function scratch(): Promise<{ project: string; store: string }> {
+  const root = await mkdtemp(path.join(tmpdir(), "nono-rollback-"));
+  scratches.push(root);
+  const project = path.join(root, "project");
+  await mkdir(path.join(project, "src"), { recursive: true });
+  await writeFile(path.join(project, "src/a.txt"), "one\ntwo\nthree\n");
+  await writeFile(path.join(project, "notes"), "untracked");
+  return { project, store: path.join(root, "state") };
+}
+
+afterEach(async () => {
+  await Promise.all(scratches.splice(0).map((root) => rm(root, { recursive: true })));
+});
+
+async function listed(changes: AsyncIterable<Change>): Promise<Change[]> {
+  const list: Change[] = [];
+  for await (const change of changes) list.push(change);
+  return list;
+}
+
+test("what an agent did is listed, compared and undone", async () => {
+  const { project, store } = await scratch();
+  await using before = await checkpoint(project, { store });
+  await writeFile(path.join(project, "src/a.txt"), "one\n2\nthree\n");
+  await writeFile(path.join(project, "blob"), Buffer.from([0, 1, 2]));
+  await rm(path.join(project, "notes"));
+  await rename(path.join(project, "src"), path.join(project, "lib"));
+  const changes = await listed(before.changes());
+  expect(changes.map(({ kind, path: name, from }) => [kind, name, from])).toEqual([
+    ["added", "blob", undefined],
+    ["renamed", "lib", "src"],
+    ["modified", "lib/a.txt", undefined],
+    ["deleted", "notes", undefined],
+  ]);
+  await expect(changes[0]?.diff()).resolves.toEqual({ kind: "binary" });
+  await expect(changes[2]?.diff()).resolves.toEqual({
+    kind: "text",
+    text: "@@ -1,3 +1,3 @@\n one\n-two\n+2\n three\n",
+  });
+  expect(before.strategy.reason).not.toBe("");
+  await expect(before.rollback()).resolves.toEqual({ holders: [] });
+  await expect(readFile(path.join(project, "src/a.txt"), "utf8")).resolves.toBe(
+    "one\ntwo\nthree\n",
+  );
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("untracked");
+  expect(before.state).toBe("rolled-back");
+});
+
+test("a process that works inside the directory still does afterwards", async () => {
+  const { project, store } = await scratch();
+  const script = `
+    import { checkpoint } from ${JSON.stringify(path.resolve(import.meta.dirname, "../src/index.ts"))};
+    import { readFileSync, writeFileSync } from "node:fs";
+    const before = await checkpoint("..", { store: ${JSON.stringify(store)} });
+    writeFileSync("a.txt", "wrecked");
+    const { holders } = await before.rollback();
+    process.stdout.write(JSON.stringify([readFileSync("a.txt", "utf8").length, process.cwd().endsWith("/src"), holders[0].kind]));
+    await before.dispose();`;
+  const args = ["--input-type=module", "-e", script];
+  const output = execFileSync(process.execPath, args, {
+    cwd: path.join(project, "src"),
+    encoding: "utf8",
+  });
+  expect(JSON.parse(output)).toEqual([14, true, "directory"]);
+});
+
+test("bad input is refused with a code and the path", async () => {
+  const { project, store } = await scratch();
+  await expect(checkpoint(path.join(project, "notes"), { store })).rejects.toMatchObject({
+    name: "RollbackError",
+    code: "ERR_NONO_NOT_A_DIRECTORY",
+    path: path.join(project, "notes"),
+  });
+  await expect(checkpoint(project, { store, exclude: ["["] })).rejects.toMatchObject({
+    code: "ERR_NONO_BAD_PATTERN",
+  });
+  await expect(openCheckpoint("../..", { store })).rejects.toMatchObject({
+    code: "ERR_NONO_UNKNOWN_CHECKPOINT",
+  });
+  await expect(listCheckpoints({ store })).resolves.toEqual([]);
+});
+
+test("every operation is on record before it happens, and none happens without", async () => {
+  const { project, store } = await scratch();
+  const events: SnapshotEvent[] = [];
+  let full = false;
+  const sink = {
+    async record(event: SnapshotEvent) {
+      if (full) throw new Error("the log is full");
+      return { seq: events.push(event) };
+    },
+  };
+  const before = await checkpoint(project, { store, events: sink });
+  await writeFile(path.join(project, "notes"), "changed");
+  full = true;
+  await expect(before.rollback()).rejects.toThrow("the log is full");
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("changed");
+  full = false;
+  await before.rollback({ paths: ["notes"] });
+  await before.commit();
+  await before.dispose();
+  expect(events.map(({ type, phase, ref }) => [type, phase, ref])).toEqual([
+    ["snapshot.create", "intent", undefined],
+    ["snapshot.create", "result", 1],
+    ["snapshot.restore", "intent", undefined],
+    ["snapshot.restore", "result", 3],
+    ["snapshot.commit", "intent", undefined],
+    ["snapshot.commit", "result", 5],
+  ]);
+  expect(events[2]?.object.paths).toEqual(["notes"]);
+});
+
+test("a checkpoint of a process that was killed is found and rolled back", async () => {
+  const { project, store } = await scratch();
+  const script = `
+    import { checkpoint } from ${JSON.stringify(path.resolve(import.meta.dirname, "../src/index.ts"))};
+    await checkpoint(${JSON.stringify(project)}, { store: ${JSON.stringify(store)} });
+    process.kill(process.pid, "SIGKILL");`;
+  expect(() => execFileSync(process.execPath, ["--input-type=module", "-e", script])).toThrow(
+    "SIGKILL",
+  );
+  await writeFile(path.join(project, "notes"), "changed");
+  await expect(recover({ store })).resolves.toEqual({ finished: [], removed: [], busy: [] });
+  const [found] = await listCheckpoints({ store });
+  expect(found).toMatchObject({ state: "active", complete: true, dirs: [project] });
+  const before = await openCheckpoint(found?.id ?? "", { store });
+  await before.rollback();
+  await before.dispose();
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("untracked");
+});
+
+test("the commands", async () => {
+  const { project, store } = await scratch();
+  const nono = async (...argv: string[]): Promise<[number, string]> => {
+    let text = "";
+    const out = { write: (chunk: string) => (text += chunk) };
+    return [
+      await runRollbackCommand([...argv, "--store", store], { stdout: out, stderr: out }),
+      text,
+    ];
+  };
+  expect((await nono("checkpoint", project))[0]).toBe(0);
+  await writeFile(path.join(project, "src/a.txt"), "one\n");
+  await writeFile(path.join(project, "new\u001B[2J"), "");
+  const [, tree] = await nono("diff");
+  expect(tree).toBe(`${project}\n+ ├─ new\\u001b[2J\n  └─ src\n~    └─ a.txt (14 to 4 bytes)\n`);
+  expect((await nono("diff", "-p"))[1]).toContain("-two\n-three");
+  expect((await nono("commit", "src"))[0]).toBe(0);
+  expect((await nono("rollback"))[1]).toBe(`rolled back ${project}\n`);
+  await expect(readFile(path.join(project, "src/a.txt"), "utf8")).resolves.toBe("one\n");
+  expect(await nono("checkpoints")).toEqual([0, "no checkpoints\n"]);
+  const [status, message] = await nono("rollback");
+  expect(status).toBe(1);
+  expect(message).toContain("ERR_NONO_UNKNOWN_CHECKPOINT");
+  expect((await nono("explode"))[0]).toBe(2);
+  expect((await nono("diff", "--nonsense"))[0]).toBe(2);
+});
