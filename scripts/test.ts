@@ -32,13 +32,21 @@ async function turbo(...args: string[]): Promise<number> {
   return child.exitCode ?? (await new Promise<number>((done) => child.once("close", done)));
 }
 
-let status = await turbo("build", "typecheck", "lint", "//#lint:rust", "//#format:check");
+let status = await turbo(
+  "build",
+  "typecheck",
+  "lint",
+  "//#lint:rust",
+  "//#format:check",
+  "--continue",
+);
 if (status === 0) {
   // One runner at a time: tests that count events or measure deadlines should not compete.
   status = await turbo("test", "//#test:rust", "--concurrency=1", "--continue");
 }
 
-for (const [reason, times] of skips) console.log(`skipped${times > 1 ? ` (${times}x)` : ""}: ${reason}`);
+for (const [reason, times] of skips)
+  console.log(`skipped${times > 1 ? ` (${times}x)` : ""}: ${reason}`);
 if (totals.passed + totals.failed === 0) {
   console.error("no test ran");
   status ||= 1;

@@ -31,6 +31,9 @@ pub struct NativeGuarantee {
 pub struct NativeListener {
     /// The port it listens on.
     pub port: u16,
+    /// Of IPv4 or IPv6.
+    #[napi(ts_type = "4 | 6")]
+    pub family: u8,
     /// A listening TCP socket or a UDP socket.
     #[napi(ts_type = "\"tcp\" | \"udp\"")]
     pub protocol: String,
@@ -105,6 +108,7 @@ impl NativeSandbox {
     pub fn take_listeners(&self) -> Vec<NativeListener> {
         let native = |listener: nono::GateListener| NativeListener {
             port: listener.port,
+            family: listener.family,
             protocol: if listener.stream { "tcp" } else { "udp" }.into(),
             purpose: if listener.dns { "dns" } else { "connections" }.into(),
             fd: listener.fd.into_raw_fd(),

@@ -10,7 +10,7 @@ use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::guarantees;
 use crate::launch::Init;
-use crate::plan::Plan;
+use crate::plan::{Listener, Plan};
 use crate::policy::Policy;
 use crate::sandbox::{GateListener, Options, Ready, Sandbox};
 use crate::support;
@@ -90,8 +90,8 @@ impl Blueprint {
         let error = match answer {
             Ok(Some((report, sockets))) if report.kind == p::READY => {
                 let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
-                    let (port, stream, dns) = (listener.port, listener.stream, listener.dns);
-                    GateListener { port, stream, dns, fd }
+                    let Listener { port, family, stream, dns } = *listener;
+                    GateListener { port, family, stream, dns, fd }
                 });
                 return Ok(Ready { channel, init, listeners: listeners.collect() });
             }

@@ -52,6 +52,8 @@ pub struct GateListener {
     /// The port on which it listens, on every address of one family: an accepted connection's local
     /// address and port are what the program meant to connect to.
     pub port: u16,
+    /// 4 or 6.
+    pub family: u8,
     /// A listening TCP socket, or else a UDP socket.
     pub stream: bool,
     /// It expects DNS queries.

@@ -114,6 +114,8 @@ export interface NativeLimits {
 export interface NativeListener {
   /** The port it listens on. */
   port: number
+  /** Of IPv4 or IPv6. */
+  family: 4 | 6
   /** A listening TCP socket or a UDP socket. */
   protocol: "tcp" | "udp"
   /** What arrives there. */

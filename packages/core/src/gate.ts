@@ -31,7 +31,9 @@ export interface GateListener {
   readonly purpose: "connections" | "dns";
   /** The socket's descriptor in this process. */
   readonly fd: number;
-  /** The port it is bound to, on every address. */
+  /** Whether it is bound in IPv4 or in IPv6. */
+  readonly family: 4 | 6;
+  /** The port it is bound to, on every address of that family. */
   readonly port: number;
   /** Where a program meant to connect to; undefined when that is unknown: refuse it then. */
   destination(connection: ConnectionEnds): { address: string; port: number } | undefined;
@@ -41,11 +43,13 @@ export interface GateListener {
  * In the private network every address is local, so a connection arrives at the very address that
  * the program asked for.
  */
-export function gateListener({ protocol, purpose, fd, port }: NativeListener): GateListener {
+export function gateListener(listener: NativeListener): GateListener {
+  const { protocol, purpose, fd, family, port } = listener;
   return {
     protocol,
     purpose,
     fd,
+    family,
     port,
     destination: ({ localAddress, localPort }) => ({ address: localAddress, port: localPort }),
   };

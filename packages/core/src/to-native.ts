@@ -37,7 +37,17 @@ const refuseEnv: Refuse = (what, value, expected) =>
 /** The argument of the native `createSandbox`. */
 export function toNativeCapabilities(capabilities: Capabilities): NativeCapabilities {
   const refuse = refuseCapability;
-  const known = ["read", "write", "exec", "deny", "network", "gatePorts", "env", "limits", "baseProfile"];
+  const known = [
+    "read",
+    "write",
+    "exec",
+    "deny",
+    "network",
+    "gatePorts",
+    "env",
+    "limits",
+    "baseProfile",
+  ];
   const { read, write, exec, deny, network, gatePorts, env, limits, baseProfile } = fields(
     capabilities,
     "The capabilities",
@@ -116,10 +126,12 @@ export function checkRunOptions(options: RunOptions): void {
 }
 
 function ports(value: unknown, what: string, refuse: Refuse): number[] {
-  const isPort = (port: unknown): boolean =>
-    Number.isInteger(port) && (port as number) > 0 && (port as number) <= 65_535;
-  if (Array.isArray(value) && value.every(isPort)) return value as number[];
+  if (Array.isArray(value) && value.every(isPort)) return value;
   throw refuse(what, value, "a list of port numbers from 1 to 65535");
+}
+
+function isPort(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) > 0 && (value as number) <= 65_535;
 }
 
 function milliseconds(value: unknown, what: string): void {

@@ -3,6 +3,7 @@
  *
  * @packageDocumentation
  */
+export type { Credential, NetworkOptions } from "./network.ts";
 export { Sandbox, type SandboxSettings } from "./sandbox.ts";
 export {
   ArgumentError,

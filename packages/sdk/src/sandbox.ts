@@ -13,6 +13,8 @@ import {
   type SandboxOptions,
   type SpawnOptions,
 } from "@nono/core";
+import type { Gate } from "@nono/proxy";
+import { buildBehindGate, type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
 import { absolutePaths, type OneOrMore, programs, variableNames, variables } from "./validate.ts";
 
 /** Settings of a {@link Sandbox} that are not capabilities. */
@@ -46,7 +48,9 @@ export class Sandbox {
   #setEnv: Record<string, string> = {};
   #limits: Limits = {};
   #network: "blocked" | "open" = "blocked";
+  readonly #networkPolicy = new NetworkPolicy();
   #core: Promise<CoreSandbox> | undefined;
+  #gate: Gate | undefined;
   #closed = false;
 
   /** @param settings How to build the sandbox. */
@@ -165,6 +169,45 @@ export class Sandbox {
   }
 
   /**
+   * Lets commands connect to hosts, by TCP and by name, whether they know of a proxy or not: whatever
+   * a command connects to arrives at a gate outside the sandbox, which lets through what is listed.
+   * All else is refused. Needs the namespaces tier.
+   *
+   * @param hosts `host`, `host:port`, `*.suffix[:port]`, addresses, CIDR ranges; without a port: 443
+   *   and 80. Private, loopback and metadata addresses only when they are named themselves.
+   * @param options Denied hosts, rules for methods and paths, trust, and events.
+   * @throws {@link CapabilitiesError} for what is not a host.
+   * @example
+   * ```ts
+   * sandbox.allowNetwork(["api.github.com:443", "*.pypi.org"]);
+   * ```
+   */
+  allowNetwork(hosts: OneOrMore<string>, options: NetworkOptions = {}): this {
+    this.#refuseIfBuilt("allowNetwork");
+    this.#networkPolicy.allow(hosts, options);
+    return this;
+  }
+
+  /**
+   * Lets commands use a credential without ever having it. They find a stand-in in the environment
+   * variable `name`; on the way to the hosts of `proxyTo` the gate puts the real value in its place,
+   * or adds it when it is missing, and takes it out of the answers. Sent anywhere else, the stand-in
+   * is refused. The hosts must be allowed by {@link Sandbox.allowNetwork} as well.
+   *
+   * @param credential Its name, its hosts, how it is presented, and where the value comes from.
+   * @throws {@link ArgumentError} unless exactly one source is given.
+   * @example
+   * ```ts
+   * sandbox.injectCredential({ name: "GITHUB_TOKEN", proxyTo: "api.github.com", tokenFromKeychain: true });
+   * ```
+   */
+  injectCredential(credential: Credential): this {
+    this.#refuseIfBuilt("injectCredential");
+    this.#networkPolicy.inject(credential);
+    return this;
+  }
+
+  /**
    * Lifts every restriction of the network.
    *
    * @example
@@ -262,6 +305,7 @@ export class Sandbox {
     this.#closed = true;
     const core = await this.#core?.catch(() => undefined);
     await core?.close();
+    await this.#gate?.close();
   }
 
   /** The same as `close()`, for `await using`. */
@@ -275,12 +319,21 @@ export class Sandbox {
         remedy: "Make a new Sandbox.",
       });
     }
-    const { tier, allowDegraded } = this.#settings;
-    this.#core ??= createSandbox(this.capabilities, {
-      ...(tier !== undefined && { tier }),
-      ...(allowDegraded !== undefined && { allowDegraded }),
-    });
+    this.#core ??= this.#create();
     return this.#core;
+  }
+
+  async #create(): Promise<CoreSandbox> {
+    const { tier, allowDegraded } = this.#settings;
+    const create = (capabilities: Capabilities): Promise<CoreSandbox> =>
+      createSandbox(capabilities, {
+        ...(tier !== undefined && { tier }),
+        ...(allowDegraded !== undefined && { allowDegraded }),
+      });
+    if (!this.#networkPolicy.needsGate) return create(this.capabilities);
+    const { core, gate } = await buildBehindGate(this.#networkPolicy, this.capabilities, create);
+    this.#gate = gate;
+    return core;
   }
 
   #refuseIfBuilt(method: string): void {

@@ -10,6 +10,7 @@ use crate::capabilities::Network;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Listener {
     pub(crate) port: u16,
+    pub(crate) family: u8,
     pub(crate) stream: bool,
     pub(crate) dns: bool,
 }
@@ -25,13 +26,13 @@ pub(super) fn plan(builder: &mut PlanBuilder, network: &Network) -> Vec<Listener
         Step { op: p::STEP_LOOPBACK_UP, ..Step::default() },
     );
     let mut listeners = Vec::new();
-    for family in [4, 6] {
+    for family in [4u8, 6] {
         if family == 6 && !std::path::Path::new("/proc/net/if_inet6").exists() {
             continue; // a kernel without IPv6: no program can make such a socket either
         }
         builder.step(
             format!("making every IPv{family} address local"),
-            Step { op: p::STEP_LOCAL_ROUTE, flags: family, ..Step::default() },
+            Step { op: p::STEP_LOCAL_ROUTE, flags: family.into(), ..Step::default() },
         );
         let dns = [(53, STREAM, true), (53, DATAGRAM, true)];
         let connections = ports.iter().map(|port| (*port, STREAM, false));
@@ -40,13 +41,13 @@ pub(super) fn plan(builder: &mut PlanBuilder, network: &Network) -> Vec<Listener
                 format!("listening on port {port} of every IPv{family} address"),
                 Step {
                     op: p::STEP_LISTEN,
-                    kind: family as u32,
+                    kind: family.into(),
                     data: kind,
                     flags: u64::from(port),
                     ..Step::default()
                 },
             );
-            listeners.push(Listener { port, stream: kind == STREAM, dns });
+            listeners.push(Listener { port, family, stream: kind == STREAM, dns });
         }
     }
     listeners

@@ -1,0 +1,136 @@
+// The network of a sandbox with an allow-list: its policy while it is being declared, and the gate of
+// @nono/proxy that serves it. The package is loaded only then.
+import { isIPv6 } from "node:net";
+import {
+  ArgumentError,
+  CapabilitiesError,
+  type Capabilities,
+  type Sandbox as CoreSandbox,
+} from "@nono/core";
+import type { CredentialConfig, CredentialSource, Gate, GateOptions } from "@nono/proxy";
+import type { OneOrMore } from "./validate.ts";
+
+/** A credential that commands may use and never see: see {@link Sandbox.injectCredential}. */
+export interface Credential extends Omit<CredentialConfig, "source"> {
+  /**
+   * Takes the value from the machine's keychain: the entry of account `name` in the service
+   * `"nono"`, or the one named here.
+   */
+  readonly tokenFromKeychain?: true | { readonly service?: string; readonly account: string };
+  /** Takes the value from elsewhere: `fromEnv`, `fromFile`, `fromCommand` … of `@nono/proxy`. */
+  readonly tokenFrom?: CredentialSource;
+}
+
+/** Options of the gate that serves the network: see `GateOptions` of `@nono/proxy`. */
+export interface NetworkOptions extends Pick<
+  GateOptions,
+  "tls" | "rules" | "resolver" | "upstreamProxy" | "onEvent"
+> {
+  /** Hosts in the forms of {@link Sandbox.allowNetwork}; they win over what is allowed. */
+  readonly deny?: OneOrMore<string>;
+}
+
+/** What commands may reach, as declared so far. */
+export class NetworkPolicy {
+  readonly #allow: string[] = [];
+  readonly #credentials: Credential[] = [];
+  #options: NetworkOptions = {};
+
+  /** Whether a gate is needed. */
+  get needsGate(): boolean {
+    return this.#allow.length > 0 || this.#credentials.length > 0;
+  }
+
+  allow(hosts: OneOrMore<string>, options: NetworkOptions): void {
+    for (const host of list(hosts)) {
+      if (typeof host !== "string" || host === "") {
+        throw new CapabilitiesError(
+          "ERR_NONO_INVALID_CAPABILITIES",
+          `allowNetwork: ${JSON.stringify(host)} is not a host`,
+          { value: host, remedy: 'Give "host", "host:port", "*.suffix", an address or a range.' },
+        );
+      }
+      this.#allow.push(host);
+    }
+    this.#options = { ...this.#options, ...options };
+  }
+
+  inject(credential: Credential): void {
+    const { name, tokenFrom, tokenFromKeychain } = credential;
+    if ((tokenFrom === undefined) === (tokenFromKeychain === undefined)) {
+      throw new ArgumentError(
+        "ERR_NONO_INVALID_OPTION",
+        `injectCredential: ${name} needs one source`,
+        { value: name, remedy: "Give tokenFromKeychain or tokenFrom, not both." },
+      );
+    }
+    this.#credentials.push(credential);
+  }
+
+  /** Makes the gate; it listens only when it is given the sandbox's sockets. */
+  async createGate(): Promise<Gate> {
+    const proxy = await import("@nono/proxy");
+    const credentials = this.#credentials.map(
+      ({ tokenFrom, tokenFromKeychain, ...credential }): CredentialConfig => ({
+        ...credential,
+        source: tokenFrom ?? keychainEntry(proxy.fromKeychain, credential.name, tokenFromKeychain),
+      }),
+    );
+    const { deny, ...options } = this.#options;
+    return proxy.createGate({
+      ...options,
+      allow: this.#allow,
+      credentials,
+      ...(deny !== undefined && { deny: list(deny) }),
+    });
+  }
+
+  /** The capabilities of a sandbox behind this gate. */
+  withGate(capabilities: Capabilities, gate: Gate): Capabilities {
+    return {
+      ...capabilities,
+      network: "gate",
+      gatePorts: [...new Set(this.#allow.flatMap(portsOf))],
+      read: [...(capabilities.read ?? []), gate.trustFiles.directory],
+      env: {
+        ...capabilities.env,
+        set: { ...gate.env(), ...capabilities.env?.set },
+      },
+    };
+  }
+}
+
+/** Builds a sandbox behind its gate, which serves before the first command can run. */
+export async function buildBehindGate(
+  policy: NetworkPolicy,
+  capabilities: Capabilities,
+  build: (capabilities: Capabilities) => Promise<CoreSandbox>,
+): Promise<{ core: CoreSandbox; gate: Gate }> {
+  const gate = await policy.createGate();
+  try {
+    const core = await build(policy.withGate(capabilities, gate));
+    await gate.serve(core.takeListeners());
+    return { core, gate };
+  } catch (error) {
+    await gate.close();
+    throw error;
+  }
+}
+
+function keychainEntry(
+  fromKeychain: typeof import("@nono/proxy").fromKeychain,
+  name: string,
+  entry: Credential["tokenFromKeychain"],
+): CredentialSource {
+  return fromKeychain(entry === true || entry === undefined ? { account: name } : entry);
+}
+
+/** The ports that an allow-list entry opens: its own, or those of the web. */
+function portsOf(entry: string): number[] {
+  const port = isIPv6(entry) ? undefined : /:(\d+)$/.exec(entry)?.[1];
+  return port === undefined ? [443, 80] : [Number(port)];
+}
+
+function list<T>(values: OneOrMore<T>): T[] {
+  return Array.isArray(values) ? [...(values as readonly T[])] : [values as T];
+}
