@@ -42,8 +42,19 @@ function load(): Binding {
 function currentTarget(): string {
   const { platform, arch } = process;
   if (platform !== "linux") return `${platform}-${arch}`;
-  const report = process.report.getReport() as unknown as {
-    header: { glibcVersionRuntime?: string };
+  return `linux-${arch}-${hasGlibc() ? "gnu" : "musl"}`;
+}
+
+function hasGlibc(): boolean {
+  // What @types/node does not know yet. Without excludeNetwork, the report looks up a host name for
+  // each open connection.
+  const report = process.report as unknown as {
+    excludeNetwork: boolean;
+    getReport(): { header: { glibcVersionRuntime?: string } };
   };
-  return `linux-${arch}-${report.header.glibcVersionRuntime === undefined ? "musl" : "gnu"}`;
+  const { excludeNetwork } = report;
+  report.excludeNetwork = true;
+  const { header } = report.getReport();
+  report.excludeNetwork = excludeNetwork;
+  return header.glibcVersionRuntime !== undefined;
 }

@@ -52,7 +52,10 @@ export interface Capabilities {
   readonly baseProfile?: boolean;
 }
 
-/** Which environment variables a command sees. By default, none of the owner's. */
+/**
+ * Which environment variables a command sees. By default, only these of the owner's: `PATH`, `HOME`,
+ * `USER`, `LOGNAME`, `LANG`, `LC_*`, `TERM`, `COLORTERM`, `TZ`.
+ */
 export interface EnvironmentCapabilities {
   /** Names taken from the owner's environment; a `*` at the end stands for any rest (`LC_*`). */
   readonly allow?: readonly string[];

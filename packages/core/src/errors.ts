@@ -84,7 +84,7 @@ export class CapabilitiesError extends NonoError {}
 export class LimitError extends NonoError {}
 
 /**
- * The program does not exist (`ERR_NONO_EXEC_NOT_FOUND`), or the capabilities do not let it be
+ * No directory of `PATH` has the program (`ERR_NONO_EXEC_NOT_FOUND`), or the capabilities do not let it be
  * executed (`ERR_NONO_EXEC_NOT_ALLOWED`).
  */
 export class ExecError extends NonoError {}

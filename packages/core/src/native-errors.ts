@@ -1,5 +1,6 @@
 // Errors cross from the native addon as an Error whose message is a JSON object; here they become
 // typed.
+import { getSystemErrorName } from "node:util";
 import {
   ArgumentError,
   CapabilitiesError,
@@ -59,8 +60,16 @@ export function fromNative(thrown: unknown): NonoError {
   return new classes[known](known, String(fields["message"]), {
     value: fields["value"],
     remedy: typeof fields["remedy"] === "string" ? fields["remedy"] : "",
-    details: (fields["details"] ?? {}) as Record<string, unknown>,
+    details: namedErrno((fields["details"] ?? {}) as Record<string, unknown>),
   });
+}
+
+/** Error numbers differ between systems; their names don't. */
+function namedErrno(details: Record<string, unknown>): Record<string, unknown> {
+  const { errno } = details;
+  return typeof errno === "number" && errno > 0
+    ? { ...details, errno: getSystemErrorName(-errno) }
+    : details;
 }
 
 function parseObject(text: string): Record<string, unknown> | undefined {

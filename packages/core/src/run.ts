@@ -60,28 +60,29 @@ export async function run(
     ],
   });
 
-  let interruption: ((result: RunResult<string | Buffer>) => InterruptedError) | undefined;
-  const interrupt = (reason: typeof interruption, grace?: number): void => {
-    if (interruption) return;
-    interruption = reason;
+  let failure: ((result: RunResult<string | Buffer>) => unknown) | undefined;
+  const endBecause = (reason: typeof failure, grace?: number): void => {
+    if (failure) return;
+    failure = reason;
     void child.terminate(grace).catch(() => {});
   };
-  const onAbort = (): void => interrupt((result) => aborted(argv, signal!, result));
-  const onTimeout = (): void => interrupt((result) => timedOut(argv, timeout!, result));
-  const onOverflow = (): void => interrupt((result) => overflow(argv, maxOutput, result), 0);
+  const onAbort = (): void => endBecause((result) => aborted(argv, signal!, result));
+  const onTimeout = (): void => endBecause((result) => timedOut(argv, timeout!, result));
+  const onOverflow = (): void => endBecause((result) => overflow(argv, maxOutput, result), 0);
+  const onBadInput = (error: unknown): void => endBecause(() => error);
 
   const stdout = new Collector(child.stdout, maxOutput, onOverflow);
   const stderr = new Collector(child.stderr, maxOutput, onOverflow);
   signal?.addEventListener("abort", onAbort, { once: true });
   const timer = timeout === undefined ? undefined : setTimeout(onTimeout, timeout);
   try {
-    const fed = feed(child.stdin, input);
+    const fed = feed(child.stdin, input).catch(onBadInput);
     const exit = await child.exited;
     child.stdin?.destroy();
     await fed;
     await Promise.all([stdout.drained(), stderr.drained()]);
     const result = { ...exit, stdout: stdout.take(encoding), stderr: stderr.take(encoding) };
-    if (interruption) throw interruption(result);
+    if (failure) throw failure(result);
     return result;
   } finally {
     clearTimeout(timer);
