@@ -80,7 +80,7 @@ impl Blueprint {
         let plan =
             Plan::new(&self.policy, tier, self.landlock_abi).map_err(failed("writing the plan"))?;
         let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
-        let init = Init::start(theirs, tier.namespaces())
+        let init = Init::start(theirs, tier.namespaces(&self.policy.network))
             .map_err(failed("starting nono-init in its namespaces"))?;
 
         let setup = p::Request { kind: p::SETUP, ..p::Request::default() };

@@ -1,5 +1,7 @@
 //! The two ways to build a sandbox.
 
+use crate::capabilities::Network;
+
 /// How a sandbox is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierName {
@@ -19,14 +21,16 @@ impl TierName {
         }
     }
 
-    /// The clone flags of its namespaces.
-    pub(crate) fn namespaces(self) -> i32 {
+    /// The clone flags of its namespaces. An open network is the machine's own.
+    pub(crate) fn namespaces(self, network: &Network) -> i32 {
         match self {
             TierName::Namespaces => {
+                let own_network =
+                    if matches!(network, Network::Open) { 0 } else { libc::CLONE_NEWNET };
                 libc::CLONE_NEWUSER
                     | libc::CLONE_NEWNS
                     | libc::CLONE_NEWPID
-                    | libc::CLONE_NEWNET
+                    | own_network
                     | libc::CLONE_NEWIPC
                     | libc::CLONE_NEWUTS
             }

@@ -74,7 +74,8 @@ export class SandboxedProcess {
   /** All streams by descriptor number: 0 writable, the others readable. */
   readonly stdio: readonly (Writable | Readable | null)[];
   /**
-   * Process id of the command as the owner sees it, once the kernel has executed the program.
+   * Process id of the command, once the kernel has executed the program: the one that the command
+   * itself sees. In the tier `flat` the owner sees the same; `namespaces` numbers from 1.
    * Rejects with {@link StartError} when a step before that failed.
    */
   readonly started: Promise<number>;
