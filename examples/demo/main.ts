@@ -110,7 +110,11 @@ async function attack(): Promise<void> {
   const attempts: readonly (readonly [what: string, guarantee: string, argv: string[]])[] = [
     ["read a key in ~/.ssh", "fs-read", ["read", path.join(home, ".ssh", "id_ed25519")]],
     ["read /etc/shadow", "fs-read", ["read", "/etc/shadow"]],
-    ["read another process's environment", "fs-read", ["read", `/proc/${witness.pid}/environ`]],
+    [
+      "read another process's environment",
+      "process-list",
+      ["read", `/proc/${witness.pid}/environ`],
+    ],
     ["change the source code", "fs-write", ["write", path.join(workspace, "shop.py")]],
     ["connect to a local service", "net-tcp", ["connect", "127.0.0.1", String(port)]],
     ["connect to the cloud's metadata", "net-tcp", ["connect", "169.254.169.254", "80"]],
@@ -123,7 +127,7 @@ async function attack(): Promise<void> {
     const guarantees = await sandbox.guarantees();
     for (const [what, guarantee, argv] of attempts) {
       const outcome = await tryIt(sandbox, argv);
-      rows.push(row(what, outcome, mechanism(guarantees, guarantee)));
+      rows.push(row(what, outcome, mechanism(guarantees, guarantee, outcome.how)));
     }
     const survivor = await forkThatOutlivesItsParent(sandbox);
     rows.push(row("leave a process behind", survivor, mechanism(guarantees, "process-tree")));
@@ -169,6 +173,11 @@ function row(what: string, { refused, how }: Outcome, stoppedBy: string): string
   return [what, refused ? how : `NOT REFUSED: ${how}`, refused ? stoppedBy : "nothing"];
 }
 
-function mechanism(guarantees: readonly Guarantee[], name: string): string {
-  return guarantees.find((guarantee) => guarantee.name === name)?.mechanism ?? "(not reported)";
+/** What stopped it, from the sandbox's own report; the error tells the layers of one promise apart. */
+function mechanism(guarantees: readonly Guarantee[], name: string, errno = ""): string {
+  const of = (wanted: string): string | undefined =>
+    guarantees.find((guarantee) => guarantee.name === wanted)?.mechanism;
+  if (name === "fs-read" && errno === "ENOENT") return "mount namespace: it does not exist there";
+  if (name === "fs-write" && errno === "EROFS") return "mount namespace: read-only";
+  return of(name) ?? of("fs-read") ?? "(not reported)";
 }

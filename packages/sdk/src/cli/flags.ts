@@ -13,6 +13,8 @@ export interface RunFlags {
   readonly allowEnv: readonly string[];
   readonly setEnv: Readonly<Record<string, string>>;
   readonly network: "blocked" | "open";
+  /** Hosts that the gate lets through. */
+  readonly allowNetwork: readonly string[];
   readonly cwd: string;
   /** Milliseconds. */
   readonly timeout: number | undefined;
@@ -35,6 +37,10 @@ const flag = { type: "boolean", default: false } as const;
  */
 export function parseRunFlags(args: string[]): RunFlags {
   const { values, positionals } = parse(args);
+  if (values.network !== undefined && values["allow-network"].length > 0) {
+    const hosts = values["allow-network"].join(" ");
+    throw refuse("--allow-network", hosts, "Give either --network or --allow-network.");
+  }
   return {
     help: values.help,
     command: positionals,
@@ -44,6 +50,7 @@ export function parseRunFlags(args: string[]): RunFlags {
     allowEnv: values["allow-env"],
     setEnv: Object.fromEntries(values.env.map((text) => pair("--env", text))),
     network: choice("--network", values.network, ["blocked", "open"]) ?? "blocked",
+    allowNetwork: values["allow-network"],
     cwd: path.resolve(values.cwd ?? process.cwd()),
     timeout: values.timeout === undefined ? undefined : number("--timeout", values.timeout) * 1000,
     limits: Object.fromEntries(values.limit.map((text) => limit(text))),
@@ -78,6 +85,7 @@ function parse(args: string[]) {
         "allow-env": many,
         env: many,
         network: one,
+        "allow-network": many,
         cwd: one,
         timeout: one,
         limit: many,

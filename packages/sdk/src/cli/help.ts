@@ -12,6 +12,8 @@ declared is refused by the kernel.
                          looked up in PATH (the command itself always may be)
   --allow-env NAME       pass a variable on; NAME* passes all that begin so
   --env NAME=VALUE       set a variable
+  --allow-network HOST   let it reach a host: name, name:port, *.suffix, address or
+                         range (through the gate of @nono/proxy)
   --network MODE         "blocked" (default) or "open"
   --cwd PATH             its working directory (default: the current one)
   --timeout SECONDS      end it after this time: SIGTERM, then SIGKILL

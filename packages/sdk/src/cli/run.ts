@@ -31,10 +31,11 @@ export async function runCommand(args: string[]): Promise<number> {
 }
 
 async function runInSandbox(program: string, args: string[], flags: RunFlags): Promise<number> {
+  const signals = forwardSignals();
   await using sandbox = sandboxFor(program, flags);
   const begin = performance.now();
   const child = await sandbox.spawn([program, ...args], { cwd: flags.cwd, stdio: "inherit" });
-  const stopForwarding = forwardSignals(child);
+  signals.to(child);
   let timedOut = false;
   const timer =
     flags.timeout === undefined
@@ -56,7 +57,7 @@ async function runInSandbox(program: string, args: string[], flags: RunFlags): P
     return timedOut ? 124 : exitStatus(exit);
   } finally {
     clearTimeout(timer);
-    stopForwarding();
+    signals.stop();
   }
 }
 
@@ -73,7 +74,8 @@ function sandboxFor(program: string, flags: RunFlags): Sandbox {
     .allowEnv(flags.allowEnv)
     .setEnv(flags.setEnv)
     .limit(flags.limits);
-  return flags.network === "open" ? sandbox.openNetwork() : sandbox.blockNetwork();
+  if (flags.network === "open") return sandbox.openNetwork();
+  return flags.allowNetwork.length > 0 ? sandbox.allowNetwork(flags.allowNetwork) : sandbox;
 }
 
 /** What a shell would report (sh: "Exit status for commands"). */
@@ -81,13 +83,27 @@ function exitStatus({ exitCode, signal }: Exit): number {
   return exitCode ?? 128 + (signal === null ? 0 : constants.signals[signal]);
 }
 
-/** Signals that mean the command, not nono: it leads a session of its own, so pass them on. */
-function forwardSignals(child: SandboxedProcess): () => void {
+/**
+ * Signals to nono mean the command: it leads a session of its own, so pass them on. Those that come
+ * before it has started reach it then.
+ */
+function forwardSignals(): { to(child: SandboxedProcess): void; stop(): void } {
   const forwarded = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH"];
-  const forward = (signal: NodeJS.Signals): void => child.kill(signal);
+  const early: NodeJS.Signals[] = [];
+  let target: SandboxedProcess | undefined;
+  const forward = (signal: NodeJS.Signals): void => {
+    if (target) target.kill(signal);
+    else early.push(signal);
+  };
   for (const name of forwarded) process.on(name, forward);
-  return () => {
-    for (const name of forwarded) process.off(name, forward);
+  return {
+    to(child) {
+      target = child;
+      for (const signal of early) child.kill(signal);
+    },
+    stop() {
+      for (const name of forwarded) process.off(name, forward);
+    },
   };
 }
 

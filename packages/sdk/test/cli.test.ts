@@ -1,0 +1,135 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import type { Readable } from "node:stream";
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+const main = path.resolve(import.meta.dirname, "../dist/cli/main.js");
+let workspace = "";
+beforeAll(() => {
+  workspace = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-cli-")));
+});
+afterAll(() => rmSync(workspace, { recursive: true, force: true }));
+
+interface Outcome {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function nono(...args: string[]): Outcome {
+  return spawnSync(process.execPath, [main, ...args], { cwd: workspace, encoding: "utf8" });
+}
+
+const writable = ["--allow-write", "."];
+
+test("the command runs, its program is allowed by itself, and stdout is its own", () => {
+  const { status, stdout, stderr } = nono("run", ...writable, "--", "sh", "-c", "echo it");
+  expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: "it\n", stderr: "" });
+});
+
+test("relative paths are taken from the current directory, which is the command's too", () => {
+  expect(nono("run", ...writable, "--", "sh", "-c", "pwd; echo x > made").stdout).toBe(
+    `${workspace}\n`,
+  );
+  expect(readFileSync(path.join(workspace, "made"), "utf8")).toBe("x\n");
+});
+
+test("what is not declared is refused", () => {
+  const outside = mkdtempSync(path.join(tmpdir(), "nono-outside-"));
+  const file = path.join(outside, "file");
+  const script = `echo x > ${file}`;
+  expect(nono("run", ...writable, "--", "sh", "-c", script).status).not.toBe(0);
+  expect(existsSync(file)).toBe(false);
+  expect(nono("run", "--allow-write", outside, ...writable, "--", "sh", "-c", script).status).toBe(
+    0,
+  );
+  expect(existsSync(file)).toBe(true);
+  expect(nono("run", ...writable, "--", "sh", "-c", "/usr/bin/od -An /dev/null").status).toBe(126);
+  rmSync(outside, { recursive: true });
+});
+
+test("the exit status is the command's, or 128 and its signal", () => {
+  expect(nono("run", ...writable, "--", "sh", "-c", "exit 42").status).toBe(42);
+  expect(nono("run", ...writable, "--", "sh", "-c", "kill -KILL $$").status).toBe(128 + 9);
+  expect(nono("run", ...writable, "--timeout", "0.2", "--", "sleep", "60").status).toBe(124);
+});
+
+test("stdin goes to the command", () => {
+  const args = [main, "run", ...writable, "--", "cat"];
+  const options = { cwd: workspace, input: "typed", encoding: "utf8" } as const;
+  expect(spawnSync(process.execPath, args, options).stdout).toBe("typed");
+});
+
+test("the environment is an allow-list", () => {
+  const env = { ...process.env, SECRET_TOKEN: "s", PASSED: "p" };
+  const args = [main, "run", ...writable, "--allow-env", "PASS*", "--env", "SET=1", "--", "env"];
+  const { stdout } = spawnSync(process.execPath, args, { cwd: workspace, env, encoding: "utf8" });
+  expect(stdout).toMatch(/^PASSED=p$/m);
+  expect(stdout).toMatch(/^SET=1$/m);
+  expect(stdout).not.toContain("SECRET_TOKEN");
+});
+
+test.for([
+  [["run"], "ERR_NONO_INVALID_ARGV"],
+  [["run", "--no-such-flag", "--", "true"], "ERR_NONO_INVALID_OPTION"],
+  [["run", "--network", "maybe", "--", "true"], "ERR_NONO_INVALID_OPTION"],
+  [["run", "--timeout", "soon", "--", "true"], "ERR_NONO_INVALID_OPTION"],
+  [["run", "--limit", "processes", "--", "true"], "ERR_NONO_INVALID_OPTION"],
+  [["run", "--limit", "colour=1", "--", "true"], "ERR_NONO_INVALID_CAPABILITIES"],
+  [["run", "--json-fd", "1", "--", "true"], "ERR_NONO_INVALID_OPTION"],
+  [["run", "--allow-read", "missing", "--", "true"], "ERR_NONO_PATH_NOT_FOUND"],
+  [["run", "--", "no-such-program"], "ERR_NONO_EXEC_NOT_FOUND"],
+  [
+    ["run", "--network", "open", "--allow-network", "a.test", "--", "true"],
+    "ERR_NONO_INVALID_OPTION",
+  ],
+] as const)("nono %j is an error of nono itself: 125", ([args, code]) => {
+  const { status, stdout, stderr } = nono(...args);
+  expect({ status, stdout }).toEqual({ status: 125, stdout: "" });
+  expect(stderr).toContain(code);
+});
+
+test("an unknown command shows the usage on stderr; --help on stdout", () => {
+  expect(nono("fly")).toMatchObject({ status: 125, stdout: "" });
+  expect(nono()).toMatchObject({ status: 125, stdout: "" });
+  for (const args of [["--help"], ["run", "--help"]]) {
+    const { status, stdout } = nono(...args);
+    expect(status).toBe(0);
+    expect(stdout).toContain("Usage: nono run");
+  }
+  expect(nono("--version").stdout).toMatch(/^\d+\.\d+\.\d+/);
+});
+
+test("--json reports the result on stderr as one line", () => {
+  const { stdout, stderr } = nono("run", ...writable, "--json", "--", "sh", "-c", "echo o; exit 3");
+  expect(stdout).toBe("o\n");
+  const result = JSON.parse(stderr) as { guarantees: { name: string }[] };
+  expect(result).toMatchObject({ exitCode: 3, signal: null, timedOut: false });
+  expect(result.guarantees.map(({ name }) => name)).toContain("fs-read");
+  const failed = nono("run", "--json", "--", "no-such-program").stderr.split("\n")[0] ?? "";
+  expect(JSON.parse(failed)).toMatchObject({ error: { code: "ERR_NONO_EXEC_NOT_FOUND" } });
+});
+
+test("--json-fd reports it elsewhere", async () => {
+  const args = [main, "run", ...writable, "--json-fd", "3", "--", "true"];
+  const stdio = ["ignore", "ignore", "inherit", "pipe"] as const;
+  const child = spawn(process.execPath, args, { cwd: workspace, stdio: [...stdio] });
+  const [line] = (await once(child.stdio[3] as Readable, "data")) as [Buffer];
+  expect(JSON.parse(line.toString())).toMatchObject({ exitCode: 0 });
+});
+
+test("a signal to nono goes to the command, which decides", async () => {
+  const script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+  const args = [main, "run", ...writable, "--allow-exec", "sleep", "--", "sh", "-c", script];
+  const child = spawn(process.execPath, args, {
+    cwd: workspace,
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  await once(child.stdout, "data");
+  child.kill("SIGTERM");
+  expect((await once(child, "exit"))[0]).toBe(9);
+});
