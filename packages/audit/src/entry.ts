@@ -1,5 +1,5 @@
 // Entries read back from a log.
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
 import { AuditError } from "./errors.ts";
 import { entryVersion } from "./encode.ts";
 import { objectFields, type EntryType, type EventDecision, type EventPhase } from "./event.ts";
@@ -38,6 +38,37 @@ export function decodeEntry(bytes: Buffer, seq: number): Entry {
   if (entry.ref !== undefined && !(entry.ref < seq))
     throw badEntry(seq, `refers to entry ${entry.ref}`);
   return entry;
+}
+
+const seqKey = Buffer.from(',"seq":');
+const sessionKey = Buffer.from(',"session":');
+const ownType = Buffer.from('"type":"log.');
+
+/**
+ * Whether the bytes of `bundle` from `start` to `end` are plainly an event recorded at index `seq`: a cheap look at the end of the canonical form,
+ * where the members after `seq` cannot hide another one (quotes inside strings are escaped). Whatever does not
+ * pass, and every entry of the log about itself, is for `decodeEntry`.
+ */
+export function isPlainEventAt(bundle: Buffer, start: number, end: number, seq: number): boolean {
+  const at = bundle.lastIndexOf(seqKey, end - seqKey.length);
+  if (at < start || bundle[start] !== 0x7b || bundle[end - 1] !== 0x7d) return false;
+  let place = at + seqKey.length;
+  let value = 0;
+  for (
+    let digit = bundle[place];
+    digit !== undefined && digit >= 0x30 && digit <= 0x39;
+    digit = bundle[place]
+  ) {
+    value = value * 10 + digit - 0x30;
+    place += 1;
+  }
+  if (value !== seq || !startsWith(bundle, place, sessionKey)) return false;
+  return !bundle.subarray(place, end).includes(ownType);
+}
+
+function startsWith(bundle: Buffer, at: number, key: Buffer): boolean {
+  for (let i = 0; i < key.length; i += 1) if (bundle[at + i] !== key[i]) return false;
+  return true;
 }
 
 function parse(bytes: Buffer, seq: number): Entry {

@@ -19,7 +19,7 @@ import path from "node:path";
 import { promisify } from "node:util";
 import { AuditError } from "./errors.ts";
 import { syncDirectory } from "./files.ts";
-import { sha256 } from "./merkle.ts";
+import { hashSize, sha256, sha256Into } from "./merkle.ts";
 import { maxEntrySize } from "./tiles.ts";
 
 const syncData = promisify(fdatasync);
@@ -32,7 +32,10 @@ const writeFd = promisify(write) as (
 
 const headerSize = 8;
 const disclosureFlag = 0x8000_0000;
-const initialCapacity = 1 << 20;
+const initialCapacity = 288 << 10;
+
+/** A group of this size is closed, so that the disk works on it while the next one is being filled. */
+const groupLimit = 256 << 10;
 
 interface Waiter {
   resolve(): void;
@@ -56,6 +59,7 @@ export class Journal {
   #fd: number;
   #buffer: Buffer = Buffer.allocUnsafe(initialCapacity);
   #length = 0;
+  readonly #digest = Buffer.alloc(hashSize);
   #waiters: Waiter[] = [];
   #queue: Group[] = [];
   #spare: Buffer[] = [];
@@ -79,7 +83,7 @@ export class Journal {
     return this.#queue.reduce((sum, { length }) => sum + length, this.#length);
   }
 
-  /** Adds an entry; returns its leaf hash and its bytes, valid until the next call. */
+  /** Adds an entry; returns its leaf hash and its bytes, both valid until the next call. */
   entry(json: string): { leaf: Buffer; entry: Buffer } {
     const start = this.#length + headerSize;
     const buffer = this.#room(headerSize + 1 + json.length * 3);
@@ -102,11 +106,11 @@ export class Journal {
   }
 
   #frame(buffer: Buffer, start: number, end: number, flag: number): Buffer {
-    const digest = sha256(buffer.subarray(start, end));
+    sha256Into(buffer.subarray(start, end), this.#digest, 0);
     buffer.writeUInt32LE(end - start + flag, start - headerSize);
-    digest.copy(buffer, start - 4, 0, 4);
+    this.#digest.copy(buffer, start - 4, 0, 4);
     this.#length = end;
-    return digest;
+    return this.#digest;
   }
 
   #room(bytes: number): Buffer {
@@ -124,6 +128,7 @@ export class Journal {
       return;
     }
     this.#waiters.push(waiter);
+    if (this.#length >= groupLimit) this.#seal();
     this.#start();
   }
 
@@ -177,24 +182,31 @@ export class Journal {
   }
 
   async #run(): Promise<void> {
-    while (this.#failure === undefined) {
+    let done: Waiter[] = [];
+    for (;;) {
       if (this.#queue.length === 0) {
-        if (this.#waiters.length === 0) break;
-        this.#seal();
+        // Those who waited for the last group record their next event before the next one is closed.
+        for (const waiter of done.splice(0)) waiter.resolve();
+        await new Promise((resume) => setImmediate(resume));
+        if (this.#queue.length === 0) {
+          if (this.#waiters.length === 0) break;
+          this.#seal();
+        }
       }
       const group = this.#queue.shift();
       if (group === undefined) break;
+      const committed = this.#commit(group);
+      // Under load the next group is on its way to the disk while these go on.
+      for (const waiter of done.splice(0)) waiter.resolve();
       try {
-        await this.#commit(group);
+        await committed;
       } catch (cause) {
         this.#fail(group, cause);
         break;
       }
-      for (const waiter of group.waiters) waiter.resolve();
-      if (group.buffer.length <= 8 * initialCapacity && this.#spare.length < 2)
+      done = group.waiters;
+      if (group.buffer.length <= 2 * initialCapacity && this.#spare.length < 16)
         this.#spare.push(group.buffer);
-      // Let those who waited for this group record their next event before the next group is closed.
-      await new Promise((resume) => setImmediate(resume));
     }
     this.#running = false;
   }

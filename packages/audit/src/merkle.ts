@@ -17,6 +17,14 @@ export function sha256(data: Uint8Array): Buffer {
   return hash("sha256", data, "buffer");
 }
 
+/**
+ * Writes SHA-256 of `data` to `target` at `at`. Through a string, which takes a third of the time: a Buffer for
+ * 32 bytes costs more than hashing a node.
+ */
+export function sha256Into(data: Uint8Array, target: Buffer, at: number): void {
+  target.write(hash("sha256", data, "binary"), at, hashSize, "latin1");
+}
+
 /** Hash of a leaf: SHA-256(0x00, entry). */
 export function leafHash(entry: Uint8Array): Buffer {
   const preimage = Buffer.allocUnsafe(entry.length + 1);
@@ -30,6 +38,16 @@ export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
   pair.set(left, 1);
   pair.set(right, 1 + hashSize);
   return sha256(pair);
+}
+
+/** Replaces the `count` hashes (a power of two) at the start of `hashes` by their root, at its start. */
+export function foldInPlace(hashes: Buffer, count: number): void {
+  for (let width = count / 2; width >= 1; width /= 2) {
+    for (let i = 0; i < width; i += 1) {
+      hashes.copy(pair, 1, 2 * i * hashSize, 2 * (i + 1) * hashSize);
+      sha256Into(pair, hashes, i * hashSize);
+    }
+  }
 }
 
 /** A complete subtree: the leaves `[index * 2^level, (index + 1) * 2^level)`. */

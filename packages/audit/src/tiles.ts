@@ -1,7 +1,7 @@
 // C2SP tlog-tiles: where a tile lives, what is in it, and the tree that fills them from left to right.
 import { Buffer } from "node:buffer";
 import { AuditError } from "./errors.ts";
-import { emptyRoot, foldNodes, hashSize, nodeHash, rangeNodes, type NodeId } from "./merkle.ts";
+import { emptyRoot, foldInPlace, foldNodes, hashSize, rangeNodes, type NodeId } from "./merkle.ts";
 
 /** Hashes in a full tile, entries in a full bundle. */
 export const tileWidth = 256;
@@ -10,6 +10,7 @@ export const tileWidth = 256;
 export const maxEntrySize = 65_535;
 
 const tileBytes = tileWidth * hashSize;
+const scratch = Buffer.alloc(tileBytes);
 
 /** Path of the tile at `level` and `index`; `width` below 256 names a partial tile. */
 export function tilePath(level: number, index: number, width: number = tileWidth): string {
@@ -71,18 +72,9 @@ export function tileOfNode({ level, index }: NodeId): {
 
 /** Root of the complete subtree over `count` (a power of two) hashes of a tile from `start`. */
 export function subtreeHash(tile: Buffer, start: number, count: number): Buffer {
-  if (count === 1) return Buffer.from(tile.subarray(start * hashSize, (start + 1) * hashSize));
-  let level = tile.subarray(start * hashSize, (start + count) * hashSize);
-  for (let width = count / 2; width >= 1; width /= 2) {
-    const above = Buffer.allocUnsafe(width * hashSize);
-    for (let i = 0; i < width; i += 1) {
-      const left = level.subarray(2 * i * hashSize, (2 * i + 1) * hashSize);
-      const right = level.subarray((2 * i + 1) * hashSize, (2 * i + 2) * hashSize);
-      above.set(nodeHash(left, right), i * hashSize);
-    }
-    level = above;
-  }
-  return level;
+  tile.copy(scratch, 0, start * hashSize, (start + count) * hashSize);
+  foldInPlace(scratch, count);
+  return Buffer.from(scratch.subarray(0, hashSize));
 }
 
 /** A tile as it goes to disk. */

@@ -1,11 +1,11 @@
 // Recomputes a log directory from its entries and compares everything else in it with the result.
 import { Buffer } from "node:buffer";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { TreeHead } from "./checkpoint.ts";
 import { AuditError, errnoOf } from "./errors.ts";
-import { hashSize, sha256 } from "./merkle.ts";
-import { bundlePath, parseBundle, tilePath, TileTree, tileWidth, type Tile } from "./tiles.ts";
+import { hashSize, sha256Into } from "./merkle.ts";
+import { bundlePath, tilePath, TileTree, tileWidth, type Tile } from "./tiles.ts";
 
 /** Something that is not as it should be. */
 export interface Problem {
@@ -22,7 +22,7 @@ export interface TreeExpectation {
   /** Heads that the tree must pass through, by size. */
   readonly heads: ReadonlyMap<number, readonly (TreeHead & { readonly file: string })[]>;
   /** Sees every entry; throws AuditError if it is not acceptable. */
-  onEntry(entry: Buffer, seq: number): void;
+  onEntry(bundle: Buffer, start: number, end: number, seq: number): void;
 }
 
 /** More findings than this say nothing new. */
@@ -69,14 +69,14 @@ function readBundle(dir: string, index: number, width: number, report: Report): 
   for (const file of names) {
     const bundle = readOptional(dir, file);
     if (bundle === undefined) continue;
-    const whole = wellFormed(bundle, file, index, report);
-    if (!whole) return undefined;
-    if (whole.length >= width) return bundle;
+    const expected = file === bundlePath(index) ? tileWidth : width;
+    const { count, rest } = countEntries(bundle);
+    if (count === expected && rest === 0) return bundle;
     report({
       code: "ERR_NONO_AUDIT_CORRUPT",
       file,
-      seq: index * tileWidth + whole.length,
-      message: `holds ${whole.length} entries instead of ${width}`,
+      seq: index * tileWidth + Math.min(count, width),
+      message: `holds ${count} whole entries and ${rest} bytes more, instead of ${expected} entries`,
     });
     return undefined;
   }
@@ -89,18 +89,17 @@ function readBundle(dir: string, index: number, width: number, report: Report): 
   return undefined;
 }
 
-function wellFormed(
-  bundle: Buffer,
-  file: string,
-  index: number,
-  report: Report,
-): Buffer[] | undefined {
-  try {
-    return parseBundle(bundle);
-  } catch (error) {
-    report(problemOf(error, { file, seq: index * tileWidth }));
-    return undefined;
+/** How many whole entries a bundle starts with, and the bytes behind them. */
+function countEntries(bundle: Buffer): { count: number; rest: number } {
+  let count = 0;
+  let at = 0;
+  while (at + 2 <= bundle.length) {
+    const end = at + 2 + bundle.readUInt16BE(at);
+    if (end > bundle.length) break;
+    at = end;
+    count += 1;
   }
+  return { count, rest: bundle.length - at };
 }
 
 /** Leaf hashes of the first `width` entries. The byte before an entry serves as the 0x00 of its leaf for a moment. */
@@ -110,7 +109,7 @@ function hashBundle(bundle: Buffer, width: number, hashes: Buffer): void {
     const end = at + 2 + bundle.readUInt16BE(at);
     const low = bundle[at + 1] as number;
     bundle[at + 1] = 0;
-    hashes.set(sha256(bundle.subarray(at + 1, end)), i * hashSize);
+    sha256Into(bundle.subarray(at + 1, end), hashes, i * hashSize);
     bundle[at + 1] = low;
     at = end;
   }
@@ -127,7 +126,7 @@ function checkEntries(
   for (let i = 0; i < width; i += 1) {
     const end = at + 2 + bundle.readUInt16BE(at);
     try {
-      expected.onEntry(bundle.subarray(at + 2, end), first + i);
+      expected.onEntry(bundle, at + 2, end, first + i);
     } catch (error) {
       report(problemOf(error, { file: bundlePath(Math.floor(first / tileWidth)), seq: first + i }));
     }
@@ -226,12 +225,8 @@ function bundleEnd(bundle: Buffer, count: number): number {
 }
 
 function listPartials(dir: string, name: string): number[] {
-  try {
-    return readdirSync(path.join(dir, `${name}.p`)).map(Number);
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") return [];
-    throw error;
-  }
+  const folder = path.join(dir, `${name}.p`);
+  return existsSync(folder) ? readdirSync(folder).map(Number) : [];
 }
 
 /** A file of the directory, or undefined where there is none. */

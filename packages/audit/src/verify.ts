@@ -2,7 +2,7 @@
 import { Buffer } from "node:buffer";
 import { existsSync, statSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { decodeEntry } from "./entry.ts";
+import { decodeEntry, isPlainEventAt } from "./entry.ts";
 import { AuditError } from "./errors.ts";
 import { decodeRecord, isLedgerStart } from "./ledger.ts";
 import { parseNote } from "./note.ts";
@@ -123,8 +123,11 @@ function checkTree(
   const heads = Map.groupBy(known, ({ size }) => size);
   const { problems: found } = verifyTree(dir, head.size, {
     heads,
-    onEntry(bytes, seq) {
-      if (seq === 0) facts.isLedger = isLedgerStart(bytes);
+    onEntry(bundle, start, end, seq) {
+      if (seq === 0) facts.isLedger = isLedgerStart(bundle.subarray(start, end));
+      const isMark = seq === 0 || seq === head.size - 1 || heads.has(seq + 1);
+      if (!isMark && !facts.isLedger && isPlainEventAt(bundle, start, end, seq)) return;
+      const bytes = bundle.subarray(start, end);
       const entry = facts.isLedger ? decodeRecord(bytes, seq) : decodeEntry(bytes, seq);
       if (seq === 0) facts.first = entry.time;
       facts.last = entry.time;
