@@ -13,7 +13,9 @@ const root = path.resolve(import.meta.dirname, "..");
 
 /** Runs `argv` as the invoking user, then as the ordinary user; returns the first failing status. */
 export function runAsUsers(argv: string[], cwd: string = process.cwd()): number {
-  const own = run(argv, cwd, process.env);
+  const state = mkdtempSync(path.join(tmpdir(), "nono-state-"));
+  const own = run(argv, cwd, { ...process.env, XDG_STATE_HOME: state });
+  rmSync(state, { recursive: true, force: true });
   if (process.getuid?.() !== 0) return own;
   const ordinary = runAsOrdinaryUser(argv, cwd);
   return own === 0 ? ordinary : own;
@@ -28,7 +30,8 @@ function runAsOrdinaryUser(argv: string[], cwd: string): number {
   const home = mkdtempSync(path.join(tmpdir(), "nono-home-"));
   chownSync(home, user.uid, user.gid);
   try {
-    const env = { ...process.env, HOME: home, USER: testUser, LOGNAME: testUser };
+    const names = { HOME: home, USER: testUser, LOGNAME: testUser };
+    const env = { ...process.env, ...names, XDG_STATE_HOME: path.join(home, ".local", "state") };
     const asUser = [
       "setpriv",
       `--reuid=${user.uid}`,

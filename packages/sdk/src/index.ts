@@ -3,8 +3,10 @@
  *
  * @packageDocumentation
  */
+export type { AuditRecord, AuditSettings } from "./audit.ts";
 export type { Credential, NetworkOptions } from "./network.ts";
-export { Sandbox, type SandboxSettings } from "./sandbox.ts";
+export { Sandbox, type SandboxResult, type SandboxSettings } from "./sandbox.ts";
+export type { RollbackSettings } from "./undo.ts";
 export {
   ArgumentError,
   CapabilitiesError,

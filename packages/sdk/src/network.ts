@@ -68,7 +68,7 @@ export class NetworkPolicy {
   }
 
   /** Makes the gate; it listens only when it is given the sandbox's sockets. */
-  async createGate(): Promise<Gate> {
+  async createGate(sink: GateOptions["sink"]): Promise<Gate> {
     const proxy = await import("@nono/proxy");
     const credentials = this.#credentials.map(
       ({ tokenFrom, tokenFromKeychain, ...credential }): CredentialConfig => ({
@@ -82,6 +82,7 @@ export class NetworkPolicy {
       allow: this.#allow,
       credentials,
       ...(deny !== undefined && { deny: list(deny) }),
+      ...(sink !== undefined && { sink }),
     });
   }
 
@@ -105,8 +106,9 @@ export async function buildBehindGate(
   policy: NetworkPolicy,
   capabilities: Capabilities,
   build: (capabilities: Capabilities) => Promise<CoreSandbox>,
+  sink: GateOptions["sink"],
 ): Promise<{ core: CoreSandbox; gate: Gate }> {
-  const gate = await policy.createGate();
+  const gate = await policy.createGate(sink);
   try {
     const core = await build(policy.withGate(capabilities, gate));
     await gate.serve(core.takeListeners());

@@ -14,13 +14,26 @@ import {
   type SpawnOptions,
 } from "@nono/core";
 import type { Gate } from "@nono/proxy";
+import type { Change, Checkpoint, RollbackOptions, RollbackResult } from "@nono/rollback";
+import { type AuditRecord, type AuditSettings, RunRecord } from "./audit.ts";
 import { buildBehindGate, type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
+import { checkpointOf, type RollbackSettings } from "./undo.ts";
 import { absolutePaths, type OneOrMore, programs, variableNames, variables } from "./validate.ts";
 
 /** Settings of a {@link Sandbox} that are not capabilities. */
 export interface SandboxSettings extends SandboxOptions {
   /** See `Capabilities.baseProfile` of `@nono/core`. Default: true. */
   readonly baseProfile?: boolean;
+  /** How the record of the sandbox is kept; `false`: none is. Default: in the user's state directory. */
+  readonly audit?: AuditSettings | false;
+}
+
+/** What became of a command, with what it left. */
+export interface SandboxResult<T extends string | Buffer = string> extends RunResult<T> {
+  /** Where the run is on record; undefined with `audit: false`. */
+  readonly audit: AuditRecord | undefined;
+  /** What differs from before the first command, with `enableRollback`. */
+  changes(): AsyncIterable<Change>;
 }
 
 /**
@@ -51,6 +64,10 @@ export class Sandbox {
   readonly #networkPolicy = new NetworkPolicy();
   #core: Promise<CoreSandbox> | undefined;
   #gate: Gate | undefined;
+  #rollback: RollbackSettings | undefined;
+  #checkpoint: Checkpoint | undefined;
+  #record: Promise<RunRecord> | undefined;
+  #isFixed = false;
   #closed = false;
 
   /** @param settings How to build the sandbox. */
@@ -221,6 +238,22 @@ export class Sandbox {
     return this;
   }
 
+  /**
+   * Keeps the state of every writable directory before the first command, so that `rollback()` can
+   * bring it back: atomically, and with whatever commands did to it.
+   *
+   * @param settings How; by default the cheapest way that the file system offers.
+   * @example
+   * ```ts
+   * sandbox.allowWrite("/workspace").enableRollback();
+   * ```
+   */
+  enableRollback(settings: RollbackSettings = {}): this {
+    this.#refuseIfBuilt("enableRollback");
+    this.#rollback = settings;
+    return this;
+  }
+
   /** What has been declared so far, as plain data for `createSandbox` of `@nono/core`. */
   get capabilities(): Capabilities {
     const { baseProfile } = this.#settings;
@@ -262,9 +295,14 @@ export class Sandbox {
    * ```
    */
   async spawn(argv: readonly Path[], options: SpawnOptions = {}): Promise<SandboxedProcess> {
-    const child = (await this.#build()).spawn(argv, options);
-    await child.started;
-    return child;
+    const core = await this.#build();
+    const record = await this.#record;
+    const start = async (): Promise<SandboxedProcess> => {
+      const child = core.spawn(argv, options);
+      await child.started;
+      return child;
+    };
+    return record ? record.command(argv, options, start, (child) => child.exited) : start();
   }
 
   /**
@@ -285,27 +323,92 @@ export class Sandbox {
   run(
     argv: readonly Path[],
     options: RunOptions & { readonly encoding: "buffer" },
-  ): Promise<RunResult<Buffer>>;
+  ): Promise<SandboxResult<Buffer>>;
   run(
     argv: readonly Path[],
     options?: RunOptions & { readonly encoding?: "utf8" },
-  ): Promise<RunResult>;
-  async run(argv: readonly Path[], options: RunOptions = {}): Promise<RunResult<string | Buffer>> {
+  ): Promise<SandboxResult>;
+  async run(
+    argv: readonly Path[],
+    options: RunOptions = {},
+  ): Promise<SandboxResult<string | Buffer>> {
     const core = await this.#build();
     // Both overloads of the core's method; TypeScript resolves a call to only one.
     const run = core.run.bind(core) as (
       argv: readonly Path[],
       options: RunOptions,
     ) => Promise<RunResult<string | Buffer>>;
-    return run(argv, options);
+    const record = await this.#record;
+    const result = record
+      ? await record.command(
+          argv,
+          options,
+          () => run(argv, options),
+          async (ended) => ended,
+        )
+      : await run(argv, options);
+    return { ...result, audit: await record?.head(), changes: () => this.changes() };
+  }
+
+  /**
+   * What differs from before the first command.
+   *
+   * @throws {@link ArgumentError} without `enableRollback`.
+   * @example
+   * ```ts
+   * for await (const change of sandbox.changes()) console.log(change.kind, change.path);
+   * ```
+   */
+  async *changes(): AsyncGenerator<Change, void, void> {
+    yield* this.#requireCheckpoint("changes").changes();
+  }
+
+  /**
+   * Brings the writable directories back to what they were before the first command, or only `paths`.
+   * Commands that still run are killed first. The next command starts from the restored state.
+   *
+   * @throws {@link ArgumentError} without `enableRollback`; `RollbackError` of `@nono/rollback`.
+   * @example
+   * ```ts
+   * const { exitCode } = await sandbox.run(["npm", "test"]);
+   * if (exitCode !== 0) await sandbox.rollback();
+   * ```
+   */
+  async rollback(options: RollbackOptions = {}): Promise<RollbackResult> {
+    const checkpoint = this.#requireCheckpoint("rollback");
+    // The restored directories are other directories (other inodes) than those of the sandbox's
+    // rules: the next command gets a sandbox made anew.
+    await this.#endCore();
+    const result = await checkpoint.rollback(options);
+    if (options.paths === undefined) this.#checkpoint = undefined;
+    return result;
+  }
+
+  /**
+   * Keeps the changes so far, or only those of `paths`: they are no longer rolled back.
+   *
+   * @throws {@link ArgumentError} without `enableRollback`; `RollbackError` of `@nono/rollback`.
+   * @example
+   * ```ts
+   * await sandbox.commit({ paths: ["src"] });
+   * ```
+   */
+  async commit(options: Pick<RollbackOptions, "paths"> = {}): Promise<void> {
+    await this.#requireCheckpoint("commit").commit(options);
+    if (options.paths === undefined) {
+      this.#checkpoint = undefined;
+      await this.#keepState();
+    }
   }
 
   /** Kills every process inside and releases everything. May be called again. */
   async close(): Promise<void> {
+    if (this.#closed) return;
     this.#closed = true;
-    const core = await this.#core?.catch(() => undefined);
-    await core?.close();
-    await this.#gate?.close();
+    await this.#endCore();
+    if (this.#checkpoint && this.#rollback?.keep !== true) await this.#checkpoint.dispose();
+    const record = await this.#record?.catch(() => undefined);
+    await record?.close("closed");
   }
 
   /** The same as `close()`, for `await using`. */
@@ -319,25 +422,56 @@ export class Sandbox {
         remedy: "Make a new Sandbox.",
       });
     }
+    this.#isFixed = true;
     this.#core ??= this.#create();
     return this.#core;
   }
 
   async #create(): Promise<CoreSandbox> {
-    const { tier, allowDegraded } = this.#settings;
+    const { tier, allowDegraded, audit } = this.#settings;
+    if (audit !== false) this.#record ??= RunRecord.open(audit ?? {}, this.capabilities);
+    const record = await this.#record;
+    await this.#keepState();
     const create = (capabilities: Capabilities): Promise<CoreSandbox> =>
       createSandbox(capabilities, {
         ...(tier !== undefined && { tier }),
         ...(allowDegraded !== undefined && { allowDegraded }),
       });
     if (!this.#networkPolicy.needsGate) return create(this.capabilities);
-    const { core, gate } = await buildBehindGate(this.#networkPolicy, this.capabilities, create);
+    const { core, gate } = await buildBehindGate(
+      this.#networkPolicy,
+      this.capabilities,
+      create,
+      record,
+    );
     this.#gate = gate;
     return core;
   }
 
+  async #keepState(): Promise<void> {
+    if (this.#rollback === undefined) return;
+    this.#checkpoint ??= await checkpointOf(this.#write, this.#rollback, await this.#record);
+  }
+
+  async #endCore(): Promise<void> {
+    const core = await this.#core?.catch(() => undefined);
+    await core?.close();
+    await this.#gate?.close();
+    this.#core = undefined;
+    this.#gate = undefined;
+  }
+
+  #requireCheckpoint(method: string): Checkpoint {
+    if (this.#checkpoint) return this.#checkpoint;
+    throw new ArgumentError(
+      "ERR_NONO_INVALID_OPTION",
+      `${method} needs a checkpoint, and there is none`,
+      { value: method, remedy: "Call enableRollback(), and run a command." },
+    );
+  }
+
   #refuseIfBuilt(method: string): void {
-    if (this.#core === undefined && !this.#closed) return;
+    if (!this.#isFixed && !this.#closed) return;
     throw new ArgumentError(
       "ERR_NONO_INVALID_OPTION",
       `${method} came after the first command: the capabilities of a sandbox are fixed by then`,

@@ -1,0 +1,136 @@
+// The record of a sandbox: one log per sandbox below the host's ledger. @nono/audit is loaded only
+// when a record is kept.
+import { randomUUID } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
+import path from "node:path";
+import type { Capabilities, Exit, Path, SpawnOptions } from "@nono/core";
+import type { Anchor, AuditLog, AuditLogOptions, NonoEvent } from "@nono/audit";
+import type { GateEvent } from "@nono/proxy";
+import type { SnapshotEvent } from "@nono/rollback";
+import { keepOutOfReach, stateDirectory } from "./state.ts";
+
+/** How a sandbox's record is kept. */
+export interface AuditSettings extends Pick<AuditLogOptions, "onFailure" | "redact"> {
+  /**
+   * Holds the host's ledger, its key, and a log for each sandbox. Never within the commands' reach.
+   * Default: `audit` in `$XDG_STATE_HOME/nono`.
+   */
+  readonly dir?: string;
+  /** Who else sees the ledger's heads. Default: nobody; nothing leaves the machine. */
+  readonly anchors?: readonly Anchor[];
+}
+
+/** Where a run is on record. */
+export interface AuditRecord {
+  /** The log's directory: `nono audit show DIR`, `nono audit verify DIR`. */
+  readonly dir: string;
+  /** The log's head after the run: how many entries, and the hash over all of them. */
+  readonly head: { readonly size: number; readonly root: string };
+}
+
+/** The open record of one sandbox. */
+export class RunRecord {
+  readonly #log: AuditLog;
+
+  private constructor(log: AuditLog) {
+    this.#log = log;
+  }
+
+  /** Opens it. Fails closed: a sandbox that can't be put on record is not built. */
+  static async open(settings: AuditSettings, capabilities: Capabilities): Promise<RunRecord> {
+    const { dir = path.join(stateDirectory(), "audit"), anchors = [], ...options } = settings;
+    const granted = [...(capabilities.read ?? []), ...(capabilities.write ?? [])];
+    keepOutOfReach(dir, granted, "the record");
+    mkdirSync(path.join(dir, "sessions"), { recursive: true, mode: 0o700 });
+    const { HostLedger, keyFileSigner, openAuditLog } = await import("@nono/audit");
+    const host = `nono.local/${hostname()
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9.-]/g, "-")}`;
+    const signer = keyFileSigner(path.join(dir, "ledger.key"), host);
+    const ledger = new HostLedger({ dir: path.join(dir, "ledger"), origin: host, signer, anchors });
+    const session = randomUUID();
+    const log = await openAuditLog({
+      ...options,
+      dir: path.join(dir, "sessions", session),
+      origin: `${host}/session/${session}`,
+      ledger,
+    });
+    return new RunRecord(log);
+  }
+
+  /** For the gate and for checkpoints, which record by themselves. */
+  record(event: NonoEvent | GateEvent | SnapshotEvent): Promise<{ readonly seq: number }> {
+    // Each layer declares its own part of the one union; the log checks every event against the
+    // whole of it.
+    return this.#log.record(event as NonoEvent);
+  }
+
+  /**
+   * Puts a command on record: that it is to run, durably, before it is started; then how that went.
+   *
+   * @param start Starts it.
+   * @param exited Its end.
+   */
+  async command<T>(
+    argv: readonly Path[],
+    options: Pick<SpawnOptions, "cwd">,
+    start: () => Promise<T>,
+    exited: (started: T) => Promise<Exit>,
+  ): Promise<T> {
+    const [program = ""] = argv;
+    const object = {
+      path: program,
+      argv,
+      ...(options.cwd !== undefined && { cwd: options.cwd }),
+    };
+    const type = "process.exec";
+    const intent = { type, phase: "intent", decision: "allow", object } as const;
+    const { seq: ref } = await this.#log.record(intent);
+    let started: T;
+    try {
+      started = await start();
+    } catch (error) {
+      const code = (error as { code?: string }).code ?? "ERR_NONO_INTERNAL";
+      const decision = code === "ERR_NONO_EXEC_NOT_ALLOWED" ? "deny" : "error";
+      await this.#log.record({
+        type,
+        phase: "result",
+        decision,
+        ref,
+        object,
+        outcome: { errno: code },
+      });
+      throw error;
+    }
+    await this.#log.record({ type, phase: "result", decision: "allow", ref, object });
+    exited(started).then(
+      (exit) => this.#exit(exit),
+      () => undefined, // it is on record that it did not start
+    );
+    return started;
+  }
+
+  /** The log's head now, signed and on disk. */
+  async head(): Promise<AuditRecord> {
+    const { size, root } = await this.#log.checkpoint();
+    return { dir: this.#log.dir, head: { size, root: Buffer.from(root).toString("base64") } };
+  }
+
+  /** Ends the log with a signed head, on record in the ledger. */
+  async close(reason: string): Promise<void> {
+    await this.#log.close(reason);
+  }
+
+  #exit({ exitCode, signal }: Exit): void {
+    this.#log.recordAndForget({
+      type: "process.exit",
+      phase: "event",
+      decision: "allow",
+      object: {
+        ...(exitCode !== null && { code: exitCode }),
+        ...(signal !== null && { signal }),
+      },
+    });
+  }
+}

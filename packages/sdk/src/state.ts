@@ -1,0 +1,40 @@
+// Where nono keeps what outlives a run: logs, keys, checkpoints.
+import { homedir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { CapabilitiesError, type Path } from "@nono/core";
+
+/** `$XDG_STATE_HOME/nono`, else `~/.local/state/nono` (XDG Base Directory Specification 0.8). */
+export function stateDirectory(): string {
+  const base = process.env["XDG_STATE_HOME"];
+  // The specification: a relative path is invalid and ignored.
+  const root = base && path.isAbsolute(base) ? base : path.join(homedir(), ".local", "state");
+  return path.join(root, "nono");
+}
+
+/**
+ * Refuses grants that would let commands reach nono's own records: an agent that can read the log's
+ * keys or write the log could forge it.
+ *
+ * @throws {@link CapabilitiesError} `ERR_NONO_INVALID_CAPABILITIES`
+ */
+export function keepOutOfReach(directory: string, granted: readonly Path[], what: string): void {
+  for (const grant of granted) {
+    const granter = path.resolve(typeof grant === "string" ? grant : Buffer.from(grant).toString());
+    const inside = isBelow(directory, granter) || isBelow(granter, directory);
+    if (!inside) continue;
+    throw new CapabilitiesError(
+      "ERR_NONO_INVALID_CAPABILITIES",
+      `${granter} is granted, and ${what} is kept in ${directory}`,
+      {
+        value: granter,
+        remedy: `Grant less, or keep ${what} elsewhere (XDG_STATE_HOME, or the dir of its options).`,
+      },
+    );
+  }
+}
+
+function isBelow(inner: string, outer: string): boolean {
+  const relative = path.relative(outer, inner);
+  return relative === "" || (!relative.startsWith("..") && !path.isAbsolute(relative));
+}
