@@ -1,6 +1,14 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -83,10 +91,7 @@ test.for([
   [["run", "--json-fd", "1", "--", "true"], "ERR_NONO_INVALID_OPTION"],
   [["run", "--allow-read", "missing", "--", "true"], "ERR_NONO_PATH_NOT_FOUND"],
   [["run", "--", "no-such-program"], "ERR_NONO_EXEC_NOT_FOUND"],
-  [
-    ["run", "--network", "open", "--allow-network", "a.test", "--", "true"],
-    "ERR_NONO_INVALID_OPTION",
-  ],
+  [["run", "--network", "open", "--allow-net", "a.test", "--", "true"], "ERR_NONO_INVALID_OPTION"],
 ] as const)("nono %j is an error of nono itself: 125", ([args, code]) => {
   const { status, stdout, stderr } = nono(...args);
   expect({ status, stdout }).toEqual({ status: 125, stdout: "" });
@@ -132,4 +137,36 @@ test("a signal to nono goes to the command, which decides", async () => {
   await once(child.stdout, "data");
   child.kill("SIGTERM");
   expect((await once(child, "exit"))[0]).toBe(9);
+});
+
+test("a run is on record, and can be looked at and brought back by commands", () => {
+  const state = mkdtempSync(path.join(tmpdir(), "nono-state-"));
+  const work = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-work-")));
+  const env = { ...process.env, XDG_STATE_HOME: state };
+  const run = (...args: string[]): Outcome =>
+    spawnSync(process.execPath, [main, ...args], { cwd: work, env, encoding: "utf8" });
+  try {
+    writeFileSync(path.join(work, "file"), "before\n");
+    const script = "echo after > file";
+    const ran = run("run", "--rollback", "--allow-write", ".", "--", "sh", "-c", script);
+    expect(ran).toEqual({ ...ran, status: 0, stdout: "", stderr: "" });
+    expect(run("diff").stdout).toContain("file");
+    expect(run("rollback").status).toBe(0);
+    expect(readFileSync(path.join(work, "file"), "utf8")).toBe("before\n");
+
+    const sessions = path.join(state, "nono", "audit", "sessions");
+    const log = path.join(sessions, readdirSync(sessions)[0] ?? "");
+    expect(run("audit", "show", log).stdout).toContain("process.exec");
+    const verdict = run("audit", "verify", log);
+    expect(verdict.stdout).toContain("INTACT");
+    const bundle = path.join(log, "tile", "entries", "000.p");
+    const [name = ""] = readdirSync(bundle);
+    const bytes = readFileSync(path.join(bundle, name));
+    bytes[bytes.length - 9]! ^= 1;
+    writeFileSync(path.join(bundle, name), bytes);
+    expect(run("audit", "verify", log).status).toBe(1);
+  } finally {
+    rmSync(state, { recursive: true });
+    rmSync(work, { recursive: true });
+  }
 });

@@ -15,6 +15,12 @@ export interface RunFlags {
   readonly network: "blocked" | "open";
   /** Hosts that the gate lets through. */
   readonly allowNetwork: readonly string[];
+  /** Credentials from the keychain, by name, and the host each is for. */
+  readonly credentials: readonly (readonly [name: string, host: string])[];
+  /** Whether the writable directories can be brought back later. */
+  readonly rollback: boolean;
+  /** Whether the run is put on record. */
+  readonly audit: boolean;
   readonly cwd: string;
   /** Milliseconds. */
   readonly timeout: number | undefined;
@@ -37,9 +43,9 @@ const flag = { type: "boolean", default: false } as const;
  */
 export function parseRunFlags(args: string[]): RunFlags {
   const { values, positionals } = parse(args);
-  if (values.network !== undefined && values["allow-network"].length > 0) {
-    const hosts = values["allow-network"].join(" ");
-    throw refuse("--allow-network", hosts, "Give either --network or --allow-network.");
+  if (values.network !== undefined && values["allow-net"].length > 0) {
+    const hosts = values["allow-net"].join(" ");
+    throw refuse("--allow-net", hosts, "Give either --network or --allow-net.");
   }
   return {
     help: values.help,
@@ -50,7 +56,10 @@ export function parseRunFlags(args: string[]): RunFlags {
     allowEnv: values["allow-env"],
     setEnv: Object.fromEntries(values.env.map((text) => pair("--env", text))),
     network: choice("--network", values.network, ["blocked", "open"]) ?? "blocked",
-    allowNetwork: values["allow-network"],
+    allowNetwork: values["allow-net"],
+    credentials: values.credential.map((text) => pair("--credential", text)),
+    rollback: values.rollback,
+    audit: !values["no-audit"],
     cwd: path.resolve(values.cwd ?? process.cwd()),
     timeout: values.timeout === undefined ? undefined : number("--timeout", values.timeout) * 1000,
     limits: Object.fromEntries(values.limit.map((text) => limit(text))),
@@ -85,7 +94,10 @@ function parse(args: string[]) {
         "allow-env": many,
         env: many,
         network: one,
-        "allow-network": many,
+        credential: many,
+        rollback: flag,
+        "no-audit": flag,
+        "allow-net": many,
         cwd: one,
         timeout: one,
         limit: many,

@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 
 /** What `nono --help` prints. */
 export const usage = `Usage: nono run [flags] -- command [argument...]
+       nono checkpoints | diff | rollback | commit | recover
+       nono audit verify | show | tail | prove | redact | anchor | export | doctor
 
 Runs a command with exactly the capabilities that the flags declare. What is not
 declared is refused by the kernel.
@@ -12,8 +14,13 @@ declared is refused by the kernel.
                          looked up in PATH (the command itself always may be)
   --allow-env NAME       pass a variable on; NAME* passes all that begin so
   --env NAME=VALUE       set a variable
-  --allow-network HOST   let it reach a host: name, name:port, *.suffix, address or
+  --allow-net HOST       let it reach a host: name, name:port, *.suffix, address or
                          range (through the gate of @nono/proxy)
+  --credential NAME=HOST let it use the keychain's entry NAME (service "nono") at a
+                         host, without ever having it
+  --rollback             keep the state of the writable directories before the run,
+                         for nono diff, nono rollback and nono commit
+  --no-audit             put nothing on record
   --network MODE         "blocked" (default) or "open"
   --cwd PATH             its working directory (default: the current one)
   --timeout SECONDS      end it after this time: SIGTERM, then SIGKILL

@@ -13,6 +13,22 @@ async function main([command, ...args]: string[]): Promise<number> {
   switch (command) {
     case "run":
       return runCommand(args);
+    case "audit": {
+      const { runAuditCommand } = await import("@nono/audit/cli");
+      return runAuditCommand(args, {
+        stdout: (text) => process.stdout.write(text),
+        stderr: (text) => process.stderr.write(text),
+      });
+    }
+    case "checkpoint":
+    case "checkpoints":
+    case "diff":
+    case "rollback":
+    case "commit":
+    case "recover": {
+      const { runRollbackCommand } = await import("@nono/rollback/cli");
+      return runRollbackCommand([command, ...args], process);
+    }
     case "--help":
     case "-h":
     case "help":

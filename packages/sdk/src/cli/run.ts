@@ -66,6 +66,7 @@ function sandboxFor(program: string, flags: RunFlags): Sandbox {
     ...(flags.tier && { tier: flags.tier }),
     allowDegraded: flags.allowDegraded,
     baseProfile: flags.baseProfile,
+    ...(!flags.audit && { audit: false }),
   });
   sandbox
     .allowRead(flags.read)
@@ -74,6 +75,10 @@ function sandboxFor(program: string, flags: RunFlags): Sandbox {
     .allowEnv(flags.allowEnv)
     .setEnv(flags.setEnv)
     .limit(flags.limits);
+  if (flags.rollback) sandbox.enableRollback({ keep: true });
+  for (const [name, proxyTo] of flags.credentials) {
+    sandbox.injectCredential({ name, proxyTo, tokenFromKeychain: true });
+  }
   if (flags.network === "open") return sandbox.openNetwork();
   return flags.allowNetwork.length > 0 ? sandbox.allowNetwork(flags.allowNetwork) : sandbox;
 }
