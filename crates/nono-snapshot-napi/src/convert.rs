@@ -26,6 +26,7 @@ pub struct Info {
     pub strategy: String,
     pub reason: String,
     pub dirs: Vec<Buffer>,
+    pub mounts: Vec<MountInfo>,
 }
 
 impl From<&snapshot::Checkpoint> for Info {
@@ -38,6 +39,7 @@ impl From<&snapshot::Checkpoint> for Info {
             strategy: strategy.to_owned(),
             reason: reason.to_owned(),
             dirs: checkpoint.dirs().map(|dir| bytes(dir.to_owned())).collect(),
+            mounts: checkpoint.mounts().into_iter().map(MountInfo::from).collect(),
         }
     }
 }
@@ -117,6 +119,21 @@ impl From<snapshot::Holder> for Holder {
     fn from(holder: snapshot::Holder) -> Self {
         let snapshot::Holder { pid, command, path, directory } = holder;
         Self { pid, command, path: bytes(path), directory }
+    }
+}
+
+#[napi(object)]
+pub struct MountInfo {
+    pub target: Buffer,
+    pub lower: Buffer,
+    pub upper: Buffer,
+    pub work: Buffer,
+}
+
+impl From<snapshot::Mount> for MountInfo {
+    fn from(mount: snapshot::Mount) -> Self {
+        let snapshot::Mount { target, lower, upper, work } = mount;
+        Self { target: bytes(target), lower: bytes(lower), upper: bytes(upper), work: bytes(work) }
     }
 }
 

@@ -72,6 +72,11 @@ pub fn commit(store: String, id: String, selected: Option<Vec<Buffer>>) -> Async
 }
 
 #[napi(ts_return_type = "Promise<void>")]
+pub fn apply(store: String, id: String) -> AsyncTask<Job<()>> {
+    job(move || open(&store, &id)?.apply())
+}
+
+#[napi(ts_return_type = "Promise<void>")]
 pub fn flush(store: String, id: String) -> AsyncTask<Job<()>> {
     job(move || open(&store, &id)?.flush())
 }

@@ -11,6 +11,7 @@ use crate::record::{Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::store::{Store, is_complete, new_home};
+use crate::strategy::overlay::{Mount, Overlay};
 use crate::strategy::{self, Demands, Placement, STRATEGIES, Strategy};
 use crate::transaction::{Step, Transaction, remove_durably};
 use crate::walk::open_directory;
@@ -182,6 +183,27 @@ impl Checkpoint {
         Ok(RollbackReport { holders })
     }
 
+    /// What the sandbox has to mount, each over its target, before the first command: overlay only.
+    pub fn mounts(&self) -> Vec<Mount> {
+        let placements = self.record.placements.iter();
+        let is_overlay = self.record.strategy == Overlay.name();
+        placements.filter(|_| is_overlay).map(Overlay::mount).collect()
+    }
+
+    /// Overlay: brings the sandbox's changes into the directories, once its commands have ended and
+    /// the mounts are gone. What was there before stays in the upper layer, for a rollback.
+    pub fn apply(&mut self) -> Result<()> {
+        let _lock = self.store.lock(self.id())?;
+        self.refresh("applying")?;
+        if self.state() == State::Applied || self.mounts().is_empty() {
+            return Ok(());
+        }
+        let strategy = self.kind()?;
+        let steps: Result<Vec<_>> =
+            self.record.placements.iter().map(|placement| strategy.apply(placement)).collect();
+        self.carry_out(steps?.concat(), State::Applied, true)
+    }
+
     /// Keeps the changes, or only those of `paths`: they are no longer rolled back. Keeping all of
     /// them ends the checkpoint.
     pub fn commit(&mut self, paths: Option<&[PathBuf]>) -> Result<()> {
@@ -213,15 +235,16 @@ impl Checkpoint {
             self.sync_vaults()?;
         }
         let journal = self.store.home(self.id()).join("journal");
-        Transaction { steps, then }.run(&journal)?;
-        self.conclude(then)
+        let transaction = Transaction { steps, then };
+        transaction.run(&journal)?;
+        self.conclude(&transaction)
     }
 
     /// Records the outcome of the steps in the journal, which are done, and removes the journal.
-    pub(crate) fn conclude(&mut self, then: State) -> Result<()> {
-        let strategy = self.kind()?;
+    pub(crate) fn conclude(&mut self, transaction: &Transaction<State>) -> Result<()> {
+        let (strategy, then) = (self.kind()?, transaction.then);
         for placement in &self.record.placements {
-            strategy.conclude(placement, then)?;
+            strategy.conclude(placement, &transaction.steps, then)?;
         }
         if then == State::RolledBack {
             self.supersede_later()?;
@@ -441,6 +464,18 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
     }
     let mut refused = Vec::new();
     for strategy in STRATEGIES {
+        let automatic = placements.iter().try_for_each(|placement| {
+            let demands = Demands {
+                excludes: !options.exclude.is_empty(),
+                mounter: options.mounter,
+                placement,
+            };
+            strategy.is_automatic(&demands)
+        });
+        if let Err(reason) = automatic {
+            refused.push(format!("{}: {reason}", strategy.name()));
+            continue;
+        }
         match fits(strategy) {
             Ok(reason) if refused.is_empty() => return Ok((strategy, reason)),
             Ok(reason) => {

@@ -55,4 +55,5 @@ pub use holders::Holder;
 pub use meta::{Meta, Time};
 pub use record::{Mounter, State};
 pub use store::{Recovered, Store, Summary};
+pub use strategy::overlay::Mount;
 pub use text::{FileDiff, LARGEST_DIFF, diff_files};

@@ -38,6 +38,13 @@ impl Base {
             if path.as_os_str().is_empty() { self.name.clone() } else { self.name.join(path) };
         Place::new(&self.parent, inside)
     }
+
+    /// The path in the tree of a place that is in it.
+    pub(crate) fn path_of(&self, place: &Place) -> Option<PathBuf> {
+        let inside =
+            if place.base == self.parent { place.path.strip_prefix(&self.name).ok() } else { None };
+        inside.map(Path::to_owned)
+    }
 }
 
 /// Whether something is mounted at the directory itself.

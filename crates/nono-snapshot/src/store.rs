@@ -128,7 +128,7 @@ impl Store {
             let mut checkpoint = Checkpoint::from_record(self.clone(), record);
             if let Some(transaction) = Transaction::<State>::left_at(&journal)? {
                 transaction.finish()?;
-                checkpoint.conclude(transaction.then)?;
+                checkpoint.conclude(&transaction)?;
                 recovered.finished.push(checkpoint.id().to_owned());
             }
             if !checkpoint.state().is_open() || !is_complete(&checkpoint.record) {
@@ -152,10 +152,14 @@ impl Store {
             }
             lock => lock.context("open", &path)?,
         };
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => Err(Error::Busy(id.to_owned())),
-            locked => locked.context("lock", &path).map(|()| lock),
+        // Another thread that is about to exec holds a duplicate of every lock for a moment.
+        for _ in 0..50 {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                locked => return locked.context("lock", &path).map(|()| lock),
+            }
         }
+        Err(Error::Busy(id.to_owned()))
     }
 
     /// Finds a place on the directory's mount. Made now, used by the strategies.

@@ -9,17 +9,20 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{RenameFlags, fsync, renameat_with};
+use rustix::fs::{
+    AtFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fsync, renameat_with, utimensat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::compare::is_overlay_note;
+use crate::compare::{ChangeKind, is_overlay_note};
 use crate::copy::set_attributes;
 use crate::encoding;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::identity::identity;
-use crate::meta::{Meta, Time};
+use crate::meta::{Meta, Time, stat_at};
+use crate::plan::Base;
 use crate::walk::{open_beneath, open_directory, split};
 use crate::xattr::Inode;
 
@@ -87,15 +90,29 @@ impl DirectoryState {
         Ok(Self { mode, uid, gid, seconds, nanoseconds, xattrs: xattrs.collect() })
     }
 
-    fn apply(&self, dir: &OwnedFd) -> io::Result<()> {
-        let meta = Meta {
+    /// In what the two differ, apart from the modification time.
+    pub(crate) fn difference(&self, other: &Self) -> Option<ChangeKind> {
+        if self.mode != other.mode {
+            Some(ChangeKind::Mode)
+        } else if (self.uid, self.gid) != (other.uid, other.gid) {
+            Some(ChangeKind::Owner)
+        } else {
+            (self.xattrs != other.xattrs).then_some(ChangeKind::Xattr)
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        Meta {
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
             mtime: Time { seconds: self.seconds, nanoseconds: self.nanoseconds },
             ..Meta::default()
-        };
-        set_attributes(&Inode::Open(dir), &self.xattrs.iter().cloned().collect(), &meta)
+        }
+    }
+
+    pub(crate) fn apply(&self, dir: &OwnedFd) -> io::Result<()> {
+        set_attributes(&Inode::Open(dir), &self.xattrs.iter().cloned().collect(), &self.meta())
     }
 }
 
@@ -112,6 +129,24 @@ impl Step {
     pub(crate) fn shift(from: Place, to: Place) -> Result<Self> {
         let what = from.identity()?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
         Ok(Self::Move { from, to, what })
+    }
+
+    /// Plans an exchange with what will be at `a` by then and now is at `origin`.
+    pub(crate) fn exchange_from(a: Place, origin: &Place, b: Place) -> Result<Self> {
+        let was_a = origin.identity()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        let was_b = b.identity()?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
+        Ok(Self::Exchange { a, b, was_a, was_b })
+    }
+
+    /// Plans a move of what will be at `from` by then and now is at `origin`.
+    pub(crate) fn shift_from(from: Place, origin: &Place, to: Place) -> Result<Self> {
+        let what = origin.identity()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        Ok(Self::Move { from, to, what })
+    }
+
+    /// The entry of the tree that the step is about.
+    pub(crate) fn path_in(&self, base: &Base) -> Option<PathBuf> {
+        self.places().into_iter().find_map(|place| base.path_of(place))
     }
 
     /// The step that undoes this one.
@@ -138,7 +173,10 @@ impl Step {
                 if at_a.as_ref() != Some(was_a) || at_b.as_ref() != Some(was_b) {
                     return Err(Error::ChangedMeanwhile(a.full()));
                 }
-                rename(a, b, RenameFlags::EXCHANGE)
+                let times = [times(b)?, times(a)?];
+                rename(a, b, RenameFlags::EXCHANGE)?;
+                set_times(a, times[0])?;
+                set_times(b, times[1])
             }
             Self::Move { from, to, what } => {
                 let source = from.identity()?;
@@ -173,6 +211,28 @@ impl Step {
             Self::Directory { at, .. } => vec![at],
         }
     }
+}
+
+/// The modification time of a directory. XFS moves it when an exchange gives the directory another
+/// parent (xfs_cross_rename); elsewhere setting it again changes nothing.
+fn times(place: &Place) -> Result<Option<Time>> {
+    let stat = place.parent().and_then(|parent| stat_at(parent, split(&place.path).1));
+    let meta = stat.context("examine", &place.full())?.meta;
+    Ok(meta.is_dir().then_some(meta.mtime))
+}
+
+fn set_times(place: &Place, was: Option<Time>) -> Result<()> {
+    let Some(was) = was.filter(|&was| times(place).is_ok_and(|now| now != Some(was))) else {
+        return Ok(());
+    };
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: was.seconds, tv_nsec: was.nanoseconds.into() },
+    };
+    let set = place.parent().and_then(|parent| {
+        Ok(utimensat(parent, split(&place.path).1, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    });
+    set.context("set the times of", &place.full())
 }
 
 fn rename(from: &Place, to: &Place, flags: RenameFlags) -> Result<()> {

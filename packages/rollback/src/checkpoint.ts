@@ -6,10 +6,10 @@ import { translated } from "./errors.ts";
 import { type EventSink, onRecord } from "./events.ts";
 
 /** How the state of a directory is kept. `auto` takes the cheapest that the directory supports. */
-export type StrategyName = "auto" | "btrfs" | "reflink" | "copy";
+export type StrategyName = "auto" | "btrfs" | "overlay" | "reflink" | "copy";
 
-/** What has become of a checkpoint. Only the first can still be rolled back or committed. */
-export type CheckpointState = "active" | "rolled-back" | "committed" | "superseded";
+/** What has become of a checkpoint. Only an `active` or `applied` one can be rolled back or committed. */
+export type CheckpointState = "active" | "applied" | "rolled-back" | "committed" | "superseded";
 
 /** Options of {@link checkpoint}. */
 export interface CheckpointOptions {
@@ -20,6 +20,12 @@ export interface CheckpointOptions {
    * restored or deleted. Default: nothing, so that untracked and ignored files are covered too.
    */
   readonly exclude?: readonly string[];
+  /**
+   * Who will mount {@link Checkpoint.mounts}: `privileged` is root of the initial user namespace,
+   * with `redirect_dir=on`; `unprivileged` a user namespace, with `userxattr`, where renaming a
+   * directory fails with EXDEV. Default: nobody. `auto` takes overlay only for `privileged`.
+   */
+  readonly mounter?: "privileged" | "unprivileged";
   /** Directory of the records. Default `$XDG_STATE_HOME/nono/rollback`. */
   readonly store?: string;
   /** Where operations are put on record. */
@@ -49,6 +55,15 @@ export interface Holder {
 export interface RollbackResult {
   /** Processes that held files; those of other users are seen by root only. */
   readonly holders: readonly Holder[];
+}
+
+/** An overlay that whoever runs the commands mounts over the directory, in their mount namespace. */
+export interface CheckpointMount {
+  readonly type: "overlay";
+  readonly target: string;
+  readonly lower: string;
+  readonly upper: string;
+  readonly work: string;
 }
 
 /** Which strategy a checkpoint uses, and why. */
@@ -81,7 +96,8 @@ export async function checkpoint(
   const store = await storePath(options.store);
   const list = typeof dirs === "string" ? [dirs] : [...dirs];
   const { strategy = "auto", exclude = [], events } = options;
-  const settings = { strategy, exclude: [...exclude] };
+  const { mounter } = options;
+  const settings = { strategy, exclude: [...exclude], ...(mounter && { mounter }) };
   const info = await onRecord(
     events,
     "snapshot.create",
@@ -114,6 +130,8 @@ export class Checkpoint implements AsyncDisposable {
   /** Its directories, canonical. */
   readonly dirs: readonly string[];
   readonly strategy: Strategy;
+  /** What to mount before the first command; empty for every strategy but overlay. */
+  readonly mounts: readonly CheckpointMount[];
   readonly #store: string;
   readonly #events: EventSink | undefined;
   #state: CheckpointState;
@@ -125,6 +143,13 @@ export class Checkpoint implements AsyncDisposable {
     this.createdAt = new Date(info.createdMs);
     this.dirs = info.dirs.map(String);
     this.strategy = { name: info.strategy, reason: info.reason };
+    this.mounts = info.mounts.map(({ target, lower, upper, work }) => ({
+      type: "overlay",
+      target: target.toString(),
+      lower: lower.toString(),
+      upper: upper.toString(),
+      work: work.toString(),
+    }));
     this.#store = store;
     this.#events = events;
     this.#state = info.state as CheckpointState;
@@ -140,6 +165,20 @@ export class Checkpoint implements AsyncDisposable {
     for (const change of await translated(binding().changes(this.#store, this.id))) {
       yield new Change(change);
     }
+  }
+
+  /**
+   * Overlay: brings the changes into the directories, by exchanging each changed entry, once the
+   * commands have ended and their mounts are gone. Until then they are in the upper layer only,
+   * and a rollback merely drops it. Every other strategy has nothing to apply.
+   *
+   * @throws {@link RollbackError} and nothing has changed: `ERR_NONO_CHECKPOINT_STATE`, `ERR_NONO_ROLLBACK_IO`.
+   */
+  async apply(): Promise<void> {
+    if (this.mounts.length === 0) return;
+    await this.#background;
+    await translated(binding().apply(this.#store, this.id));
+    this.#state = "applied";
   }
 
   /**
@@ -188,7 +227,7 @@ export class Checkpoint implements AsyncDisposable {
   async dispose(): Promise<void> {
     await this.#background;
     await translated(binding().dispose(this.#store, this.id));
-    if (this.#state === "active") this.#state = "committed";
+    if (this.#state === "active" || this.#state === "applied") this.#state = "committed";
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

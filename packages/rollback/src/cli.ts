@@ -131,7 +131,7 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
 async function chosen({ checkpoint: id, store }: Invocation): Promise<Checkpoint> {
   if (id !== undefined) return openCheckpoint(id, store);
   const open = (await listCheckpoints(store)).findLast(
-    ({ state, complete }) => state === "active" && complete,
+    ({ state, complete }) => (state === "active" || state === "applied") && complete,
   );
   if (open === undefined) {
     throw new RollbackError(

@@ -2,6 +2,7 @@ export {
   Checkpoint,
   checkpoint,
   openCheckpoint,
+  type CheckpointMount,
   type CheckpointOptions,
   type CheckpointState,
   type Holder,

@@ -173,3 +173,26 @@ test("the commands", async () => {
   expect((await nono("explode"))[0]).toBe(2);
   expect((await nono("diff", "--nonsense"))[0]).toBe(2);
 });
+
+test("an overlay's mounts are what a sandbox needs, and its changes arrive when applied", async () => {
+  const { project, store } = await scratch();
+  const before = await checkpoint(project, { store, strategy: "overlay", mounter: "unprivileged" });
+  const [mount] = before.mounts;
+  expect(mount).toMatchObject({ type: "overlay", target: project, lower: project });
+  const { lower, upper, work, target } = mount!;
+  const command = `mount -t overlay x -o "lowerdir=${lower},upperdir=${upper},workdir=${work},userxattr" ${target} && echo in > ${target}/notes`;
+  execFileSync("unshare", ["--user", "--map-root-user", "--mount", "sh", "-c", command]);
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("untracked");
+  expect((await listed(before.changes())).map(({ path: name }) => name)).toEqual(["notes"]);
+  await before.apply();
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("in\n");
+  await before.rollback();
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("untracked");
+  await before.dispose();
+});
+
+test("the example runs", () => {
+  const main = path.resolve(import.meta.dirname, "../../../examples/rollback-agent/main.ts");
+  const output = execFileSync(process.execPath, [main], { encoding: "utf8" });
+  expect(output).toContain("2000 files are back, and kept is: # The one good idea");
+});

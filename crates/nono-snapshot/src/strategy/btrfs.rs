@@ -12,6 +12,7 @@ use crate::error::{Context, Result};
 use crate::exclude::Exclude;
 use crate::fault;
 use crate::meta::stat_fd;
+use crate::record::State;
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::transaction::Step;
@@ -84,6 +85,12 @@ impl Btrfs {
     fn before(placement: &Placement) -> Result<Tree> {
         tree::live(&placement.tree(), placement.began())
     }
+
+    /// A subvolume's entries can't be renamed out of it, so they are staged inside.
+    fn clean(placement: &Placement) -> Result<()> {
+        tree::remove_inner_stage(&placement.dir)?;
+        if placement.tree().is_dir() { tree::remove_inner_stage(&placement.tree()) } else { Ok(()) }
+    }
 }
 
 impl Strategy for Btrfs {
@@ -123,6 +130,7 @@ impl Strategy for Btrfs {
     }
 
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
+        Self::clean(placement)?;
         tree::changes_since(placement, exclude, &Self::before(placement)?)
     }
 
@@ -132,7 +140,15 @@ impl Strategy for Btrfs {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::rollback(placement, exclude, select, &|| Self::before(placement), Contents::Shared)
+        Self::clean(placement)?;
+        let stage = || tree::inner_stage(&placement.dir);
+        tree::rollback(
+            placement,
+            exclude,
+            select,
+            &|| Self::before(placement),
+            (Contents::Shared, &stage),
+        )
     }
 
     fn commit(
@@ -141,7 +157,19 @@ impl Strategy for Btrfs {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::commit(placement, exclude, select, &Self::before(placement)?, Contents::Shared)
+        Self::clean(placement)?;
+        let stage = || tree::inner_stage(&placement.tree());
+        tree::commit(
+            placement,
+            exclude,
+            select,
+            &Self::before(placement)?,
+            (Contents::Shared, &stage),
+        )
+    }
+
+    fn conclude(&self, placement: &Placement, _: &[Step], _: State) -> Result<()> {
+        Self::clean(placement)
     }
 
     fn discard(&self, placement: &Placement) -> Result<()> {

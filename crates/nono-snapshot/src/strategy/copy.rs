@@ -36,7 +36,13 @@ impl Strategy for Copy {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::rollback(placement, exclude, select, &|| tree::kept(placement), Contents::Bytes)
+        tree::rollback(
+            placement,
+            exclude,
+            select,
+            &|| tree::kept(placement),
+            (Contents::Bytes, &|| tree::fresh_stage(placement)),
+        )
     }
 
     fn commit(
@@ -45,7 +51,13 @@ impl Strategy for Copy {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::commit(placement, exclude, select, &tree::kept(placement)?, Contents::Bytes)
+        tree::commit(
+            placement,
+            exclude,
+            select,
+            &tree::kept(placement)?,
+            (Contents::Bytes, &|| tree::fresh_stage(placement)),
+        )
     }
 
     fn discard(&self, placement: &Placement) -> Result<()> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod btrfs;
 pub(crate) mod copy;
+pub(crate) mod overlay;
 pub(crate) mod reflink;
 pub(crate) mod tree;
 
@@ -59,7 +60,6 @@ impl Placement {
 /// What the caller asks of a strategy besides keeping the state.
 pub(crate) struct Demands<'a> {
     pub(crate) excludes: bool,
-    #[expect(dead_code, reason = "for the overlay strategy")]
     pub(crate) mounter: Option<Mounter>,
     pub(crate) placement: &'a Placement,
 }
@@ -99,9 +99,21 @@ pub(crate) trait Strategy: Sync {
         select: &Selection,
     ) -> Result<Vec<Step>>;
 
+    /// Why `auto` should pass it over although it fits.
+    fn is_automatic(&self, demands: &Demands<'_>) -> std::result::Result<(), String> {
+        let _ = demands;
+        Ok(())
+    }
+
+    /// The steps that bring changes kept elsewhere into the directory.
+    fn apply(&self, placement: &Placement) -> Result<Vec<Step>> {
+        let _ = placement;
+        Ok(Vec::new())
+    }
+
     /// What remains to be done when the steps towards `state` are done. May run twice.
-    fn conclude(&self, placement: &Placement, state: State) -> Result<()> {
-        let _ = (placement, state);
+    fn conclude(&self, placement: &Placement, steps: &[Step], state: State) -> Result<()> {
+        let _ = (placement, steps, state);
         Ok(())
     }
 
@@ -110,7 +122,8 @@ pub(crate) trait Strategy: Sync {
 }
 
 /// All of them, in the order in which `auto` tries them.
-pub(crate) static STRATEGIES: [&dyn Strategy; 3] = [&btrfs::Btrfs, &reflink::Reflink, &copy::Copy];
+pub(crate) static STRATEGIES: [&dyn Strategy; 4] =
+    [&btrfs::Btrfs, &overlay::Overlay, &reflink::Reflink, &copy::Copy];
 
 /// The strategy of that name.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Strategy> {

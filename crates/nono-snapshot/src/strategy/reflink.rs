@@ -40,7 +40,13 @@ impl Strategy for Reflink {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::rollback(placement, exclude, select, &|| tree::kept(placement), Contents::Shared)
+        tree::rollback(
+            placement,
+            exclude,
+            select,
+            &|| tree::kept(placement),
+            (Contents::Shared, &|| tree::fresh_stage(placement)),
+        )
     }
 
     fn commit(
@@ -49,7 +55,13 @@ impl Strategy for Reflink {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::commit(placement, exclude, select, &tree::kept(placement)?, Contents::Shared)
+        tree::commit(
+            placement,
+            exclude,
+            select,
+            &tree::kept(placement)?,
+            (Contents::Shared, &|| tree::fresh_stage(placement)),
+        )
     }
 
     fn discard(&self, placement: &Placement) -> Result<()> {

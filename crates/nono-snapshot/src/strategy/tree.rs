@@ -10,13 +10,13 @@ use crate::copy::Contents;
 use crate::error::{Context, Result};
 use crate::exclude::Exclude;
 use crate::manifest::Manifest;
-use crate::meta::Time;
+use crate::meta::{Time, stat_fd};
 use crate::plan;
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::strategy::Placement;
-use crate::transaction::{Place, Step};
-use crate::walk::scan;
+use crate::transaction::{DirectoryState, Place, Step};
+use crate::walk::{open_directory, scan};
 
 /// Reads the list that was written when the pre-image was made.
 pub(crate) fn kept(placement: &Placement) -> Result<Tree> {
@@ -51,13 +51,13 @@ pub(crate) fn rollback(
     exclude: &Exclude,
     select: &Selection,
     before: &dyn Fn() -> Result<Tree>,
-    contents: Contents,
+    (contents, stage): (Contents, &dyn Fn() -> Result<PathBuf>),
 ) -> Result<Vec<Step>> {
     match select {
         Selection::All => plan::whole(placement, exclude),
         Selection::Paths(_) => {
             let now = current(placement, exclude)?;
-            let stage = fresh_stage(placement)?;
+            let stage = stage()?;
             plan::selected(
                 &before()?,
                 &now,
@@ -76,13 +76,13 @@ pub(crate) fn commit(
     exclude: &Exclude,
     select: &Selection,
     before: &Tree,
-    contents: Contents,
+    (contents, stage): (Contents, &dyn Fn() -> Result<PathBuf>),
 ) -> Result<Vec<Step>> {
     if *select == Selection::All {
         return Ok(Vec::new()); // The pre-image is dropped as a whole.
     }
     let now = current(placement, exclude)?;
-    let stage = fresh_stage(placement)?;
+    let stage = stage()?;
     let mut steps =
         plan::selected(&now, before, plan::Base::of(&placement.tree()), &stage, contents, select)?;
     if placement.manifest().exists() {
@@ -120,4 +120,32 @@ pub(crate) fn exchangeable(placement: &Placement) -> std::result::Result<(), Str
         Ok(true) => Err("it is a mount point, which can't be exchanged by a rename".to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// For a tree that is a file system of its own, from which nothing can be renamed to the vault.
+const INNER_STAGE: &str = ".nono-rollback-stage";
+
+/// An empty stage inside `root`.
+pub(crate) fn inner_stage(root: &Path) -> Result<PathBuf> {
+    let stage = root.join(INNER_STAGE);
+    keeping_times(root, || private_directory(&stage))?;
+    Ok(stage)
+}
+
+/// Deletes the stage inside `root`, if there is one.
+pub(crate) fn remove_inner_stage(root: &Path) -> Result<()> {
+    let stage = root.join(INNER_STAGE);
+    if stage.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    keeping_times(root, || remove_tree(&stage))
+}
+
+fn keeping_times(root: &Path, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    let dir = open_directory(root)?;
+    let state = stat_fd(&dir)
+        .and_then(|stat| DirectoryState::of(&dir, &stat.meta))
+        .context("examine", root)?;
+    change()?;
+    state.apply(&dir).context("set the times of", root)
 }

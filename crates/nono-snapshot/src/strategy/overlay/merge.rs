@@ -1,0 +1,247 @@
+//! From an upper layer to the steps that bring it into the directory.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+
+use super::Overlay;
+use crate::error::{Context, Error, Result};
+use crate::exclude::Exclude;
+use crate::manifest::{Entry, Manifest};
+use crate::meta::{stat_at, stat_fd};
+use crate::plan::Base;
+use crate::remove::remove_tree;
+use crate::select::Selection;
+use crate::strategy::Placement;
+use crate::strategy::tree::{fresh_stage, private_directory};
+use crate::transaction::{DirectoryState, Place, Step};
+use crate::walk::{open_beneath, open_directory, scan, split};
+use crate::xattr::Inode;
+
+/// A note of overlayfs on an open directory, under either prefix.
+fn note(dir: &OwnedFd, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    let xattrs = Inode::Open(dir).read()?;
+    let value = |prefix: &str| xattrs.get(format!("{prefix}.overlay.{name}").as_bytes()).cloned();
+    Ok(value("trusted").or_else(|| value("user")))
+}
+
+/// The steps that bring what is in the upper layer into the directory.
+pub(super) fn plan(placement: &Placement, select: &Selection) -> Result<Vec<Step>> {
+    let mount = Overlay::mount(placement);
+    let upper = scan(&mount.upper, &Exclude::none())?;
+    // Not the stage, which is emptied when a step list is done: a rollback finds its entries here.
+    let stage = placement.vault.join("gone");
+    remove_tree(&stage)?;
+    private_directory(&stage)?;
+    let lower_root = open_directory(&placement.dir)?;
+    let upper_root = open_directory(&mount.upper)?;
+    let mut merge = Merge {
+        placement,
+        base: Base::of(&placement.dir),
+        upper_base: Base::of(&mount.upper),
+        upper,
+        lower_root,
+        upper_root,
+        stage,
+        select,
+        parked: Vec::new(),
+        steps: Vec::new(),
+        times: Vec::new(),
+        number: 0,
+    };
+    merge.park_renamed_directories()?;
+    merge.directory(Path::new(""), Manifest::ROOT, Path::new(""))?;
+    let mut steps = merge.steps;
+    steps.extend(merge.times.into_iter().rev());
+    Ok(steps)
+}
+
+struct Merge<'a> {
+    placement: &'a Placement,
+    base: Base,
+    upper_base: Base,
+    upper: Manifest,
+    lower_root: OwnedFd,
+    upper_root: OwnedFd,
+    stage: PathBuf,
+    select: &'a Selection,
+    /// Directories that were renamed: where they are in the directory, and where they wait.
+    parked: Vec<(PathBuf, Place)>,
+    steps: Vec<Step>,
+    times: Vec<Step>,
+    number: u32,
+}
+
+impl Merge<'_> {
+    fn next(&mut self) -> Place {
+        self.number += 1;
+        Place::new(&self.stage, self.number.to_string())
+    }
+
+    /// Every directory that has another name in the overlay leaves its old place first, the inner
+    /// ones before the outer: two directories may have changed places.
+    fn park_renamed_directories(&mut self) -> Result<()> {
+        let mut sources = Vec::new();
+        let mut pending = vec![(PathBuf::new(), Manifest::ROOT, PathBuf::new())];
+        while let Some((path, entry, lower)) = pending.pop() {
+            for child in self.upper.children(entry).filter(|&child| self.upper.meta(child).is_dir())
+            {
+                let path = path.join(self.upper.name(child));
+                let fd = self.open_upper(&path)?;
+                let lower_path = self.lower_path(&fd, &path, &lower)?;
+                if lower_path != lower.join(self.upper.name(child)) {
+                    sources.push(lower_path.clone());
+                }
+                pending.push((path, child, lower_path));
+            }
+        }
+        if let (Selection::Paths(_), Some(source)) = (self.select, sources.first()) {
+            return Err(Error::RenamedDirectory(self.placement.dir.join(source)));
+        }
+        sources.sort_by_key(|source| std::cmp::Reverse(source.components().count()));
+        for source in sources {
+            let place = self.next();
+            self.steps.push(Step::shift(self.base.place(&source), place.clone())?);
+            self.parked.push((source, place));
+        }
+        Ok(())
+    }
+
+    fn open_upper(&self, path: &Path) -> Result<OwnedFd> {
+        open_beneath(&self.upper_root, path)
+            .context("open the directory", &self.placement.vault.join("upper").join(path))
+    }
+
+    /// Where the directory's lower part is: beside the lower part of its parent under the same name,
+    /// unless overlayfs notes another name or an absolute path.
+    fn lower_path(&self, dir: &OwnedFd, path: &Path, parent: &Path) -> Result<PathBuf> {
+        let redirect = note(dir, "redirect").context("read the attributes of", path)?;
+        Ok(match redirect.map(OsString::from_vec) {
+            None => parent.join(split(path).1),
+            Some(redirect) => match Path::new(&redirect).strip_prefix("/") {
+                Ok(absolute) => absolute.to_owned(),
+                Err(_) => parent.join(redirect),
+            },
+        })
+    }
+
+    /// What is at `path` of the directory, and whether a parked directory is what comes there.
+    fn lower_is_dir(&self, lower: &Path) -> Result<Option<bool>> {
+        let dir = match open_beneath(&self.lower_root, split(lower).0) {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)
+                ) =>
+            {
+                return Ok(None);
+            }
+            dir => dir.context("open the directory of", lower)?,
+        };
+        match stat_at(&dir, split(lower).1) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            stat => Ok(Some(stat.context("examine", lower)?.meta.is_dir())),
+        }
+    }
+
+    /// Merges an upper directory into the one whose entries are at `lower` before any step and at
+    /// `path` by now.
+    fn directory(&mut self, path: &Path, entry: Entry, lower: &Path) -> Result<()> {
+        for child in self.upper.children(entry) {
+            let name = self.upper.name(child).to_owned();
+            let (path, meta) = (path.join(&name), *self.upper.meta(child));
+            if !self.select.reaches(&path) {
+                continue;
+            }
+            let same_name = lower.join(&name);
+            let parked = self.parked.iter().any(|(source, _)| *source == same_name);
+            let present = if parked { None } else { self.lower_is_dir(&same_name)? };
+            if meta.file_type() == FileType::CharacterDevice && meta.rdev == 0 {
+                if present.is_some() && self.select.contains(&path) {
+                    let gone = self.next();
+                    self.steps.push(Step::shift_from(
+                        self.base.place(&path),
+                        &self.base.place(&same_name),
+                        gone,
+                    )?);
+                }
+                continue;
+            }
+            if meta.is_dir() {
+                let fd = self.open_upper(&path)?;
+                let lower_path = self.lower_path(&fd, &path, lower)?;
+                let waiting = self
+                    .parked
+                    .iter()
+                    .find(|(source, _)| *source == lower_path)
+                    .map(|(_, place)| place.clone());
+                let opaque =
+                    note(&fd, "opaque").context("read the attributes of", &path)?.as_deref()
+                        == Some(b"y");
+                if let (Some(waiting), false) = (waiting, opaque) {
+                    if present.is_some() {
+                        let gone = self.next();
+                        self.steps.push(Step::shift_from(
+                            self.base.place(&path),
+                            &self.base.place(&same_name),
+                            gone,
+                        )?);
+                    }
+                    let source = self.base.place(&lower_path);
+                    self.steps.push(Step::shift_from(waiting, &source, self.base.place(&path))?);
+                    self.directory(&path, child, &lower_path)?;
+                    continue;
+                }
+                if present == Some(true) && !opaque {
+                    self.directory(&path, child, &same_name)?;
+                    continue;
+                }
+            }
+            if !self.select.contains(&path) {
+                return Err(Error::RenamedDirectory(self.placement.dir.join(path)));
+            }
+            let new = self.upper_base.place(&path);
+            self.steps.push(match present {
+                Some(_) => {
+                    Step::exchange_from(self.base.place(&path), &self.base.place(&same_name), new)?
+                }
+                None => Step::shift(new, self.base.place(&path))?,
+            });
+        }
+        if self.select.contains(path) {
+            self.attributes(path, entry, lower)?;
+        }
+        Ok(())
+    }
+
+    /// The directory gets the attributes that it has in the overlay.
+    fn attributes(&mut self, path: &Path, entry: Entry, lower: &Path) -> Result<()> {
+        let shown = self.placement.dir.join(path);
+        let was = open_beneath(&self.lower_root, lower).context("open the directory", &shown)?;
+        let meta = stat_fd(&was).context("examine", &shown)?.meta;
+        let before = DirectoryState::of(&was, &meta).context("examine", &shown)?;
+        let after = DirectoryState::of(&self.open_upper(path)?, self.upper.meta(entry))
+            .context("examine", &shown)?;
+        // Also when they are equal: exchanging an entry changes the time of its directory.
+        self.times.push(Step::Directory { at: self.base.place(path), before, after });
+        Ok(())
+    }
+}
+
+/// Steps that take the selected entries out of the upper layer, so that the directory's show again.
+pub(super) fn drop_from_upper(placement: &Placement, paths: &[PathBuf]) -> Result<Vec<Step>> {
+    // Refuses renamed directories, whose other half would lose its contents.
+    plan(placement, &Selection::Paths(paths.to_owned()))?;
+    let mount = Overlay::mount(placement);
+    let upper = scan(&mount.upper, &Exclude::none())?;
+    let stage = fresh_stage(placement)?;
+    let mut steps = Vec::new();
+    for (number, path) in paths.iter().filter(|path| upper.find(path).is_some()).enumerate() {
+        let place = Base::of(&mount.upper).place(path);
+        steps.push(Step::shift(place, Place::new(&stage, number.to_string()))?);
+    }
+    Ok(steps)
+}

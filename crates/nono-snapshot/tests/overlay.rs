@@ -1,0 +1,266 @@
+//! Checkpoints whose overlay is really mounted, as an ordinary user in a user namespace and, for
+//! root, directly.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Scratch, fingerprint, scratch};
+use nono_snapshot::{ChangeKind, Checkpoint, Mount, Mounter, Options, State};
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs `script` in the project with the overlay mounted, the way a sandbox does.
+fn in_overlay(mount: &Mount, mounter: Mounter, script: &str) {
+    let options = match mounter {
+        Mounter::Privileged => "redirect_dir=on,metacopy=off,index=off",
+        Mounter::Unprivileged => "userxattr",
+    };
+    let paths = [&mount.lower, &mount.upper, &mount.work].map(|path| path.display().to_string());
+    let layers =
+        format!("lowerdir={},upperdir={},workdir={},{options}", paths[0], paths[1], paths[2]);
+    let target = mount.target.display();
+    let script = format!(
+        "mount -t overlay nono -o '{layers}' '{target}' && cd '{target}' && {{ {script}\n}}"
+    );
+    let mut unshare = Command::new("unshare");
+    if mounter == Mounter::Unprivileged {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let status = unshare.args(["--mount", "sh", "-ec", &script]).status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+fn namespaces_work() -> bool {
+    let worked =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
+    if worked.is_ok_and(|status| status.success()) {
+        return true;
+    }
+    println!("SKIPPED: unprivileged overlay: user namespaces are not available");
+    false
+}
+
+fn prepared(mounter: Mounter) -> (Scratch, Checkpoint) {
+    let scratch = scratch();
+    for path in [
+        "keep",
+        "edit",
+        "delete",
+        "chmod",
+        "linked",
+        "tree/a",
+        "tree/b/c",
+        "replace/old",
+        "becomes-dir",
+        "one/x",
+        "two/y",
+    ] {
+        scratch.write(path, path);
+    }
+    fs::hard_link(scratch.project.join("linked"), scratch.project.join("linked-too")).unwrap();
+    let options = Options {
+        strategy: Some("overlay".to_owned()),
+        mounter: Some(mounter),
+        ..Options::default()
+    };
+    let checkpoint =
+        Checkpoint::create(&scratch.store, std::slice::from_ref(&scratch.project), &options)
+            .unwrap();
+    (scratch, checkpoint)
+}
+
+const WORK: &str = "
+    echo edited > edit; rm delete; chmod 700 chmod; mkdir new; echo n > new/n; ln new/n new/m
+    rm -r replace; mkdir replace; echo fresh > replace/fresh
+    rm becomes-dir; mkdir becomes-dir; echo in > becomes-dir/in
+    rm -r tree/b; echo d > tree/d; ln -s keep link; mkfifo fifo; chmod 750 tree";
+
+fn check_worked(project: &Path) {
+    let read = |path: &str| fs::read_to_string(project.join(path)).unwrap();
+    assert_eq!(
+        (read("edit").as_str(), read("keep").as_str(), read("tree/d").as_str()),
+        ("edited\n", "keep", "d\n")
+    );
+    assert!(
+        !project.join("delete").exists()
+            && !project.join("tree/b").exists()
+            && !project.join("replace/old").exists()
+    );
+    assert_eq!(
+        (read("replace/fresh").as_str(), read("becomes-dir/in").as_str(), read("tree/a").as_str()),
+        ("fresh\n", "in\n", "tree/a")
+    );
+    for (path, text) in fingerprint(project) {
+        assert!(!text.contains("overlay"), "a note of overlayfs is left on {path:?}: {text}");
+    }
+    let inode = |path: &str| {
+        std::os::unix::fs::MetadataExt::ino(&fs::metadata(project.join(path)).unwrap())
+    };
+    assert_eq!(inode("new/n"), inode("new/m"));
+}
+
+fn mounters() -> Vec<Mounter> {
+    let mut mounters = Vec::new();
+    if namespaces_work() {
+        mounters.push(Mounter::Unprivileged);
+    }
+    if is_root() {
+        mounters.push(Mounter::Privileged);
+    }
+    mounters
+}
+
+#[test]
+fn the_directory_is_untouched_until_the_changes_are_applied_and_comes_back_after() {
+    for mounter in mounters() {
+        let (scratch, mut checkpoint) = prepared(mounter);
+        let before = fingerprint(&scratch.project);
+        in_overlay(&checkpoint.mounts()[0], mounter, WORK);
+        assert_eq!(fingerprint(&scratch.project), before);
+        let isolated: Vec<_> = checkpoint
+            .changes()
+            .unwrap()
+            .into_iter()
+            .map(|change| (change.path, change.kind))
+            .collect();
+        let kind = |path: &str| {
+            isolated.iter().find(|(listed, _)| listed == Path::new(path)).map(|(_, kind)| *kind)
+        };
+        assert_eq!(kind("edit"), Some(ChangeKind::Modified));
+        assert_eq!(kind("delete"), Some(ChangeKind::Deleted));
+        assert_eq!(kind("chmod"), Some(ChangeKind::Mode));
+        assert_eq!(kind("tree"), Some(ChangeKind::Mode));
+        assert_eq!(kind("tree/b/c"), Some(ChangeKind::Deleted));
+        assert_eq!(kind("replace/old"), Some(ChangeKind::Deleted));
+        assert_eq!(kind("replace/fresh"), Some(ChangeKind::Added));
+        assert_eq!(kind("keep"), None);
+        checkpoint.apply().unwrap();
+        assert_eq!(checkpoint.state(), State::Applied);
+        check_worked(&scratch.project);
+        let applied: Vec<_> = checkpoint
+            .changes()
+            .unwrap()
+            .into_iter()
+            .map(|change| (change.path, change.kind))
+            .collect();
+        assert_eq!(applied, isolated, "the same list before and after");
+        checkpoint.rollback(None, false).unwrap();
+        assert_eq!(fingerprint(&scratch.project), before);
+        checkpoint.dispose().unwrap();
+        assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn changes_that_were_not_applied_are_discarded_and_committed_ones_stay() {
+    for mounter in mounters() {
+        let (scratch, mut checkpoint) = prepared(mounter);
+        let before = fingerprint(&scratch.project);
+        in_overlay(&checkpoint.mounts()[0], mounter, WORK);
+        checkpoint.rollback(None, false).unwrap();
+        assert_eq!(fingerprint(&scratch.project), before);
+        let (scratch, mut checkpoint) = prepared(mounter);
+        in_overlay(&checkpoint.mounts()[0], mounter, WORK);
+        checkpoint.commit(None).unwrap();
+        check_worked(&scratch.project);
+        assert_eq!(
+            checkpoint.rollback(None, false).unwrap_err().code(),
+            "ERR_NONO_CHECKPOINT_STATE"
+        );
+    }
+}
+
+#[test]
+fn single_paths_are_rolled_back_and_committed_before_and_after_applying() {
+    for mounter in mounters() {
+        for applied in [false, true] {
+            let (scratch, mut checkpoint) = prepared(mounter);
+            in_overlay(&checkpoint.mounts()[0], mounter, WORK);
+            if applied {
+                checkpoint.apply().unwrap();
+            }
+            let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+            checkpoint.rollback(Some(&paths(&["edit", "delete"])), false).unwrap();
+            checkpoint.commit(Some(&paths(&["new", "chmod"]))).unwrap();
+            let left: Vec<_> =
+                checkpoint.changes().unwrap().into_iter().map(|change| change.path).collect();
+            for path in ["edit", "delete", "new", "chmod"] {
+                assert!(!left.contains(&PathBuf::from(path)), "{path} is still listed: {left:?}");
+            }
+            assert!(left.contains(&PathBuf::from("fifo")));
+            checkpoint.rollback(None, false).unwrap();
+            assert_eq!(
+                (scratch.read("edit").as_str(), scratch.read("delete").as_str()),
+                ("edit", "delete")
+            );
+            assert_eq!(scratch.read("new/n"), "n\n", "committed");
+            assert!(!scratch.project.join("fifo").exists());
+            assert_eq!(scratch.read("tree/b/c"), "tree/b/c");
+        }
+    }
+}
+
+#[test]
+fn renamed_directories_move_and_come_back() {
+    if !is_root() {
+        println!("SKIPPED: renamed directories in an overlay: redirect_dir needs root");
+        return;
+    }
+    let (scratch, mut checkpoint) = prepared(Mounter::Privileged);
+    let before = fingerprint(&scratch.project);
+    let rename = "python3 -c 'import os,sys\nfor i in range(1,len(sys.argv),2): os.rename(sys.argv[i],sys.argv[i+1])'";
+    let script = format!(
+        "{rename} tree moved one tmp two one tmp two moved/b outer; echo more > moved/a; mkdir tree; echo again > tree/again; echo in > outer/in"
+    );
+    in_overlay(&checkpoint.mounts()[0], Mounter::Privileged, &script);
+    let isolated = checkpoint.changes().unwrap();
+    assert!(
+        isolated
+            .iter()
+            .any(|change| change.kind == ChangeKind::Renamed && change.path == Path::new("moved")),
+        "{isolated:?}"
+    );
+    checkpoint.apply().unwrap();
+    assert_eq!(
+        (scratch.read("one/y"), scratch.read("two/x")),
+        ("two/y".to_owned(), "one/x".to_owned()),
+        "they changed places"
+    );
+    assert_eq!(
+        (scratch.read("moved/a").as_str(), scratch.read("tree/again").as_str()),
+        ("more\n", "again\n")
+    );
+    assert_eq!(
+        (scratch.read("outer/c").as_str(), scratch.read("outer/in").as_str()),
+        ("tree/b/c", "in\n")
+    );
+    assert!(!scratch.project.join("moved/b").exists());
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(fingerprint(&scratch.project), before);
+}
+
+#[test]
+fn auto_leaves_overlay_to_those_who_can_rename_directories_in_it() {
+    let scratch = scratch();
+    let chosen = |mounter| {
+        let options = Options { mounter, ..Options::default() };
+        let mut made =
+            Checkpoint::create(&scratch.store, std::slice::from_ref(&scratch.project), &options)
+                .unwrap();
+        let (name, reason) = made.strategy();
+        let chosen = (name.to_owned(), reason.to_owned());
+        made.dispose().unwrap();
+        chosen
+    };
+    let (name, reason) = chosen(Some(Mounter::Unprivileged));
+    assert_ne!(name, "overlay");
+    assert!(name == "btrfs" || reason.contains("can't rename directories"), "{reason}");
+    let (name, reason) = chosen(None);
+    assert_ne!(name, "overlay");
+    assert!(name == "btrfs" || reason.contains("nobody offers to mount it"), "{reason}");
+}
