@@ -184,17 +184,15 @@ async function client(name: string, argv: string[], needs: string = argv[0] ?? "
   }
   const command = [
     `--net=${process.env["NONO_NETNS"]}`,
-    ...[
-      "unshare",
-      "--mount",
-      "--propagation",
-      "private",
-      "sh",
-      "-c",
-      enter,
-      "sh",
-      at("resolv.conf"),
-    ],
+    "unshare",
+    "--mount",
+    "--propagation",
+    "private",
+    "sh",
+    "-c",
+    enter,
+    "sh",
+    at("resolv.conf"),
     ...argv,
   ];
   try {
