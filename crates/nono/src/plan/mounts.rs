@@ -202,9 +202,11 @@ impl PlanBuilder {
         self.rule(Path::new("/dev/pts"), landlock::TERMINALS & self.landlock_rights);
     }
 
+    /// With hidepid=4 a process that may not be traced is not there either (`proc(5)`): that is
+    /// nono-init, whose descriptors root could otherwise list.
     fn private_proc(&mut self) {
         let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
-        self.mount("mounting a private /proc", "/proc", Some("proc"), flags, None);
+        self.mount("mounting a private /proc", "/proc", Some("proc"), flags, Some("hidepid=4"));
         self.rule(Path::new("/proc"), landlock::READ);
     }
 

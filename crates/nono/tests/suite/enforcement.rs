@@ -79,7 +79,7 @@ fn has_a_private_tmp_proc_and_dev() {
     assert!(run(&sandbox, &format!("echo x > {name} && cat {name}")).0.status.success());
     assert!(!std::path::Path::new(&name).exists());
     let (_, output) = run(&sandbox, "ls /proc | grep -c '^[0-9]'; ls /dev /run");
-    let expected = "4\n/dev:\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n\n/run:\n";
+    let expected = "3\n/dev:\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n\n/run:\n";
     assert_eq!(output, expected);
     let terminal = "import os, pty; a, b = pty.openpty(); os.write(b, b'x'); print(os.read(a, 1), os.ttyname(b))";
     let (_, output) = run_command(&sandbox, Command::new(["/usr/bin/python3", "-c", terminal]));

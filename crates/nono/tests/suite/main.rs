@@ -2,4 +2,5 @@
 
 mod common;
 mod enforcement;
+mod escape;
 mod gate;
