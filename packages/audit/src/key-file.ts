@@ -1,6 +1,15 @@
 import { Buffer } from "node:buffer";
 import { randomBytes } from "node:crypto";
-import { closeSync, fstatSync, fsyncSync, openSync, readFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { AuditError, errnoOf } from "./errors.ts";
 import { seedSize } from "./keys.ts";
 import { ed25519Signer, type CheckpointSigner } from "./signer.ts";
@@ -54,14 +63,22 @@ function readSeed(file: string): Buffer | undefined {
   }
 }
 
+/** Makes the file whole or not at all; when another process was first, its seed is the one. */
 function createSeed(file: string): Buffer {
   const seed = randomBytes(seedSize);
-  const fd = openSync(file, "wx", 0o600);
+  const aside = `${file}.${randomBytes(6).toString("hex")}`;
+  const fd = openSync(aside, "wx", 0o600);
   try {
     writeSync(fd, `${seed.toString("hex")}\n`);
     fsyncSync(fd);
+    linkSync(aside, file);
+    return seed;
+  } catch (error) {
+    const theirs = errnoOf(error) === "EEXIST" ? readSeed(file) : undefined;
+    if (theirs) return theirs;
+    throw error;
   } finally {
     closeSync(fd);
+    unlinkSync(aside);
   }
-  return seed;
 }

@@ -15,7 +15,7 @@ import type { TileLog } from "./tile-log.ts";
 export interface EpochOptions {
   /** Seconds an epoch lasts; default 60. */
   seconds?: number;
-  /** Epochs whose keys are computed and committed at a time; default 64. */
+  /** Epochs whose keys are computed and committed at a time; default 16. */
   count?: number;
 }
 
@@ -46,7 +46,7 @@ export class LedgeredSession {
     tiles: TileLog,
     options: EpochOptions,
   ): Promise<LedgeredSession> {
-    const { seconds = 60, count = 64 } = options;
+    const { seconds = 60, count = 16 } = options;
     const used = readEpochs(tiles.dir);
     if (used.length > 0) refuseFork(ledger.recordsOf(tiles.origin), tiles);
     const keys = new EpochKeys(tiles.origin, count, used.length);

@@ -17,7 +17,7 @@ import { sigstoreAnchor, sigstoreEvidence } from "../src/sigstore.ts";
 import { checkpointStatement } from "../src/statement.ts";
 import { connectEvent, origin, temporaryDirectory } from "./helpers/logs.ts";
 import { askOracle, oracleDirectory } from "./helpers/oracles.ts";
-import { startSigstore, startWitness } from "./helpers/servers.ts";
+import { startFulcio, startSigstore, startWitness } from "./helpers/servers.ts";
 
 const host = "nono.local/test";
 const hostSigner = ed25519Signer(host, Buffer.alloc(32, 9));
@@ -197,6 +197,41 @@ withServices("a real Rekor v2 and a real time-stamp authority", () => {
       expect(report, part).toMatchObject({ verdict: "TAMPERED" });
     }
   });
+});
+
+function base64Json(value: object): string {
+  return Buffer.from(JSON.stringify(value)).toString("base64url");
+}
+
+withServices("without a key of our own", () => {
+  test(
+    "a Fulcio certificate, real Rekor v2 and TSA: the identity is what is verified",
+    { timeout: 60_000 },
+    async () => {
+      const [{ rekorUrl, tsaUrl, trustedRoot }, { url, ...authorities }] = await Promise.all([
+        startSigstore(),
+        startFulcio(),
+      ]);
+      const token = `${base64Json({ alg: "none" })}.${base64Json({ sub: "ci@example.com", iss: "https://issuer.test", aud: "sigstore" })}.${base64Json({})}`;
+      const identity = { getToken: (): Promise<string> => Promise.resolve(token) };
+      const ledger = ledgerAt(path.join(temporaryDirectory(), "ledger"), [
+        sigstoreAnchor({ name: "keyless", fulcio: { url, identity }, rekorUrl, tsaUrl }),
+      ]);
+      const dir = await anchoredSession(ledger);
+      const reader = (subjectAlternativeName: string): ReturnType<typeof sigstoreEvidence> =>
+        sigstoreEvidence({
+          trustedRoot: { ...trustedRoot, ...authorities },
+          identity: { subjectAlternativeName, issuer: "https://issuer.test" },
+        });
+      const policy = { ledgerKeys: [hostSigner.vkey], require: "TIMED" as const };
+      expect(
+        await verifyLog(dir, { ...policy, evidence: [reader("ci@example.com")] }),
+      ).toMatchObject({ verdict: "TIMED", ok: true });
+      expect(
+        await verifyLog(dir, { ...policy, evidence: [reader("other@example.com")] }),
+      ).toMatchObject({ verdict: "TAMPERED" });
+    },
+  );
 });
 
 describe("Sigstore options", () => {

@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { runAuditCommand } from "../src/cli.ts";
 import { HostLedger, keyFileSigner, openAuditLog, verifyLog, type Report } from "../src/index.ts";
@@ -182,6 +184,13 @@ describe("nono audit", () => {
     const { vkey } = keyFileSigner(keyFile, "nono.local/x");
     expect(statSync(keyFile).mode & 0o777).toBe(0o600);
     expect(keyFileSigner(keyFile, "nono.local/x").vkey).toBe(vkey);
+    const script = `import { keyFileSigner } from ${JSON.stringify(path.resolve(import.meta.dirname, "../src/index.ts"))};
+      console.log(keyFileSigner(process.argv[1], "nono.local/x").vkey);`;
+    const raced = path.join(temporaryDirectory(), "key");
+    const processes = Array.from({ length: 4 }, () =>
+      promisify(execFile)(process.execPath, ["--input-type=module", "-e", script, raced]),
+    );
+    expect(new Set((await Promise.all(processes)).map(({ stdout }) => stdout)).size).toBe(1);
     chmodSync(keyFile, 0o644);
     expect(() => keyFileSigner(keyFile, "nono.local/x")).toThrow("can be read by others");
   });

@@ -137,7 +137,7 @@ describe("host ledger and epoch keys", () => {
     await again.close("recovered");
     const report = await verifyLog(dir, trusted);
     expect(report).toMatchObject({ verdict: "SIGNED", ok: true, closed: true });
-    expect(report.steps.SIGNED.detail).toContain("epoch 64");
+    expect(report.steps.SIGNED.detail).toContain("epoch 16");
   });
 
   test("several sessions share one ledger at the same time", async () => {

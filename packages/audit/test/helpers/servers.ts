@@ -1,11 +1,13 @@
 // Real services on loopback: a witness, a Rekor v2 log, a time-stamp authority.
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { createHash, createPublicKey, generateKeyPairSync } from "node:crypto";
+import { createHash, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import path from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { fulcioHandler, initializeCA, initializeCTLog } from "@sigstore/mock";
 import { afterAll } from "vitest";
 import { temporaryDirectory } from "./logs.ts";
 import { oracleDirectory } from "./oracles.ts";
@@ -44,12 +46,12 @@ async function until<T>(
   what: string,
   probe: () => Promise<T | undefined> | T | undefined,
 ): Promise<T> {
-  for (let n = 0; n < 200; n += 1) {
+  for (let n = 0; n < 600; n += 1) {
     const value = await probe();
     if (value !== undefined) return value;
     await new Promise((resume) => setTimeout(resume, 50));
   }
-  throw new Error(`${what} did not start within ten seconds`);
+  throw new Error(`${what} did not start within thirty seconds`);
 }
 
 const program = (name: string): string => path.join(oracleDirectory() ?? "", name);
@@ -105,12 +107,21 @@ async function answers(url: string): Promise<true | undefined> {
   );
 }
 
-/** Rekor v2 (rekor-tiles, POSIX storage) and a time-stamp authority, and the trusted root that names both. */
-export async function startSigstore(): Promise<{
-  rekorUrl: string;
-  tsaUrl: string;
-  trustedRoot: object;
-}> {
+/** The addresses of the services, and the trusted root that names both. */
+export interface SigstoreServices {
+  readonly rekorUrl: string;
+  readonly tsaUrl: string;
+  readonly trustedRoot: object;
+}
+
+let running: Promise<SigstoreServices> | undefined;
+
+/** Rekor v2 (rekor-tiles, POSIX storage) and a time-stamp authority: one pair, since the latter's metrics port is fixed. */
+export function startSigstore(): Promise<SigstoreServices> {
+  return (running ??= launchSigstore());
+}
+
+async function launchSigstore(): Promise<SigstoreServices> {
   const dir = temporaryDirectory();
   const keyFile = path.join(dir, "rekor.pem");
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -168,6 +179,63 @@ export async function startSigstore(): Promise<{
       createPublicKey(privateKey).export({ format: "der", type: "spki" }),
       chain,
     ),
+  };
+}
+
+function keyPair(): { publicKey: KeyObject; privateKey: KeyObject } {
+  return generateKeyPairSync("ec", { namedCurve: "P-256" });
+}
+
+/** Fulcio's protocol, a certificate authority and its CT log, from @sigstore/mock, served over HTTP. */
+export async function startFulcio(): Promise<{
+  url: string;
+  certificateAuthorities: object[];
+  ctlogs: object[];
+}> {
+  const ctKey = keyPair();
+  const ca = await initializeCA(keyPair(), await initializeCTLog(ctKey));
+  const handler = fulcioHandler(ca, { strict: true });
+  const server = createHttpServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      void handler
+        .fn(Buffer.concat(chunks).toString())
+        .then(({ statusCode, response: body, contentType }) =>
+          response
+            .writeHead(statusCode, { "content-type": contentType ?? "application/json" })
+            .end(body),
+        );
+    });
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  afterAll(() => server.close());
+  const { port } = server.address() as { port: number };
+  const validFor = { start: "2020-01-01T00:00:00Z" };
+  const rawBytes = Buffer.from(ca.rootCertificate as Uint8Array).toString("base64");
+  const ctSpki = ctKey.publicKey.export({ format: "der", type: "spki" });
+  return {
+    url: `http://127.0.0.1:${port}`,
+    certificateAuthorities: [
+      {
+        subject: { organization: "test", commonName: "ca" },
+        uri: "https://ca.test",
+        certChain: { certificates: [{ rawBytes }] },
+        validFor,
+      },
+    ],
+    ctlogs: [
+      {
+        baseUrl: "https://ct.test",
+        hashAlgorithm: "SHA2_256",
+        publicKey: {
+          rawBytes: ctSpki.toString("base64"),
+          keyDetails: "PKIX_ECDSA_P256_SHA_256",
+          validFor,
+        },
+        logId: { keyId: createHash("sha256").update(ctSpki).digest("base64") },
+      },
+    ],
   };
 }
 
