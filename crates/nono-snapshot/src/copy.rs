@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,7 +129,7 @@ impl Copier {
         new: &OsStr,
         meta: &mut Meta,
     ) -> Result<()> {
-        let shown = || self.source.join(name);
+        let shown = || path_of(from).join(name);
         match meta.file_type() {
             FileType::RegularFile => return self.regular_file(from, name, to, new, meta),
             FileType::Symlink => {
@@ -154,7 +154,7 @@ impl Copier {
         new: &OsStr,
         meta: &mut Meta,
     ) -> Result<()> {
-        let shown = || self.source.join(name);
+        let shown = || path_of(from).join(name);
         // NONBLOCK: the name may have become a FIFO since it was examined.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let source =
@@ -196,6 +196,11 @@ impl Copier {
             copy_range(source, target, 0, meta.size)
         }
     }
+}
+
+/// The path of an open directory, for messages.
+fn path_of(dir: &OwnedFd) -> PathBuf {
+    std::fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).unwrap_or_default()
 }
 
 /// Copies what lies between the holes.

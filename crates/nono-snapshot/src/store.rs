@@ -114,29 +114,40 @@ impl Store {
     /// beside a working process, does no harm.
     pub fn recover(&self) -> Result<Recovered> {
         let mut recovered = Recovered::default();
+        let mut failure = None;
         for record in self.records()? {
-            let _lock = match self.lock(&record.id) {
-                Err(Error::Busy(id)) => {
-                    recovered.busy.push(id);
-                    continue;
-                }
-                lock => lock?,
-            };
-            // Read again: another process may have finished with it before it gave up the lock.
-            let Some(record) = Record::read(&self.home(&record.id))? else { continue };
-            let journal = self.home(&record.id).join("journal");
-            let mut checkpoint = Checkpoint::from_record(self.clone(), record);
-            if let Some(transaction) = Transaction::<State>::left_at(&journal)? {
-                transaction.finish()?;
-                checkpoint.conclude(&transaction)?;
-                recovered.finished.push(checkpoint.id().to_owned());
-            }
-            if !checkpoint.state().is_open() || !is_complete(&checkpoint.record) {
-                checkpoint.erase()?;
-                recovered.removed.push(checkpoint.id().to_owned());
+            // One that can't be recovered doesn't keep the others from it.
+            if let Err(error) = self.recover_one(&record.id, &mut recovered) {
+                failure.get_or_insert(error);
             }
         }
-        Ok(recovered)
+        failure.map_or(Ok(recovered), Err)
+    }
+
+    fn recover_one(&self, id: &str, recovered: &mut Recovered) -> Result<()> {
+        let _lock = match self.lock(id) {
+            Err(Error::Busy(id)) => {
+                recovered.busy.push(id);
+                return Ok(());
+            }
+            // Another process has finished with it.
+            Err(Error::UnknownCheckpoint { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        // Read again: it may have changed before the lock was ours.
+        let Some(record) = Record::read(&self.home(id))? else { return Ok(()) };
+        let journal = self.home(id).join("journal");
+        let mut checkpoint = Checkpoint::from_record(self.clone(), record);
+        if let Some(transaction) = Transaction::<State>::left_at(&journal)? {
+            transaction.finish()?;
+            checkpoint.conclude(&transaction)?;
+            recovered.finished.push(id.to_owned());
+        }
+        if !checkpoint.state().is_open() || !is_complete(&checkpoint.record) {
+            checkpoint.erase()?;
+            recovered.removed.push(id.to_owned());
+        }
+        Ok(())
     }
 
     /// Takes the checkpoint's lock, which the kernel releases when the process ends, however it does.

@@ -263,4 +263,13 @@ fn auto_leaves_overlay_to_those_who_can_rename_directories_in_it() {
     let (name, reason) = chosen(None);
     assert_ne!(name, "overlay");
     assert!(name == "btrfs" || reason.contains("nobody offers to mount it"), "{reason}");
+    let (name, reason) = chosen(Some(Mounter::Privileged));
+    if is_root() {
+        assert!(name == "overlay" || name == "btrfs", "{name}: {reason}");
+    } else {
+        assert!(
+            name != "overlay" && reason.contains("a trial mount could not"),
+            "{name}: {reason}"
+        );
+    }
 }

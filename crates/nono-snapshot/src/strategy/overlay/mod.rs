@@ -9,6 +9,7 @@
 
 mod changes;
 mod merge;
+mod probe;
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -96,7 +97,8 @@ impl Strategy for Overlay {
     /// and package managers; so only a privileged mounter gets it unasked.
     fn is_automatic(&self, demands: &Demands<'_>) -> std::result::Result<(), String> {
         match demands.mounter {
-            Some(Mounter::Privileged) => Ok(()),
+            Some(Mounter::Privileged) => probe::renames_directories(&demands.placement.vault)
+                .map_err(|error| format!("a trial mount could not rename a directory ({error})")),
             Some(Mounter::Unprivileged) => {
                 Err("without privilege it can't rename directories".to_owned())
             }

@@ -1,0 +1,40 @@
+use std::io;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::remove::remove_tree;
+
+/// Mounts a small overlay in `vault` and renames a directory of its lower layer.
+pub(super) fn renames_directories(vault: &Path) -> io::Result<()> {
+    let scratch = vault.join("probe");
+    let tried = (|| {
+        for name in ["lower/dir", "upper", "work", "merged"] {
+            std::fs::create_dir_all(scratch.join(name))?;
+        }
+        // The mount namespace is that of the thread, and is gone with it.
+        let thread = std::thread::scope(|scope| scope.spawn(|| attempt(&scratch)).join());
+        thread.unwrap_or_else(|_| Err(io::Error::other("the trial panicked")))
+    })();
+    remove_tree(&scratch).map_err(io::Error::other)?;
+    tried
+}
+
+fn attempt(scratch: &Path) -> io::Result<()> {
+    // SAFETY: a mount namespace and working directory of its own concern this thread only, which
+    // ends right after and shares no file descriptor table either way.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS)? };
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let path = |name: &str| scratch.join(name).display().to_string();
+    let layers = format!(
+        "lowerdir={},upperdir={},workdir={},redirect_dir=on",
+        path("lower"),
+        path("upper"),
+        path("work")
+    );
+    let layers = std::ffi::CString::new(layers)?;
+    let merged = scratch.join("merged");
+    mount("nono", &merged, "overlay", MountFlags::empty(), layers.as_c_str())?;
+    std::fs::rename(merged.join("dir"), merged.join("renamed"))
+}
