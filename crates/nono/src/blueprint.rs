@@ -13,9 +13,9 @@ use crate::launch::Init;
 use crate::plan::{Listener, Plan};
 use crate::policy::Policy;
 use crate::sandbox::{GateListener, Options, Ready, Sandbox};
-use crate::support;
+use crate::supervisor::{Loaders, Supervisor};
 use crate::tier::TierName;
-use crate::{ruleset, stage};
+use crate::{ruleset, stage, supervisor, support};
 
 /// Capabilities that were checked against this machine, ready to be built.
 ///
@@ -59,7 +59,21 @@ impl Blueprint {
     }
 
     fn build_tier(&self, tier: TierName) -> Result<Sandbox> {
-        let guarantees = guarantees::report(&self.policy.network, tier, self.landlock_abi);
+        if support::can_notify() {
+            match self.build_with(tier, true) {
+                // One of our ancestors is supervised: a chain of filters has one listener at most
+                // (`seccomp(2)`, EBUSY).
+                Err(Error::SandboxFailed { source, .. })
+                    if source.raw_os_error() == Some(libc::EBUSY) => {}
+                other => return other,
+            }
+        }
+        self.build_with(tier, false)
+    }
+
+    fn build_with(&self, tier: TierName, supervised: bool) -> Result<Sandbox> {
+        let network = &self.policy.network;
+        let guarantees = guarantees::report(network, tier, self.landlock_abi, supervised);
         let mut missing = guarantees::missing(&guarantees, &self.options.allow_degraded);
         if tier == TierName::Flat && matches!(self.policy.network, Network::Gate { .. }) {
             missing.push("net-gate".into());
@@ -67,18 +81,18 @@ impl Blueprint {
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
         }
-        let ready = self.start(tier)?;
+        let ready = self.start(tier, supervised)?;
         Sandbox::of(ready, self.policy.clone(), tier, guarantees)
     }
 
-    fn start(&self, tier: TierName) -> Result<Ready> {
+    fn start(&self, tier: TierName, supervised: bool) -> Result<Ready> {
         let failed = |stage: &str| {
             let stage = stage.to_owned();
             move |source| Error::SandboxFailed { stage, source }
         };
         let ruleset = ruleset::build(&self.policy, self.landlock_abi)?;
-        let plan =
-            Plan::new(&self.policy, tier, self.landlock_abi).map_err(failed("writing the plan"))?;
+        let plan = Plan::new(&self.policy, tier, self.landlock_abi, supervised)
+            .map_err(failed("writing the plan"))?;
         let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
         let init = Init::start(theirs, tier.namespaces(&self.policy.network))
             .map_err(failed("starting nono-init in its namespaces"))?;
@@ -88,12 +102,19 @@ impl Blueprint {
             .send(&setup, &[plan.payload.as_fd(), ruleset.as_fd()])
             .and_then(|()| channel.receive(0));
         let error = match answer {
-            Ok(Some((report, sockets))) if report.kind == p::READY => {
+            Ok(Some((report, mut sockets))) if report.kind == p::READY => {
+                let supervisor = if plan.supervised {
+                    let listener = sockets.pop().map(supervisor::Listener::new);
+                    Some(self.supervise(listener).map_err(failed("starting the supervisor"))?)
+                } else {
+                    None
+                };
                 let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
                     let Listener { port, family, stream, dns } = *listener;
                     GateListener { port, family, stream, dns, fd }
                 });
-                return Ok(Ready { channel, init, listeners: listeners.collect() });
+                let listeners = listeners.collect();
+                return Ok(Ready { channel, init, supervisor, listeners });
             }
             Ok(Some((report, _))) => Error::SandboxFailed {
                 stage: plan
@@ -109,5 +130,12 @@ impl Blueprint {
         channel.shut_down();
         init.reap();
         Err(error)
+    }
+
+    fn supervise(&self, listener: Option<supervisor::Listener>) -> io::Result<Supervisor> {
+        let listener = listener.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let programs = self.policy.rules.iter().filter(|(_, access)| access.execute);
+        let loaders = Loaders::new(programs.map(|(path, _)| path.as_path()));
+        Supervisor::start(listener, loaders)
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
 
@@ -84,6 +85,35 @@ pub(crate) fn native_loader() -> Option<PathBuf> {
         Ok(Head::Elf { interpreter }) => interpreter?.canonicalize().ok(),
         _ => None,
     }
+}
+
+/// The dynamic loader that an open ELF file names, if it names one.
+pub(crate) fn loader(file: &File) -> Option<PathBuf> {
+    let mut head = [0u8; 256];
+    let length = file.read_at(&mut head, 0).ok()?;
+    head.starts_with(b"\x7fELF").then(|| elf_interpreter(file, &head[..length])).flatten()
+}
+
+/// Where the dynamic loaders of this system are, looked up once: whatever libc brought them.
+pub(crate) fn installed_loaders() -> &'static [PathBuf] {
+    const DIRECTORIES: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
+    static LOADERS: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    let entries = |directory: &Path| {
+        let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let named = |path: &Path, test: fn(&str) -> bool| {
+        path.file_name().and_then(OsStr::to_str).is_some_and(test)
+    };
+    LOADERS.get_or_init(|| {
+        let mut found: Vec<_> =
+            DIRECTORIES.iter().flat_map(|path| entries(path.as_ref())).collect();
+        let multiarch = found.iter().filter(|path| named(path, |name| name.contains("-linux-")));
+        let below: Vec<_> = multiarch.flat_map(|path| entries(path)).collect();
+        found.extend(below);
+        found.retain(|path| named(path, |name| name.starts_with("ld") && name.contains(".so")));
+        found
+    })
 }
 
 enum Head {

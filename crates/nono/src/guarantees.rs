@@ -52,8 +52,14 @@ impl Guarantee {
 }
 
 /// The promises of a sandbox of this tier on this machine.
-pub(crate) fn report(network: &Network, tier: TierName, abi: i32) -> Vec<Guarantee> {
+pub(crate) fn report(
+    network: &Network,
+    tier: TierName,
+    abi: i32,
+    supervised: bool,
+) -> Vec<Guarantee> {
     let mut report = files(tier, abi);
+    report.push(programs(supervised));
     report.extend(sockets(network));
     report.extend(processes(tier, abi));
     report.extend([
@@ -99,13 +105,23 @@ fn files(tier: TierName, abi: i32) -> Vec<Guarantee> {
             "none",
             "stat and readlink are not checked: names, sizes and times outside can be seen",
         ),
-        Guarantee::weaker(
-            "exec",
-            Status::Partial,
-            "Landlock execute, seccomp memfd_create",
-            "an allowed interpreter or loader runs any code that it can read",
-        ),
     ]
+}
+
+/// Partial at best: what an allowed program does with the files it reads is up to the program.
+fn programs(supervised: bool) -> Guarantee {
+    let (mechanism, reason) = if supervised {
+        (
+            "Landlock execute, seccomp memfd_create, a supervisor that kills loaders started as programs",
+            "an allowed interpreter runs any script that it can read",
+        )
+    } else {
+        (
+            "Landlock execute, seccomp memfd_create",
+            "an allowed interpreter or loader runs any code that it can read, and seccomp can notify nobody: the kernel cannot, or this process is itself supervised",
+        )
+    };
+    Guarantee::weaker("exec", Status::Partial, mechanism, reason)
 }
 
 fn sockets(network: &Network) -> Vec<Guarantee> {

@@ -42,6 +42,7 @@ mod ruleset;
 mod sandbox;
 mod seccomp;
 mod stage;
+mod supervisor;
 mod support;
 mod tier;
 mod user_namespace;

@@ -21,6 +21,7 @@ use crate::launch::Init;
 use crate::policy::Policy;
 use crate::reactor::Reactor;
 use crate::stage;
+use crate::supervisor::Supervisor;
 use crate::tier::TierName;
 
 /// A sandbox that stands: its rules are in force and cannot be changed.
@@ -119,6 +120,7 @@ pub(crate) struct Inner {
     pub(crate) channel: Channel,
     init: Init,
     policy: Policy,
+    supervisor: Mutex<Option<Supervisor>>,
     state: Mutex<State>,
 }
 
@@ -219,8 +221,10 @@ impl Sandbox {
         tier: TierName,
         guarantees: Vec<Guarantee>,
     ) -> Result<Self> {
-        let Ready { channel, init, listeners } = ready;
-        let inner = Arc::new(Inner { channel, init, policy, state: Mutex::default() });
+        let Ready { channel, init, supervisor, listeners } = ready;
+        let supervisor = Mutex::new(supervisor);
+        let state = Mutex::default();
+        let inner = Arc::new(Inner { channel, init, policy, supervisor, state });
         let sandbox = Sandbox { inner, tier, guarantees, listeners: Mutex::new(listeners) };
         Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
             Error::SandboxFailed { stage: "watching the control socket".into(), source }
@@ -233,6 +237,7 @@ impl Sandbox {
 pub(crate) struct Ready {
     pub(crate) channel: Channel,
     pub(crate) init: Init,
+    pub(crate) supervisor: Option<Supervisor>,
     pub(crate) listeners: Vec<GateListener>,
 }
 
@@ -377,6 +382,7 @@ impl Inner {
         if !was_closed && let Ok(reactor) = Reactor::get() {
             reactor.remove(self);
         }
+        drop(self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.give_up();
     }
 

@@ -44,7 +44,7 @@ pub fn support() -> Support {
     Support {
         landlock_abi: landlock_abi(),
         seccomp: has_action(libc::SECCOMP_RET_ERRNO),
-        seccomp_notify: has_action(libc::SECCOMP_RET_USER_NOTIF),
+        seccomp_notify: can_notify(),
         user_namespaces: launch::can_make(libc::CLONE_NEWUSER),
         kernel: kernel_release(),
         tiers: vec![
@@ -84,6 +84,11 @@ pub(crate) fn landlock_abi() -> i32 {
         )
     };
     version.max(0) as i32
+}
+
+/// Whether a supervisor can answer system calls.
+pub(crate) fn can_notify() -> bool {
+    has_action(libc::SECCOMP_RET_USER_NOTIF)
 }
 
 fn has_action(action: u32) -> bool {

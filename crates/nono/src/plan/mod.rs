@@ -26,11 +26,18 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<String>,
     /// What each socket in the answer is.
     pub(crate) listeners: Vec<Listener>,
+    /// Whether the supervisor's descriptor follows them.
+    pub(crate) supervised: bool,
 }
 
 impl Plan {
     /// The plan of a sandbox of this tier.
-    pub(crate) fn new(policy: &Policy, tier: TierName, landlock_abi: i32) -> io::Result<Self> {
+    pub(crate) fn new(
+        policy: &Policy,
+        tier: TierName,
+        landlock_abi: i32,
+        supervised: bool,
+    ) -> io::Result<Self> {
         let mut builder = PlanBuilder::new(landlock_abi);
         let mut listeners = Vec::new();
         let mut flags = p::PLAN_LANDLOCK;
@@ -43,6 +50,9 @@ impl Plan {
         }
         if landlock_abi >= 6 {
             flags |= p::PLAN_SCOPES;
+        }
+        if supervised {
+            flags |= p::PLAN_LISTENER;
         }
         builder.finish(policy, flags, listeners)
     }
@@ -95,7 +105,8 @@ impl PlanBuilder {
             let message = format!("more than {} separate writable places", p::MAX_REGISTERS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let filter = seccomp::filter(&policy.network);
+        let supervised = flags & p::PLAN_LISTENER != 0;
+        let filter = seccomp::filter(&policy.network, supervised);
         let limits = limits(&policy.limits);
         let header = p::Plan {
             flags,
@@ -108,7 +119,7 @@ impl PlanBuilder {
             reserved: 0,
         };
         let payload = self.payload.finish(&header)?;
-        Ok(Plan { payload, steps: self.descriptions, listeners })
+        Ok(Plan { payload, steps: self.descriptions, listeners, supervised })
     }
 }
 

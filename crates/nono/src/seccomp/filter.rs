@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Allow,
     /// It is not made, and fails with this errno.
     Errno(i32),
+    /// It is parked until the supervisor has answered it.
+    Notify,
 }
 
 /// A test of one argument's lower 32 bits, which is all that the kernel looks at for the flags,
@@ -100,6 +102,13 @@ impl Rules {
     pub(crate) fn refuse(&mut self, errno: i32, numbers: &[i64]) {
         for number in numbers {
             self.set(*number, Rule { clauses: Vec::new(), otherwise: Action::Errno(errno) });
+        }
+    }
+
+    /// Hands calls to the supervisor, whatever their arguments.
+    pub(crate) fn notify(&mut self, numbers: &[i64]) {
+        for number in numbers {
+            self.set(*number, Rule { clauses: Vec::new(), otherwise: Action::Notify });
         }
     }
 
@@ -242,6 +251,7 @@ fn give(action: Action) -> Instruction {
     let operand = match action {
         Action::Allow => libc::SECCOMP_RET_ALLOW,
         Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | errno as u32,
+        Action::Notify => libc::SECCOMP_RET_USER_NOTIF,
     };
     statement(RETURN, operand)
 }
@@ -271,6 +281,7 @@ mod tests {
                 JUMP_EQUAL => at += jump(accumulator == operand),
                 JUMP_AT_LEAST => at += jump(accumulator >= operand),
                 RETURN if operand == libc::SECCOMP_RET_ALLOW => return Action::Allow,
+                RETURN if operand == libc::SECCOMP_RET_USER_NOTIF => return Action::Notify,
                 RETURN => return Action::Errno((operand & 0xffff) as i32),
                 other => panic!("unknown instruction {other:#x}"),
             }
@@ -280,6 +291,7 @@ mod tests {
     fn sample() -> Rules {
         let mut rules = Rules::allowing_up_to(460);
         rules.refuse(libc::EPERM, &[3, 4, 5, 100, 300]);
+        rules.notify(&[218]);
         rules.decide(
             41,
             [
@@ -298,6 +310,7 @@ mod tests {
             let expected = match number {
                 3 | 4 | 5 | 100 | 300 => Action::Errno(libc::EPERM),
                 41 => Action::Errno(libc::EACCES),
+                218 => Action::Notify,
                 461.. => Action::Errno(libc::ENOSYS),
                 _ => Action::Allow,
             };

@@ -7,14 +7,17 @@ use crate::capabilities::Network;
 /// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
 const LAST_KNOWN: i64 = 462;
 
-/// The filter of a sandbox.
-pub(crate) fn filter(network: &Network) -> Filter {
+/// The filter of a sandbox, with or without a supervisor.
+pub(crate) fn filter(network: &Network, supervised: bool) -> Filter {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
     refuse_terminal_injection(&mut rules);
     refuse_executable_memory_files(&mut rules);
     decide_sockets(&mut rules, network);
+    if supervised {
+        park_starting_programs(&mut rules);
+    }
     Filter::compile(&rules)
 }
 
@@ -149,6 +152,20 @@ fn refuse_executable_memory_files(rules: &mut Rules) {
         Action::Errno(libc::ENOSYS),
     );
     rules.refuse(libc::ENOSYS, &[libc::SYS_memfd_secret]);
+}
+
+/// Every program's start-up tells the kernel where its thread's number and its thread-local memory
+/// are, before any code of its own: there the supervisor looks at what was really executed. C
+/// libraries make the first of these calls always (glibc since 2.34; older ones when threads are
+/// linked in), and the second one on x86-64.
+fn park_starting_programs(rules: &mut Rules) {
+    rules.notify(&[libc::SYS_set_tid_address]);
+    #[cfg(target_arch = "x86_64")]
+    {
+        const ARCH_SET_FS: i32 = 0x1002;
+        let set_fs = (vec![argument(0).is(ARCH_SET_FS)], Action::Notify);
+        rules.decide(libc::SYS_arch_prctl, [set_fs], Action::Allow);
+    }
 }
 
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so

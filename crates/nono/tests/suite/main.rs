@@ -3,4 +3,5 @@
 mod common;
 mod enforcement;
 mod escape;
+mod exec;
 mod gate;

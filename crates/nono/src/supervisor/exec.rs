@@ -1,0 +1,123 @@
+//! The birth certificate: what a process really executes, checked before any of its code runs.
+//!
+//! Landlock's execute right is a question about one file at execve. `ld.so PROGRAM` executes a file
+//! that must be allowed, the dynamic loader, which then maps any readable program as data and jumps
+//! into it. So a loader may be a program's interpreter but not a program: each start-up makes one
+//! call that is parked here (`set_tid_address`, made by the loader itself of glibc and musl before
+//! it maps anything), and a process whose executable is a loader is killed instead of answered.
+//!
+//! The executable is what the kernel says, `/proc/PID/exe`, of a process that is parked: no path and
+//! no memory of the process is read, so there is nothing it could change in between.
+
+use std::collections::HashSet;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::notif::{Listener, Notification};
+use crate::executable;
+
+/// A file, whatever its path.
+type Inode = (u64, u64);
+
+/// The dynamic loaders that are known: those that this system has, those that the policy's programs
+/// name, and each one that a program was seen to be started by.
+#[derive(Debug)]
+pub(crate) struct Loaders {
+    inodes: HashSet<Inode>,
+    /// Programs whose loader is known, by the version of their contents.
+    seen: HashSet<(Inode, i64, i64)>,
+}
+
+impl Loaders {
+    /// The loaders of this system and of `programs`.
+    pub(crate) fn new<'a>(programs: impl Iterator<Item = &'a Path>) -> Self {
+        let mut loaders = Loaders { inodes: HashSet::new(), seen: HashSet::new() };
+        for path in executable::installed_loaders() {
+            loaders.add(path);
+        }
+        for program in programs {
+            if let Some(loader) =
+                File::open(program).ok().and_then(|file| executable::loader(&file))
+            {
+                loaders.add(&loader);
+            }
+        }
+        loaders
+    }
+
+    fn add(&mut self, path: &Path) {
+        if let Ok(found) = path.metadata() {
+            self.inodes.insert(inode(&found));
+        }
+    }
+
+    /// Takes note of the loader that brought `program` up: it was found in the root of its process.
+    fn learn(&mut self, process: &Path, program: &Metadata) {
+        let version = (inode(program), program.ctime(), program.ctime_nsec());
+        const MANY: usize = 4096;
+        if self.seen.len() == MANY {
+            self.seen.clear();
+        }
+        if !self.seen.insert(version) {
+            return;
+        }
+        let loader =
+            File::open(process.join("exe")).ok().and_then(|file| executable::loader(&file));
+        if let Some(path) = loader.as_deref().and_then(|path| path.strip_prefix("/").ok()) {
+            self.add(&process.join("root").join(path));
+        }
+    }
+}
+
+fn inode(file: &Metadata) -> Inode {
+    (file.dev(), file.ino())
+}
+
+/// Lets a starting program run on, unless it is a loader.
+///
+/// The answer does not depend on the call's arguments, so it is sound that the kernel reads them
+/// again when it carries on.
+pub(super) fn certify(listener: &Listener, call: &Notification, loaders: &mut Loaders) {
+    let process = PathBuf::from(format!("/proc/{}", call.thread));
+    match process.join("exe").metadata() {
+        Ok(program) if loaders.inodes.contains(&inode(&program)) => kill(listener, call),
+        Ok(program) => {
+            loaders.learn(&process, &program);
+            listener.carry_on(call);
+        }
+        // A program that nobody may read (mode 0711) hides its executable from its own user
+        // (`would_dump`, fs/exec.c). It is no loader: those can be read, and a process can make
+        // itself unreadable only by code of its own, which runs after this call.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => listener.carry_on(call),
+        Err(_) => kill(listener, call),
+    }
+}
+
+/// Ends the process of a parked call, without an answer. Its number is turned into a descriptor
+/// first and found to be still its own afterwards, so that no other process can be hit.
+fn kill(listener: &Listener, call: &Notification) {
+    let Some(leader) = thread_group(call.thread) else { return };
+    // SAFETY: no memory is involved.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, leader, 0) };
+    if pidfd < 0 {
+        return; // it stays parked, which is as good
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+    if listener.is_parked(call) {
+        let no_info: *const libc::siginfo_t = std::ptr::null();
+        // SAFETY: no memory is involved: the kernel fills in what a plain kill would say.
+        unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0)
+        };
+    }
+}
+
+/// The process that a thread belongs to.
+fn thread_group(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}

@@ -1,0 +1,96 @@
+//! The supervisor of a sandbox: it answers the few system calls that neither Landlock nor a filter
+//! of numbers can judge.
+//!
+//! One thread a sandbox, which sleeps until a call is parked. It is never the thread that waits for
+//! `nono-init`, and `nono-init` itself makes none of the calls that are parked, so neither can wait
+//! for the other.
+
+mod exec;
+mod notif;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::thread::JoinHandle;
+
+pub(crate) use exec::Loaders;
+pub(crate) use notif::Listener;
+use notif::Notification;
+
+/// A running supervisor. Dropped, it ends.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    stop: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Supervisor {
+    /// Answers the calls that arrive at `listener` until nobody is left to make any.
+    pub(crate) fn start(listener: Listener, loaders: Loaders) -> io::Result<Self> {
+        // SAFETY: no memory is involved.
+        let stop = match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) } {
+            -1 => return Err(io::Error::last_os_error()),
+            // SAFETY: a new descriptor that nobody else owns.
+            fd => unsafe { OwnedFd::from_raw_fd(fd) },
+        };
+        let stopped = stop.try_clone()?;
+        let mut desk = Desk { listener, loaders };
+        let thread = std::thread::Builder::new()
+            .name("nono-supervisor".into())
+            .spawn(move || while desk.wait(&stopped) && desk.serve() {})?;
+        Ok(Supervisor { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        // SAFETY: an eventfd takes eight bytes (`eventfd(2)`).
+        unsafe { libc::write(self.stop.as_raw_fd(), (&raw const ONE).cast(), size_of_val(&ONE)) };
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+static ONE: u64 = 1;
+
+/// What the thread works with.
+struct Desk {
+    listener: Listener,
+    loaders: Loaders,
+}
+
+impl Desk {
+    /// Sleeps until a call is parked; false: there will be none any more.
+    fn wait(&self, stop: &OwnedFd) -> bool {
+        let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
+        let mut fds = [
+            watch(self.listener.as_fd().as_raw_fd(), libc::POLLIN),
+            watch(stop.as_raw_fd(), libc::POLLIN),
+        ];
+        loop {
+            // SAFETY: the kernel fills `revents` of two elements.
+            let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
+            if ready > 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                // POLLHUP alone: the last process that could make a call is gone.
+                return ready > 0 && fds[1].revents == 0 && fds[0].revents & libc::POLLIN != 0;
+            }
+        }
+    }
+
+    /// Answers one call; false: the listener is of no use any more.
+    fn serve(&mut self) -> bool {
+        match self.listener.receive() {
+            Ok(Some(call)) => {
+                self.answer(&call);
+                true
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        }
+    }
+
+    fn answer(&mut self, call: &Notification) {
+        // Every call that the filter parks is one that a program makes as it starts.
+        exec::certify(&self.listener, call, &mut self.loaders);
+    }
+}

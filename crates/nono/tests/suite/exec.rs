@@ -1,0 +1,185 @@
+//! The exec allow-list against those who know a way around it.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use nono::{Capabilities, Command, Options, Sandbox, Status};
+
+/// Python, a shell and `cp` may be executed; everything else may only be read.
+fn few_programs(writable: &Path) -> Capabilities {
+    Capabilities::new()
+        .allow_exec("/usr/bin/python3")
+        .allow_exec("/bin/sh")
+        .allow_exec("/bin/cp")
+        .allow_read("/bin")
+        .allow_read("/usr/bin")
+        .allow_write(writable)
+}
+
+/// The dynamic loader of this test, as it is mapped.
+fn loader() -> PathBuf {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let names = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+    let is_loader =
+        |name: &&str| name.rsplit('/').next().is_some_and(|name| name.starts_with("ld-"));
+    PathBuf::from(names.into_iter().find(is_loader).expect("tests are dynamic programs"))
+}
+
+/// Compiles C; `None`, said loudly, where the machine cannot.
+fn compile(compiler: &str, source: &Path, arguments: &[&str], program: &Path) -> Option<()> {
+    let built = process::Command::new(compiler)
+        .args(arguments)
+        .arg("-o")
+        .args([program, source])
+        .stderr(process::Stdio::null())
+        .status();
+    if built.is_ok_and(|status| status.success()) {
+        return Some(());
+    }
+    println!("SKIPPED: {}: {compiler} {arguments:?} does not work here", program.display());
+    None
+}
+
+#[test]
+fn kills_a_loader_that_is_started_as_a_program() {
+    let scratch = Scratch::new();
+    let loader = loader();
+    let loader = loader.display();
+    let source = scratch.file(
+        "intruder.c",
+        r#"#include <fcntl.h>
+        unsigned la_version(unsigned v) { creat("ran", 0600); return v; }
+        __attribute__((constructor)) void begin(void) { creat("ran", 0600); }"#,
+    );
+    let intruder = scratch.path().join("intruder.so");
+    let _ = compile("cc", &source, &["-shared", "-fPIC"], &intruder);
+    let intruder = intruder.display();
+    in_each_tier(&few_programs(scratch.path()), |sandbox| {
+        for attempt in [
+            format!("{loader} /usr/bin/whoami"),
+            format!("{loader} --argv0 python3 /usr/bin/whoami"),
+            format!("{loader} --library-path . /usr/bin/whoami"),
+            format!("{loader} --preload {intruder} /usr/bin/whoami"),
+            format!("LD_PRELOAD={intruder} {loader} /usr/bin/whoami"),
+            format!("LD_AUDIT={intruder} {loader} /usr/bin/whoami"),
+            format!("{loader} --audit {intruder} /usr/bin/whoami"),
+            format!("{loader} /usr/bin/python3 -c 'print(1)'"),
+            "python3 -c 'import os; os.execve(os.open(\"LOADER\", 0), [\"l\", \"/usr/bin/whoami\"], {})'"
+                .replace("LOADER", &loader.to_string()),
+            format!("cp -sf {loader} link; ./link /usr/bin/whoami"),
+        ] {
+            let exec = format!("cd {}; {attempt}", scratch.path().display());
+            let python = "import signal, subprocess, sys; done = subprocess.run(['/bin/sh', '-c', sys.argv[1]], stdout=1, stderr=2); print(done.returncode)";
+            let (_, output) =
+                run_command(sandbox, Command::new(["/usr/bin/python3", "-c", python, &exec]));
+            let ended = output.lines().last().unwrap_or_default();
+            // The shell's own replacement or its child: killed either way.
+            assert!(matches!(ended, "137" | "-9"), "{attempt}: {output}");
+            assert!(!scratch.path().join("ran").exists(), "{attempt}: code of the intruder ran");
+        }
+        // Directly, without a shell: what the owner is told.
+        let direct = sandbox.spawn(Command::new([&loader.to_string(), "/usr/bin/whoami"])).unwrap();
+        assert_eq!(direct.wait().status.signal(), Some(9));
+        assert!(run(sandbox, "python3 -c 'print(1)'").0.status.success());
+    });
+}
+
+#[test]
+fn executes_no_copy_memory_or_nameless_file() {
+    let scratch = Scratch::new();
+    let script = r##"
+import ctypes, errno, os, shutil
+LOADER = "@LOADER@"
+def attempt(what, act):
+    pid = os.fork()
+    if pid == 0:
+        try: act()
+        except OSError as error: os._exit(error.errno)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    print(what, errno.errorcode.get(status, status), flush=True)
+def copied(source, arguments=()):
+    shutil.copy(source, "copy"); os.execv("./copy", ["copy", *arguments])
+def nameless():
+    fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o755)
+    os.write(fd, open("/usr/bin/whoami", "rb").read())
+    again = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    os.close(fd); os.execve(again, ["whoami"], {})
+def script(interpreter):
+    with open("script", "w") as f: f.write(f"#!{interpreter}\n")
+    os.chmod("script", 0o755); os.execv("./script", ["script"])
+def memory(flags):
+    fd = os.memfd_create("m", flags)
+    os.write(fd, open("/usr/bin/whoami", "rb").read()); os.execve(fd, ["whoami"], {})
+attempt("program", lambda: os.execv("/usr/bin/whoami", ["whoami"]))
+attempt("by descriptor", lambda: os.execve(os.open("/usr/bin/whoami", 0), ["whoami"], {}))
+attempt("by /proc/self/fd", lambda: os.execv(f"/proc/self/fd/{os.open('/usr/bin/whoami', 0)}", ["whoami"]))
+attempt("copy", lambda: copied("/usr/bin/whoami"))
+attempt("copied loader", lambda: copied(LOADER, ["/usr/bin/whoami"]))
+attempt("O_TMPFILE", nameless)
+attempt("script", lambda: script("/usr/bin/perl"))
+attempt("script of a script", lambda: script(os.path.abspath("script")))
+attempt("memfd", lambda: memory(0))
+attempt("MFD_EXEC", lambda: memory(16))
+attempt("MFD_NOEXEC_SEAL", lambda: memory(8))
+attempt("allowed", lambda: os.execv("/usr/bin/python3", ["python3", "-c", ""]))
+"##
+    .replace("@LOADER@", &loader().display().to_string());
+    in_each_tier(&few_programs(scratch.path()), |sandbox| {
+        let command = Command::new(["/usr/bin/python3", "-c", &script]).cwd(scratch.path());
+        let (_, output) = run_command(sandbox, command);
+        let (attempts, allowed) = output.trim().rsplit_once('\n').unwrap();
+        assert_eq!(allowed, "allowed 0", "{output}");
+        assert_eq!(attempts.lines().count(), 11, "{output}");
+        for line in attempts.lines() {
+            // /proc/self is not there in the flat tier, memfd_create(0) is not there in either.
+            let refused = ["EACCES", "ENOENT", "ENOSYS"].iter().any(|errno| line.ends_with(errno));
+            assert!(refused, "{output}");
+        }
+    });
+}
+
+#[test]
+fn static_programs_start() {
+    let scratch = Scratch::new();
+    let source = scratch.file("static.c", "#include <stdio.h>\nint main(void) { puts(\"runs\"); }");
+    for (compiler, arguments) in [
+        ("cc", ["-static"].as_slice()),
+        ("cc", &["-static-pie"]),
+        ("musl-gcc", &["-static"]),
+        ("musl-gcc", &[]),
+    ] {
+        let program = scratch.path().join(format!("{compiler}{}", arguments.concat()));
+        if compile(compiler, &source, arguments, &program).is_none() {
+            continue;
+        }
+        let capabilities = shell().allow_exec(&program);
+        in_each_tier(&capabilities, |sandbox| {
+            let (exit, output) = run(sandbox, &program.display().to_string());
+            assert_eq!((exit.status.code(), output.as_str()), (Some(0), "runs\n"), "{program:?}");
+        });
+    }
+}
+
+#[test]
+fn threads_and_forks_run_on_and_nothing_is_left_behind() {
+    let script = "import os, threading, subprocess
+ts = [threading.Thread(target=lambda: subprocess.run(['/bin/true'], check=True)) for _ in range(16)]
+[t.start() for t in ts]; [t.join() for t in ts]
+for _ in range(50):
+    pid = os.fork()
+    if pid == 0: os.execv('/bin/true', ['true'])
+    assert os.waitpid(pid, 0)[1] == 0
+print('done')";
+    in_each_tier(&shell(), |sandbox| {
+        let (_, output) = run_command(sandbox, Command::new(["/usr/bin/python3", "-c", script]));
+        assert_eq!(output, "done\n");
+        sandbox.close();
+    });
+    let sandbox = Sandbox::create(&shell(), &Options::default()).unwrap();
+    let exec = sandbox.guarantees().iter().find(|guarantee| guarantee.name == "exec").unwrap();
+    assert_eq!(exec.status, Status::Partial);
+    assert_eq!(exec.reason, Some("an allowed interpreter runs any script that it can read"));
+}
