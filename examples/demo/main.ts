@@ -1,6 +1,7 @@
 // An agent at work in a sandbox: it reads a git repository, writes a report and commits it. Then a
-// hostile one tries what it must not do. Exits with 1 unless the work was done and every attempt
-// was refused.
+// hostile one tries what it must not do; what a careless one did is undone; a token is used that no
+// process inside ever has; and the record of it all is put to the test. Exits with 1 unless
+// everything went as it should.
 import { execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -9,8 +10,11 @@ import path from "node:path";
 import process from "node:process";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Guarantee, Sandbox } from "@nono/sdk";
+import { useCredential } from "./credential.ts";
 import { pythonInstallation } from "./python.ts";
+import { testRecord } from "./record.ts";
 import { printTable } from "./table.ts";
+import { undo } from "./undo.ts";
 
 interface Outcome {
   readonly refused: boolean;
@@ -22,12 +26,19 @@ const root = mkdtempSync(path.join(tmpdir(), "nono-demo-"));
 const workspace = path.join(root, "workspace");
 const output = path.join(workspace, "output");
 const home = path.join(root, "home");
+const audit = { dir: path.join(root, "state", "audit") };
 let failures = 0;
 
 try {
   makeRepository();
   await work();
   await attack();
+  const went = [
+    await undo(path.join(root, "undo"), { audit }),
+    await useCredential(path.join(root, "credential"), { audit }),
+    await testRecord(audit.dir),
+  ];
+  failures += went.filter((well) => !well).length;
 } finally {
   rmSync(root, { recursive: true, force: true });
 }
@@ -66,7 +77,7 @@ function gitEnvironment(): Record<string, string> {
 function agentSandbox(): Sandbox {
   const python = pythonInstallation();
   const gitPrograms = execFileSync("git", ["--exec-path"], { encoding: "utf8" }).trim();
-  return new Sandbox()
+  return new Sandbox({ audit })
     .allowRead([workspace, here, python.prefix, gitPrograms])
     .allowWrite([output, path.join(workspace, ".git")])
     .allowExec([python.executable, "git", gitPrograms])

@@ -17,6 +17,9 @@ test("the demo does its work, sees everything refused, and leaves nothing behind
   expect(stdout).toContain("Add the report");
   expect(stdout).toMatch(/leave a process behind +killed/);
   expect(stdout).not.toContain("NOT REFUSED");
+  expect(stdout).toContain("every byte, mode and time is back");
+  expect(stdout).toMatch(/the agent received {3}hello Bearer \*+\n|skipped: the gate's network/);
+  expect(stdout).toContain("one byte flipped: TAMPERED");
   expect(readdirSync(temporary)).toEqual([]);
   rmSync(temporary, { recursive: true });
 }, 90_000);
