@@ -148,7 +148,12 @@ test("SigV4 in the query: AWS's presigned example", async () => {
     "X-Amz-SignedHeaders": "host",
     "X-Amz-Signature": zeroes,
   });
-  const draft = { method: "GET", path: `/test.txt?${query.toString()}`, headers: [], body: undefined };
+  const draft = {
+    method: "GET",
+    path: `/test.txt?${query.toString()}`,
+    headers: [],
+    body: undefined,
+  };
   const { path } = await resign(draft, endpoint, exampleKeys);
   expect(path).toMatch(
     /X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404$/,

@@ -14,6 +14,9 @@ import path from "node:path";
 import process from "node:process";
 import type { Readable } from "node:stream";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { useOwnState } from "./support/state.ts";
+
+useOwnState();
 
 const main = path.resolve(import.meta.dirname, "../dist/cli/main.js");
 let workspace = "";

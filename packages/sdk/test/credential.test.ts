@@ -9,6 +9,9 @@ import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { Sandbox, support } from "../src/index.ts";
 import { occurrences, processTree } from "./support/memory.ts";
+import { useOwnState } from "./support/state.ts";
+
+useOwnState();
 
 const hasNamespaces = support().tiers.some(
   ({ name, available }) => name === "namespaces" && available,

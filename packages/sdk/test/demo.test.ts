@@ -4,6 +4,9 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { expect, test } from "vitest";
+import { useOwnState } from "./support/state.ts";
+
+useOwnState();
 
 test("the demo does its work, sees everything refused, and leaves nothing behind", () => {
   const temporary = mkdtempSync(path.join(tmpdir(), "nono-demo-test-"));

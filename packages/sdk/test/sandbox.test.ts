@@ -10,6 +10,9 @@ import {
   Sandbox,
   SandboxClosedError,
 } from "../src/index.ts";
+import { useOwnState } from "./support/state.ts";
+
+useOwnState();
 
 let workspace = "";
 beforeAll(() => {
