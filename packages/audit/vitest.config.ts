@@ -1,5 +1,9 @@
 import { defineConfig } from "vitest/config";
 
 export default defineConfig({
-  test: { globalSetup: "test/helpers/build-oracles.ts", testTimeout: 30_000 },
+  test: {
+    globalSetup: "test/helpers/build-oracles.ts",
+    testTimeout: 60_000,
+    expect: { poll: { timeout: 20_000 } },
+  },
 });

@@ -22,7 +22,7 @@ export interface UnanchoredTail {
 
 /** The result of `verifyLog`. */
 export interface Report {
-  readonly kind: "log" | "ledger" | "proof";
+  readonly kind: "log" | "ledger" | "proof" | "bundle";
   readonly origin: string;
   readonly size: number;
   /** Base64 root of the checkpoint. */

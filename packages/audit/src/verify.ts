@@ -32,12 +32,13 @@ import {
   type Trust,
   type VerifyPolicy,
 } from "./verify-trust.ts";
+import { verifyBundle } from "./verify-bundle.ts";
 import { problemOf, verifyTree, type Problem } from "./verify-tree.ts";
 
 /**
- * Verifies a log directory, a ledger directory or a `.tlog-proof` file. Needs no network and writes nothing.
+ * Verifies a log or ledger directory, a `.tlog-proof` file, or a `.sigstore.json` bundle. Needs no network and writes nothing.
  *
- * @throws AuditError `ERR_NONO_AUDIT_INPUT` when `target` is neither; `ERR_NONO_AUDIT_FORMAT` for a bad policy.
+ * @throws AuditError `ERR_NONO_AUDIT_INPUT` when there is no `target`; `ERR_NONO_AUDIT_FORMAT` for a bad policy.
  * @example
  * ```ts
  * const report = await verifyLog("/var/lib/nono/sessions/0193...", { keys: [vkey] });
@@ -49,7 +50,8 @@ export async function verifyLog(target: string, policy: VerifyPolicy = {}): Prom
   if (!existsSync(target))
     throw new AuditError("ERR_NONO_AUDIT_INPUT", `there is no ${target}`, { value: target });
   if (statSync(target).isDirectory()) return verifyDirectory(target, trust);
-  return verifyProof(readFileSync(target, "utf8"), trust);
+  const text = readFileSync(target, "utf8");
+  return text.trimStart().startsWith("{") ? verifyBundle(text, trust) : verifyProof(text, trust);
 }
 
 async function verifyDirectory(dir: string, trust: Trust): Promise<Report> {

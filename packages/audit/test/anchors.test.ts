@@ -184,6 +184,26 @@ withServices("a real Rekor v2 and a real time-stamp authority", () => {
     writeFileSync(artifact, text.replace("\n", "x\n"));
     expect(ask().ok).toBe(false);
 
+    // The bundle alone, from the command line.
+    const alone = path.join(ledgerDir, layout.anchors, bundle);
+    expect(await verifyLog(alone, { evidence, require: "TIMED" })).toMatchObject({
+      kind: "bundle",
+      verdict: "TIMED",
+      ok: true,
+      origin: host,
+    });
+    expect(await verifyLog(alone)).toMatchObject({ verdict: "INTACT", ok: false });
+    const trusted = ["--root", root, "--evidence-key", key];
+    const io = { stdout: (): void => undefined, stderr: (): void => undefined };
+    expect(await runAuditCommand(["verify", alone, ...trusted, "--require", "timed"], io)).toBe(0);
+    expect(
+      await runAuditCommand(
+        ["verify", dir, ...trusted, "--ledger-key", hostSigner.vkey, "--require", "timed"],
+        io,
+      ),
+    ).toBe(0);
+    expect(await runAuditCommand(["verify", root, ...trusted], io)).toBe(1);
+
     // Every region of the bundle that is covered by a signature, flipped.
     const file = path.join(dir, layout.anchors, bundle);
     const original = readFileSync(file, "utf8");

@@ -51,7 +51,7 @@ describe("host ledger and epoch keys", () => {
     const dir = await logOfManyEpochs(ledger);
     const report = await verifyLog(dir, trusted);
     expect(report).toMatchObject({ verdict: "SIGNED", ok: true, problems: [] });
-    expect(report.steps.SIGNED.detail).toMatch(/key of epoch [3-9]/);
+    expect(report.steps.SIGNED.detail).toMatch(/key of epoch ([3-9]|\d\d)/);
     expect(await verifyLog(dir)).toMatchObject({ verdict: "INTACT", ok: false });
     const stranger = { ledgerKeys: [ed25519Signer(host).vkey] };
     expect((await verifyLog(dir, stranger)).ok).toBe(false);
