@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtemp, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -174,7 +174,13 @@ test("the commands", async () => {
   expect((await nono("diff", "--nonsense"))[0]).toBe(2);
 });
 
-test("an overlay's mounts are what a sandbox needs, and its changes arrive when applied", async () => {
+test("an overlay's mounts are what a sandbox needs, and its changes arrive when applied", async ({
+  skip,
+}) => {
+  if (spawnSync("unshare", ["--user", "--map-root-user", "--mount", "true"]).status !== 0) {
+    console.log("SKIPPED: an overlay's mounts: user namespaces are not available");
+    skip();
+  }
   const { project, store } = await scratch();
   const before = await checkpoint(project, { store, strategy: "overlay", mounter: "unprivileged" });
   const [mount] = before.mounts;
