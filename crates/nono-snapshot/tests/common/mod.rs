@@ -131,6 +131,18 @@ pub fn scratch_in(parent: &Path) -> Scratch {
     Scratch { root, project, store }
 }
 
+impl Drop for Scratch {
+    /// An ordinary user can't empty a directory without write permission, and some trees have one.
+    fn drop(&mut self) {
+        if !rustix::process::geteuid().is_root() {
+            let root = self.root.path();
+            let status =
+                std::process::Command::new("chmod").args(["-R", "u+rwx"]).arg(root).status();
+            assert!(status.is_ok_and(|status| status.success()), "could not unlock {root:?}");
+        }
+    }
+}
+
 impl Scratch {
     pub fn checkpoint(&self, exclude: &[&str]) -> Checkpoint {
         let exclude = exclude.iter().map(|&pattern| pattern.to_owned()).collect();
