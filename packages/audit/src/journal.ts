@@ -55,6 +55,8 @@ interface Group {
  * the load by itself and an idle log answers at once.
  */
 export class Journal {
+  /** Asked before each group: a promise delays its acknowledgement until tiles have caught up. */
+  backPressure: (() => Promise<void> | undefined) | undefined;
   readonly #dir: string;
   #fd: number;
   #buffer: Buffer = Buffer.allocUnsafe(initialCapacity);
@@ -195,6 +197,8 @@ export class Journal {
       }
       const group = this.#queue.shift();
       if (group === undefined) break;
+      const hold = this.backPressure?.();
+      if (hold) await hold;
       const committed = this.#commit(group);
       // Under load the next group is on its way to the disk while these go on.
       for (const waiter of done.splice(0)) waiter.resolve();

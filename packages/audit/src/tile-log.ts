@@ -65,6 +65,8 @@ export class TileLog {
   #full: { path: string; data: Buffer }[] = [];
   #fullBytes = 0;
   #backlogAnnounced = false;
+  /** Set while tiles are on their way to the disk, after the journal has moved to its next segment. */
+  #writing: Promise<void> | undefined;
   #disclosures: { bundle: number; lines: string[] }[] = [];
   #last: Checkpoint | undefined;
   #head: TreeHead;
@@ -83,6 +85,9 @@ export class TileLog {
     this.#tree = TileTree.resume(state.head.size, state.partialTile, (tile) =>
       this.#tileFull(tile),
     );
+    // Only while a checkpoint is past its journal rotation: before that it waits for the journal itself.
+    journal.backPressure = (): Promise<void> | undefined =>
+      this.#fullBytes > 2 * tileBacklog ? this.#writing : undefined;
     for (const entry of state.bundle) this.#addToBundle(entry);
     for (const frame of state.frames) this.#replay(frame);
   }
@@ -280,7 +285,14 @@ export class TileLog {
     this.#backlogAnnounced = false;
     this.#disclosures = [];
     await this.#journal.rotate(head.size);
-    return this.#publishHead(head, [...full, ...edge], disclosures, sign, options);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#writing = promise;
+    try {
+      return await this.#publishHead(head, [...full, ...edge], disclosures, sign, options);
+    } finally {
+      this.#writing = undefined;
+      resolve();
+    }
   }
 
   async #publishHead(
