@@ -1,0 +1,253 @@
+// What the gate costs: ratios to the direct connection in the same run, rounds interleaved. Needs nginx, wrk and
+// curl; mitmdump (PyPI: mitmproxy) is measured beside the gate where MITMDUMP or the PATH has it.
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { createInterface } from "node:readline";
+import tls from "node:tls";
+
+const rounds = Number(process.env["NONO_BENCH_ROUNDS"] ?? 3);
+const seconds = 3;
+const bulkMiB = 256;
+const newConnections = 200;
+const directory = mkdtempSync(path.join(tmpdir(), "nono-bench-"));
+const at = (name: string): string => path.join(directory, name);
+
+const upstream = await freePort();
+/** The gate judges requests by the server they are for, whatever port they came in by. */
+const host = `Host: 127.0.0.1:${upstream}`;
+
+interface Way {
+  readonly name: string;
+  readonly port: number;
+  readonly child?: ChildProcess;
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  return port;
+}
+
+function startNginx(port: number): ChildProcess {
+  const certificate =
+    "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench";
+  const names = [
+    "-addext",
+    "subjectAltName=IP:127.0.0.1",
+    "-keyout",
+    at("key.pem"),
+    "-out",
+    at("cert.pem"),
+  ];
+  execFileSync("openssl", [...certificate.split(" "), ...names], { stdio: "ignore" });
+  writeFileSync(at("small"), "x".repeat(100));
+  execFileSync("truncate", ["-s", `${bulkMiB}M`, at("bulk")]);
+  writeFileSync(
+    at("nginx.conf"),
+    `daemon off; worker_processes 1; pid ${at("pid")}; error_log /dev/null;
+events { worker_connections 4096; }
+http { access_log off; keepalive_requests 10000000; client_body_temp_path ${at("b")};
+  proxy_temp_path ${at("p")}; fastcgi_temp_path ${at("f")}; uwsgi_temp_path ${at("u")}; scgi_temp_path ${at("s")};
+  server { listen 127.0.0.1:${port} ssl backlog=2048; root ${directory};
+    ssl_certificate ${at("cert.pem")}; ssl_certificate_key ${at("key.pem")}; } }
+${process.getuid?.() === 0 ? "user root;" : ""}
+`,
+  );
+  return spawn("/usr/sbin/nginx", ["-c", at("nginx.conf")], { stdio: "ignore" });
+}
+
+async function startGate(mode: string, upstream: number): Promise<Way> {
+  const server = net.createServer().listen({ port: 0, host: "127.0.0.1", backlog: 2048 });
+  await once(server, "listening");
+  const { port } = server.address() as net.AddressInfo;
+  const script = path.join(import.meta.dirname, "gate-process.ts");
+  // Node passes a server on only by its number.
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
+  const child = spawn(process.execPath, [script, mode, String(upstream)], {
+    stdio: ["pipe", "pipe", "inherit", fd],
+    env: { ...process.env, NONO_BENCH_CA: readFileSync(at("cert.pem"), "utf8") },
+  });
+  server.close(); // the child has its own descriptor of the socket
+  if (child.stdout) await once(child.stdout, "data");
+  return { name: `gate: ${mode}`, port, child };
+}
+
+async function startMitmproxy(upstream: number): Promise<Way | undefined> {
+  const command = process.env["MITMDUMP"] ?? "mitmdump";
+  if (spawnSync(command, ["--version"]).status !== 0) {
+    console.log("SKIPPED: mitmproxy: mitmdump is not installed");
+    return undefined;
+  }
+  const port = await freePort();
+  const mode = ["--mode", `reverse:https://127.0.0.1:${upstream}`, "--listen-host", "127.0.0.1"];
+  const more = [
+    "-q",
+    "-p",
+    String(port),
+    "--ssl-insecure",
+    "--set",
+    `confdir=${directory}`,
+    "--set",
+    "stream_large_bodies=1m",
+  ];
+  const child = spawn(command, [...mode, ...more], { stdio: "ignore" });
+  for (let tries = 0; tries < 100 && !(await answers(port)); tries += 1) {
+    await new Promise((resolve) => {
+      setTimeout(resolve, 100);
+    });
+  }
+  return { name: "mitmproxy", port, child };
+}
+
+async function answers(port: number): Promise<boolean> {
+  const socket = net.connect(port, "127.0.0.1");
+  const result = await Promise.race([
+    once(socket, "connect").then(() => true),
+    once(socket, "error").then(() => false),
+  ]).catch(() => false);
+  socket.destroy();
+  return result;
+}
+
+/** wrk's requests per second and median latency in milliseconds. */
+function load(port: number, connections: number): { rate: number; p50: number; errors: string } {
+  const args = [
+    "-t1",
+    `-c${connections}`,
+    `-d${seconds}s`,
+    "--latency",
+    "-H",
+    host,
+    `https://127.0.0.1:${port}/small`,
+  ];
+  const text = execFileSync("wrk", args, { encoding: "utf8" });
+  const [, value = "0", unit = "ms"] = /50%\s+([\d.]+)(us|ms|s)/.exec(text) ?? [];
+  const factor = { us: 0.001, ms: 1, s: 1000 }[unit] ?? 1;
+  const refused = /Non-2xx.*/.exec(text)?.[0];
+  if (refused !== undefined) throw new Error(`the load was not served: ${refused}`);
+  const errors = /Socket errors.*/.exec(text)?.[0] ?? "";
+  return {
+    rate: Number(/Requests\/sec:\s+([\d.]+)/.exec(text)?.[1]),
+    p50: Number(value) * factor,
+    errors,
+  };
+}
+
+/** MiB per second of one download. */
+function bulk(port: number): number {
+  const args = [
+    "-fsk",
+    "-H",
+    host,
+    "-o",
+    "/dev/null",
+    "-w",
+    "%{speed_download}",
+    `https://127.0.0.1:${port}/bulk`,
+  ];
+  return Number(execFileSync("curl", args, { encoding: "utf8" })) / 1024 / 1024;
+}
+
+/** Milliseconds from connecting to the answer's first byte, each on a connection of its own. */
+async function fresh(port: number): Promise<{ p50: number; p95: number }> {
+  const times: number[] = [];
+  for (let i = 0; i < newConnections; i += 1) {
+    const started = performance.now();
+    const socket = tls.connect({ port, host: "127.0.0.1", rejectUnauthorized: false });
+    socket.write("GET /small HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    await once(socket, "data");
+    times.push(performance.now() - started);
+    socket.destroy();
+  }
+  times.sort((a, b) => a - b);
+  return {
+    p50: times[newConnections / 2] ?? 0,
+    p95: times[Math.floor(newConnections * 0.95)] ?? 0,
+  };
+}
+
+async function memory({ child }: Way): Promise<number> {
+  if (!child?.stdin || !child.stdout) return Number.NaN;
+  const lines = createInterface({ input: child.stdout });
+  child.stdin.write("\n");
+  const [line] = (await once(lines, "line")) as [string];
+  lines.close();
+  return Number(line) / 1024 / 1024;
+}
+
+const median = (values: number[]): number =>
+  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+
+const nginx = startNginx(upstream);
+for (let tries = 0; tries < 50 && !(await answers(upstream)); tries += 1) {
+  await new Promise((resolve) => {
+    setTimeout(resolve, 50);
+  });
+}
+const ways: Way[] = [{ name: "direct", port: upstream }];
+for (const mode of ["tunnel", "terminate", "credential"])
+  ways.push(await startGate(mode, upstream));
+const peer = await startMitmproxy(upstream);
+if (peer) ways.push(peer);
+
+const results = ways.map(() => ({
+  one: [] as number[],
+  rate: [] as number[],
+  bulk: [] as number[],
+  p50: [] as number[],
+  p95: [] as number[],
+}));
+for (let round = 0; round < rounds; round += 1) {
+  for (const [index, way] of ways.entries()) {
+    const result = results[index];
+    if (!result) continue;
+    result.one.push(load(way.port, 1).p50);
+    result.rate.push(load(way.port, 32).rate);
+    result.bulk.push(bulk(way.port));
+    const { p50, p95 } = await fresh(way.port);
+    result.p50.push(p50);
+    result.p95.push(p95);
+  }
+}
+const base = results[0];
+console.log(`medians of ${rounds} interleaved rounds; nginx, wrk and curl share the machine\n`);
+console.log(
+  "| way | keep-alive p50 ms (over direct) | req/s, 32 connections | new TLS connection p50 / p95 ms | bulk MiB/s (to direct) |",
+);
+console.log("|---|---|---|---|---|");
+for (const [index, { name }] of ways.entries()) {
+  const result = results[index];
+  if (!result || !base) continue;
+  const one = median(result.one);
+  const speed = median(result.bulk);
+  console.log(
+    `| ${name} | ${one.toFixed(3)} (+${(one - median(base.one)).toFixed(3)}) | ${median(result.rate).toFixed(0)} ` +
+      `| ${median(result.p50).toFixed(2)} / ${median(result.p95).toFixed(2)} ` +
+      `| ${speed.toFixed(0)} (${(speed / median(base.bulk)).toFixed(2)}x) |`,
+  );
+}
+const [, , terminate, credential] = results;
+const cost = 1 - median(credential?.bulk ?? []) / median(terminate?.bulk ?? []);
+console.log(`\nscrubbing costs ${(100 * cost).toFixed(1)} % of terminated bulk throughput`);
+
+const scrubbing = ways[3];
+if (scrubbing) {
+  const thousand = load(scrubbing.port, 1000);
+  console.log(`1,000 connections: ${thousand.rate.toFixed(0)} req/s ${thousand.errors}`);
+  const before = await memory(scrubbing);
+  for (let requests = 0; requests < 100_000;) requests += load(scrubbing.port, 32).rate * seconds;
+  const after = await memory(scrubbing);
+  console.log(
+    `resident memory: ${before.toFixed(0)} MiB, after 100,000 more requests ${after.toFixed(0)} MiB`,
+  );
+}
+for (const { child } of ways) child?.kill("SIGTERM");
+nginx.kill("SIGTERM");
+rmSync(directory, { recursive: true, force: true });
