@@ -168,8 +168,11 @@ async function forkThatOutlivesItsParent(sandbox: Sandbox): Promise<Outcome> {
     }
   };
   await tryIt(sandbox, ["daemonise", heartbeat]);
-  await delay(100);
-  const alive = beat();
+  let alive = beat();
+  for (let waited = 0; alive === "" && waited < 10_000; waited += 10) {
+    await delay(10);
+    alive = beat();
+  }
   await sandbox.close();
   const last = beat();
   await delay(200);

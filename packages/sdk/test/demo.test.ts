@@ -16,7 +16,7 @@ test("the demo does its work, sees everything refused, and leaves nothing behind
     env: { ...process.env, TMPDIR: temporary },
     timeout: 60_000,
   });
-  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect({ status, stderr }, stdout).toEqual({ status: 0, stderr: "" });
   expect(stdout).toContain("Add the report");
   expect(stdout).toMatch(/leave a process behind +killed/);
   expect(stdout).not.toContain("NOT REFUSED");
