@@ -93,6 +93,10 @@ fn take(
             let socket = network::listen(step.kind, step.data, step.flags as u16)?;
             if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }
         }
+        p::STEP_SOCKET_DIAGNOSIS => {
+            let socket = network::diagnosis()?;
+            if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }
+        }
         _ => Err(sys::EINVAL),
     }
 }

@@ -199,6 +199,9 @@ pub const STEP_LISTEN: u32 = 12;
 pub const STEP_UNMOUNT: u32 = 13;
 /// `sethostname(source)` with length `extra`.
 pub const STEP_HOSTNAME: u32 = 14;
+/// Open a socket that answers about this network namespace's sockets (`sock_diag(7)`); it is sent
+/// with [`READY`] in the order of the steps.
+pub const STEP_SOCKET_DIAGNOSIS: u32 = 15;
 
 /// First bytes of a [`SPAWN`] payload.
 #[repr(C)]

@@ -29,6 +29,8 @@ pub struct NativeCapabilities {
     pub network: Option<String>,
     /// With `gate`: TCP ports that programs may connect to.
     pub gate_ports: Option<Vec<u16>>,
+    /// Unix sockets of the host to connect to.
+    pub unix_sockets: Option<Vec<Either<String, Uint8Array>>>,
     /// Environment variables.
     pub env: Option<NativeEnv>,
     /// Resource limits.
@@ -91,6 +93,9 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
     }
     for path in paths(given.exec) {
         capabilities = capabilities.allow_exec(path);
+    }
+    for path in paths(given.unix_sockets) {
+        capabilities = capabilities.allow_unix_socket(path);
     }
     if paths(given.deny).next().is_some() {
         return Err(Error::UnsupportedPolicy { guarantees: vec!["fs-deny".into()] });

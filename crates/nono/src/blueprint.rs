@@ -1,7 +1,8 @@
 //! From capabilities to a sandbox that stands.
 
+use std::collections::HashSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nono_init::protocol as p;
 
@@ -13,7 +14,8 @@ use crate::launch::Init;
 use crate::plan::{Listener, Plan};
 use crate::policy::Policy;
 use crate::sandbox::{GateListener, Options, Ready, Sandbox};
-use crate::supervisor::{Loaders, Supervisor};
+use crate::seccomp::Supervised;
+use crate::supervisor::{Loaders, Supervisor, UnixSockets};
 use crate::tier::TierName;
 use crate::{ruleset, stage, supervisor, support};
 
@@ -60,7 +62,8 @@ impl Blueprint {
 
     fn build_tier(&self, tier: TierName) -> Result<Sandbox> {
         if support::can_notify() {
-            match self.build_with(tier, true) {
+            let sockets = supervisor::can_supervise_sockets();
+            match self.build_with(tier, Supervised { starts: true, sockets }) {
                 // One of our ancestors is supervised: a chain of filters has one listener at most
                 // (`seccomp(2)`, EBUSY).
                 Err(Error::SandboxFailed { source, .. })
@@ -68,15 +71,18 @@ impl Blueprint {
                 other => return other,
             }
         }
-        self.build_with(tier, false)
+        self.build_with(tier, Supervised::default())
     }
 
-    fn build_with(&self, tier: TierName, supervised: bool) -> Result<Sandbox> {
+    fn build_with(&self, tier: TierName, supervised: Supervised) -> Result<Sandbox> {
         let network = &self.policy.network;
         let guarantees = guarantees::report(network, tier, self.landlock_abi, supervised);
         let mut missing = guarantees::missing(&guarantees, &self.options.allow_degraded);
         if tier == TierName::Flat && matches!(self.policy.network, Network::Gate { .. }) {
             missing.push("net-gate".into());
+        }
+        if !self.policy.unix_sockets.is_empty() && !supervised.sockets {
+            missing.push("unix-sockets".into());
         }
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
@@ -85,7 +91,7 @@ impl Blueprint {
         Sandbox::of(ready, self.policy.clone(), tier, guarantees)
     }
 
-    fn start(&self, tier: TierName, supervised: bool) -> Result<Ready> {
+    fn start(&self, tier: TierName, supervised: Supervised) -> Result<Ready> {
         let failed = |stage: &str| {
             let stage = stage.to_owned();
             move |source| Error::SandboxFailed { stage, source }
@@ -103,18 +109,17 @@ impl Blueprint {
             .and_then(|()| channel.receive(0));
         let error = match answer {
             Ok(Some((report, mut sockets))) if report.kind == p::READY => {
-                let supervisor = if plan.supervised {
-                    let listener = sockets.pop().map(supervisor::Listener::new);
-                    Some(self.supervise(listener).map_err(failed("starting the supervisor"))?)
-                } else {
-                    None
-                };
-                let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
-                    let Listener { port, family, stream, dns } = *listener;
-                    GateListener { port, family, stream, dns, fd }
-                });
-                let listeners = listeners.collect();
-                return Ok(Ready { channel, init, supervisor, listeners });
+                match self.supervise(tier, plan.supervised, &mut sockets) {
+                    Ok(supervisor) => {
+                        let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
+                            let Listener { port, family, stream, dns } = *listener;
+                            GateListener { port, family, stream, dns, fd }
+                        });
+                        let listeners = listeners.collect();
+                        return Ok(Ready { channel, init, supervisor, listeners });
+                    }
+                    Err(source) => failed("starting the supervisor")(source),
+                }
             }
             Ok(Some((report, _))) => Error::SandboxFailed {
                 stage: plan
@@ -132,10 +137,31 @@ impl Blueprint {
         Err(error)
     }
 
-    fn supervise(&self, listener: Option<supervisor::Listener>) -> io::Result<Supervisor> {
-        let listener = listener.ok_or(io::ErrorKind::UnexpectedEof)?;
+    /// Starts the supervisor with what arrived for it, which is taken from the end of `sockets`.
+    fn supervise(
+        &self,
+        tier: TierName,
+        supervised: Supervised,
+        sockets: &mut Vec<OwnedFd>,
+    ) -> io::Result<Option<Supervisor>> {
+        if !supervised.starts {
+            return Ok(None);
+        }
+        let mut arrived = || sockets.pop().ok_or(io::Error::from(io::ErrorKind::UnexpectedEof));
+        let listener = supervisor::Listener::new(arrived()?);
         let programs = self.policy.rules.iter().filter(|(_, access)| access.execute);
         let loaders = Loaders::new(programs.map(|(path, _)| path.as_path()));
-        Supervisor::start(listener, loaders)
+        let network = &self.policy.network;
+        let has_own_network = tier.namespaces(network) & libc::CLONE_NEWNET != 0;
+        let unix_sockets = match supervised.sockets {
+            false => None,
+            true => Some(UnixSockets {
+                listed: self.policy.unix_sockets.clone(),
+                diagnosis: arrived()?,
+                bound: (!has_own_network).then(HashSet::new),
+                internet: *network != Network::Blocked,
+            }),
+        };
+        Supervisor::start(listener, loaders, unix_sockets).map(Some)
     }
 }

@@ -22,6 +22,7 @@ pub struct Capabilities {
     pub(crate) write: Vec<PathBuf>,
     pub(crate) exec: Vec<PathBuf>,
     pub(crate) network: Network,
+    pub(crate) unix_sockets: Vec<PathBuf>,
     pub(crate) environment: EnvironmentGrant,
     pub(crate) limits: Limits,
     pub(crate) base_profile: bool,
@@ -77,6 +78,7 @@ impl Default for Capabilities {
             write: Vec::new(),
             exec: Vec::new(),
             network: Network::Blocked,
+            unix_sockets: Vec::new(),
             environment: EnvironmentGrant::default(),
             limits: Limits::default(),
             base_profile: true,
@@ -136,6 +138,17 @@ impl Capabilities {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// Grants connecting to a unix socket of the host, which must exist: this very socket, not a
+    /// later one at the same path. Sockets that commands bind themselves need no grant.
+    ///
+    /// The service sees the sandbox's owner as its peer (`SO_PEERCRED` in `unix(7)`), and whatever
+    /// it does for its clients it does for the commands.
+    #[must_use]
+    pub fn allow_unix_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.unix_sockets.push(path.into());
         self
     }
 

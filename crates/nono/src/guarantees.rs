@@ -1,6 +1,7 @@
 //! What a sandbox promises, and how far each promise is kept.
 
 use crate::capabilities::Network;
+use crate::seccomp::Supervised;
 use crate::tier::TierName;
 
 /// How far a promise is kept.
@@ -56,11 +57,11 @@ pub(crate) fn report(
     network: &Network,
     tier: TierName,
     abi: i32,
-    supervised: bool,
+    supervised: Supervised,
 ) -> Vec<Guarantee> {
     let mut report = files(tier, abi);
-    report.push(programs(supervised));
-    report.extend(sockets(network));
+    report.push(programs(supervised.starts));
+    report.extend(sockets(network, supervised));
     report.extend(processes(tier, abi));
     report.extend([
         Guarantee::enforced("namespaces", "seccomp"),
@@ -124,7 +125,7 @@ fn programs(supervised: bool) -> Guarantee {
     Guarantee::weaker("exec", Status::Partial, mechanism, reason)
 }
 
-fn sockets(network: &Network) -> Vec<Guarantee> {
+fn sockets(network: &Network, supervised: Supervised) -> Vec<Guarantee> {
     let mut report = Vec::new();
     let mechanism = match network {
         Network::Blocked => Some("seccomp socket families"),
@@ -135,7 +136,12 @@ fn sockets(network: &Network) -> Vec<Guarantee> {
         report.extend(mechanism.map(|mechanism| Guarantee::enforced(name, mechanism)));
     }
     report.push(Guarantee::enforced("net-raw", "seccomp socket families"));
-    report.push(Guarantee::enforced("net-unix", "seccomp socket families"));
+    let mechanism = if supervised.sockets {
+        "seccomp socket types, a supervisor that connects on the caller's behalf"
+    } else {
+        "seccomp socket families: no unix socket can be made"
+    };
+    report.push(Guarantee::enforced("net-unix", mechanism));
     report
 }
 

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::capabilities::{Capabilities, Limits, Network};
 use crate::environment::Environment;
@@ -38,12 +41,36 @@ impl Access {
     }
 }
 
+/// A socket of the host. Its file is held, so that its inode cannot become another file.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedSocket(Arc<File>);
+
+impl ListedSocket {
+    fn open(path: &Path) -> Result<Self> {
+        let unreachable = |source| Error::PathNotFound { path: path.to_owned(), source };
+        let place = File::options().read(true).custom_flags(libc::O_PATH).open(path);
+        let socket = ListedSocket(Arc::new(place.map_err(unreachable)?));
+        if !socket.0.metadata().map_err(unreachable)?.file_type().is_socket() {
+            let reason = "the path does not lead to a unix socket";
+            return Err(Error::InvalidPath { path: path.to_owned(), reason });
+        }
+        Ok(socket)
+    }
+
+    /// Whether `file` is its file.
+    pub(crate) fn is(&self, file: &Metadata) -> bool {
+        self.0.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (file.dev(), file.ino()))
+    }
+}
+
 /// A resolved policy.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
     /// What may be done where: paths that exist, without symbolic links.
     pub(crate) rules: BTreeMap<PathBuf, Access>,
     pub(crate) network: Network,
+    /// Sockets of the host that may be connected to.
+    pub(crate) unix_sockets: Vec<ListedSocket>,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
     /// Where commands start when they do not say.
@@ -61,6 +88,7 @@ impl Policy {
         let mut policy = Policy {
             rules: BTreeMap::new(),
             network: capabilities.network.clone(),
+            unix_sockets: Vec::new(),
             environment,
             limits: capabilities.limits,
             default_cwd: PathBuf::from("/"),
@@ -75,6 +103,10 @@ impl Policy {
         }
         for path in write {
             policy.grant(path, Access::WRITE);
+        }
+        for path in canonical_all(&capabilities.unix_sockets)? {
+            policy.unix_sockets.push(ListedSocket::open(&path)?);
+            policy.grant(path, Access::READ); // to be seen where its directory is private
         }
         for program in &capabilities.exec {
             policy.grant_program(program)?;

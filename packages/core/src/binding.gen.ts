@@ -46,6 +46,8 @@ export interface NativeCapabilities {
   network?: "blocked" | "gate" | "open"
   /** With `gate`: TCP ports that programs may connect to. */
   gatePorts?: Array<number>
+  /** Unix sockets of the host to connect to. */
+  unixSockets?: Array<string | Uint8Array>
   /** Environment variables. */
   env?: NativeEnv
   /** Resource limits. */

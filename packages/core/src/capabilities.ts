@@ -40,6 +40,12 @@ export interface Capabilities {
   readonly network?: "blocked" | "gate" | "open";
   /** With `network: "gate"`: TCP ports that programs may connect to. Default: 80 and 443. */
   readonly gatePorts?: readonly number[];
+  /**
+   * Absolute paths of unix sockets of the host that may be connected to, such as an SSH agent's. A
+   * socket must exist when the sandbox is created; a later one at the same path is another one.
+   * Sockets that commands bind themselves need no grant. Datagram sockets are refused.
+   */
+  readonly unixSockets?: readonly Path[];
   /** The environment of the commands. */
   readonly env?: EnvironmentCapabilities;
   /** Limits of what the commands may use up. */

@@ -44,16 +44,13 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     "deny",
     "network",
     "gatePorts",
+    "unixSockets",
     "env",
     "limits",
     "baseProfile",
   ];
-  const { read, write, exec, deny, network, gatePorts, env, limits, baseProfile } = fields(
-    capabilities,
-    "The capabilities",
-    known,
-    refuse,
-  );
+  const { read, write, exec, deny, network, gatePorts, unixSockets, env, limits, baseProfile } =
+    fields(capabilities, "The capabilities", known, refuse);
   return {
     ...(read !== undefined && { read: paths(read, "read", refuse) }),
     ...(write !== undefined && { write: paths(write, "write", refuse) }),
@@ -63,6 +60,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
       network: oneOf(network, "network", ["blocked", "gate", "open"], refuse),
     }),
     ...(gatePorts !== undefined && { gatePorts: ports(gatePorts, "gatePorts", refuse) }),
+    ...(unixSockets !== undefined && { unixSockets: paths(unixSockets, "unixSockets", refuse) }),
     ...(env !== undefined && { env: environment(env) }),
     ...(limits !== undefined && { limits: numbers(limits) }),
     ...(baseProfile !== undefined && { baseProfile: flag(baseProfile, "baseProfile", refuse) }),

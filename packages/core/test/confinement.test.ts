@@ -74,3 +74,19 @@ test.for(tiers)("no socket reaches a service of this machine (%s)", async (tier)
     server.close();
   }
 });
+
+test.for(tiers)("a unix socket of the host is reached only if it is listed (%s)", async (tier) => {
+  using outside = new Workspace();
+  const server = createServer((socket) => socket.end("served")).listen(outside.at("agent"));
+  await new Promise((listening) => server.once("listening", listening));
+  const script = `import socket; s = socket.socket(socket.AF_UNIX); s.connect(${JSON.stringify(outside.at("agent"))}); print(s.recv(9))`;
+  const outcome = async (unixSockets: string[]) => {
+    using workspace = new Workspace();
+    const exec = ["/usr/bin/python3"];
+    await using sandbox = await sandboxIn(workspace, { exec, unixSockets }, { tier });
+    return await sandbox.run(["/usr/bin/python3", "-c", script]);
+  };
+  expect(await outcome([outside.at("agent")])).toMatchObject({ stdout: "b'served'\n" });
+  expect(await outcome([])).toMatchObject({ exitCode: 1, stdout: "" });
+  await new Promise((closed) => server.close(closed));
+});

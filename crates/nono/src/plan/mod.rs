@@ -16,7 +16,7 @@ pub(crate) use network::Listener;
 use crate::capabilities::Limits;
 use crate::payload::PayloadBuilder;
 use crate::policy::Policy;
-use crate::seccomp;
+use crate::seccomp::{self, Supervised};
 use crate::tier::TierName;
 
 /// A plan, packed, with what the owner needs to understand the answer.
@@ -26,8 +26,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<String>,
     /// What each socket in the answer is.
     pub(crate) listeners: Vec<Listener>,
-    /// Whether the supervisor's descriptor follows them.
-    pub(crate) supervised: bool,
+    /// Whether a socket to ask about unix sockets follows them, and then the supervisor's listener.
+    pub(crate) supervised: Supervised,
 }
 
 impl Plan {
@@ -36,7 +36,7 @@ impl Plan {
         policy: &Policy,
         tier: TierName,
         landlock_abi: i32,
-        supervised: bool,
+        supervised: Supervised,
     ) -> io::Result<Self> {
         let mut builder = PlanBuilder::new(landlock_abi);
         let mut listeners = Vec::new();
@@ -51,10 +51,14 @@ impl Plan {
         if landlock_abi >= 6 {
             flags |= p::PLAN_SCOPES;
         }
-        if supervised {
+        if supervised.sockets {
+            let step = Step { op: p::STEP_SOCKET_DIAGNOSIS, ..Step::default() };
+            builder.step("making a socket to ask about unix sockets", step);
+        }
+        if supervised.starts {
             flags |= p::PLAN_LISTENER;
         }
-        builder.finish(policy, flags, listeners)
+        builder.finish(policy, flags, listeners, supervised)
     }
 }
 
@@ -100,12 +104,17 @@ impl PlanBuilder {
         self.registers - 1
     }
 
-    fn finish(mut self, policy: &Policy, flags: u32, listeners: Vec<Listener>) -> io::Result<Plan> {
+    fn finish(
+        mut self,
+        policy: &Policy,
+        flags: u32,
+        listeners: Vec<Listener>,
+        supervised: Supervised,
+    ) -> io::Result<Plan> {
         if self.registers as usize > p::MAX_REGISTERS {
             let message = format!("more than {} separate writable places", p::MAX_REGISTERS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let supervised = flags & p::PLAN_LISTENER != 0;
         let filter = seccomp::filter(&policy.network, supervised);
         let limits = limits(&policy.limits);
         let header = p::Plan {

@@ -4,4 +4,4 @@ mod filter;
 mod rules;
 
 pub(crate) use filter::Instruction;
-pub(crate) use rules::filter;
+pub(crate) use rules::{Supervised, filter};

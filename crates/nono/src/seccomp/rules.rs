@@ -7,16 +7,28 @@ use crate::capabilities::Network;
 /// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
 const LAST_KNOWN: i64 = 462;
 
-/// The filter of a sandbox, with or without a supervisor.
-pub(crate) fn filter(network: &Network, supervised: bool) -> Filter {
+/// What of a sandbox's calls a supervisor answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Supervised {
+    /// Programs as they start.
+    pub(crate) starts: bool,
+    /// connect() and bind(), which makes unix sockets possible.
+    pub(crate) sockets: bool,
+}
+
+/// The filter of a sandbox.
+pub(crate) fn filter(network: &Network, supervised: Supervised) -> Filter {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
     refuse_terminal_injection(&mut rules);
     refuse_executable_memory_files(&mut rules);
-    decide_sockets(&mut rules, network);
-    if supervised {
+    decide_sockets(&mut rules, network, supervised.sockets);
+    if supervised.starts {
         park_starting_programs(&mut rules);
+    }
+    if supervised.sockets {
+        rules.notify(&[libc::SYS_connect, libc::SYS_bind]);
     }
     Filter::compile(&rules)
 }
@@ -171,7 +183,7 @@ fn park_starting_programs(rules: &mut Rules) {
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so
 /// everything that is not plain TCP would walk around it: UDP, MPTCP, SCTP, raw, packet and vsock
 /// sockets, and TCP Fast Open, which connects without connect().
-fn decide_sockets(rules: &mut Rules, network: &Network) {
+fn decide_sockets(rules: &mut Rules, network: &Network, unix: bool) {
     const TYPE: u32 = 0xf; // without SOCK_NONBLOCK and SOCK_CLOEXEC
     let family = |family: i32| argument(0).is(family);
     let kind = |kind: i32| argument(1).mask(TYPE).is(kind);
@@ -194,12 +206,19 @@ fn decide_sockets(rules: &mut Rules, network: &Network) {
         }
         clauses.push((vec![family(internet)], Action::Errno(libc::EACCES)));
     }
-    // A unix socket can reach any service of the user by a path that Landlock does not check.
+    // A unix socket can reach any service of the user by a path that Landlock does not check: only
+    // those exist that must connect() first, and only if the supervisor sees to that. A datagram
+    // socket needs no connect(): each message can name another path, in memory. That goes for one
+    // made by socketpair(), too.
+    let connecting = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+    if unix {
+        clauses.extend(connecting.map(|with| allow(vec![family(libc::AF_UNIX), kind(with)])));
+    }
     clauses.push((vec![family(libc::AF_UNIX)], Action::Errno(libc::EACCES)));
     rules.decide(libc::SYS_socket, clauses, Action::Errno(libc::EAFNOSUPPORT));
     rules.decide(
         libc::SYS_socketpair,
-        [allow(vec![family(libc::AF_UNIX)])],
+        connecting.map(|with| allow(vec![family(libc::AF_UNIX), kind(with)])),
         Action::Errno(libc::EAFNOSUPPORT),
     );
 

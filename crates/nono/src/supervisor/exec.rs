@@ -12,11 +12,12 @@
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::notif::{Listener, Notification};
+use super::process;
 use crate::executable;
 
 /// A file, whatever its path.
@@ -99,14 +100,10 @@ pub(super) fn certify(listener: &Listener, call: &Notification, loaders: &mut Lo
 /// Ends the process of a parked call, without an answer. Its number is turned into a descriptor
 /// first and found to be still its own afterwards, so that no other process can be hit.
 fn kill(listener: &Listener, call: &Notification) {
-    let Some(leader) = thread_group(call.thread) else { return };
-    // SAFETY: no memory is involved.
-    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, leader, 0) };
-    if pidfd < 0 {
+    let Some(leader) = process::leader(call.thread) else { return };
+    let Ok(pidfd) = process::pidfd_open(leader, 0) else {
         return; // it stays parked, which is as good
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd as i32) };
+    };
     if listener.is_parked(call) {
         let no_info: *const libc::siginfo_t = std::ptr::null();
         // SAFETY: no memory is involved: the kernel fills in what a plain kill would say.
@@ -114,10 +111,4 @@ fn kill(listener: &Listener, call: &Notification) {
             libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, no_info, 0)
         };
     }
-}
-
-/// The process that a thread belongs to.
-fn thread_group(thread: i32) -> Option<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }

@@ -5,27 +5,35 @@
 //! `nono-init`, and `nono-init` itself makes none of the calls that are parked, so neither can wait
 //! for the other.
 
+mod connect;
 mod exec;
 mod notif;
+mod process;
+mod unix;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 pub(crate) use exec::Loaders;
 pub(crate) use notif::Listener;
 use notif::Notification;
+pub(crate) use unix::UnixSockets;
 
-/// A running supervisor. Dropped, it ends.
+/// A running supervisor. Dropped, it ends, by itself: it is not waited for, since a command may have
+/// brought it to wait for something.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     stop: OwnedFd,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Supervisor {
     /// Answers the calls that arrive at `listener` until nobody is left to make any.
-    pub(crate) fn start(listener: Listener, loaders: Loaders) -> io::Result<Self> {
+    pub(crate) fn start(
+        listener: Listener,
+        loaders: Loaders,
+        sockets: Option<UnixSockets>,
+    ) -> io::Result<Self> {
         // SAFETY: no memory is involved.
         let stop = match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) } {
             -1 => return Err(io::Error::last_os_error()),
@@ -33,11 +41,11 @@ impl Supervisor {
             fd => unsafe { OwnedFd::from_raw_fd(fd) },
         };
         let stopped = stop.try_clone()?;
-        let mut desk = Desk { listener, loaders };
-        let thread = std::thread::Builder::new()
+        let mut desk = Desk { listener: Arc::new(listener), loaders, sockets };
+        std::thread::Builder::new()
             .name("nono-supervisor".into())
             .spawn(move || while desk.wait(&stopped) && desk.serve() {})?;
-        Ok(Supervisor { stop, thread: Some(thread) })
+        Ok(Supervisor { stop })
     }
 }
 
@@ -45,18 +53,22 @@ impl Drop for Supervisor {
     fn drop(&mut self) {
         // SAFETY: an eventfd takes eight bytes (`eventfd(2)`).
         unsafe { libc::write(self.stop.as_raw_fd(), (&raw const ONE).cast(), size_of_val(&ONE)) };
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
 static ONE: u64 = 1;
 
+/// Whether this process can carry out calls of others on their sockets, and ask about unix sockets.
+pub(crate) fn can_supervise_sockets() -> bool {
+    process::can_take_descriptors() && unix::can_ask()
+}
+
 /// What the thread works with.
 struct Desk {
-    listener: Listener,
+    listener: Arc<Listener>,
     loaders: Loaders,
+    /// Unless unix sockets are refused altogether.
+    sockets: Option<UnixSockets>,
 }
 
 impl Desk {
@@ -90,7 +102,11 @@ impl Desk {
     }
 
     fn answer(&mut self, call: &Notification) {
-        // Every call that the filter parks is one that a program makes as it starts.
-        exec::certify(&self.listener, call, &mut self.loaders);
+        match (call.number, &mut self.sockets) {
+            (libc::SYS_connect, Some(sockets)) => connect::connect(&self.listener, call, sockets),
+            (libc::SYS_bind, Some(sockets)) => connect::note_bind(&self.listener, call, sockets),
+            // Every other call that the filter parks is one that a program makes as it starts.
+            _ => exec::certify(&self.listener, call, &mut self.loaders),
+        }
     }
 }

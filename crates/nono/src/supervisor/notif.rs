@@ -15,6 +15,10 @@ pub(super) struct Notification {
     pub(super) id: u64,
     /// The calling thread, as this process numbers it.
     pub(super) thread: i32,
+    /// Which call.
+    pub(super) number: i64,
+    /// As passed: pointers are into the memory of its process.
+    pub(super) arguments: [u64; 6],
 }
 
 impl Listener {
@@ -38,7 +42,12 @@ impl Listener {
         // SAFETY: all-zero is a valid seccomp_notif, and what the kernel demands.
         let mut parked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
         match self.call(libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut parked) {
-            Ok(()) => Ok(Some(Notification { id: parked.id, thread: parked.pid as i32 })),
+            Ok(()) => Ok(Some(Notification {
+                id: parked.id,
+                thread: parked.pid as i32,
+                number: parked.data.nr.into(),
+                arguments: parked.data.args,
+            })),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ENOENT | libc::EINTR) => Ok(None),
                 _ => Err(error),
@@ -57,6 +66,11 @@ impl Listener {
     /// memory that the process can change: the kernel reads it again (`seccomp_unotify(2)`).
     pub(super) fn carry_on(&self, call: &Notification) {
         self.answer(call, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32);
+    }
+
+    /// Says how the call ended, which was made by somebody else: with 0, or with an errno.
+    pub(super) fn finish(&self, call: &Notification, result: Result<(), i32>) {
+        self.answer(call, result.err().map_or(0, |errno| -errno), 0);
     }
 
     fn answer(&self, call: &Notification, error: i32, flags: u32) {

@@ -140,7 +140,7 @@ for name, family, kind, protocol in [
         ("udp", socket.AF_INET, socket.SOCK_DGRAM, 0), ("mptcp", socket.AF_INET, socket.SOCK_STREAM, 262),
         ("raw", socket.AF_INET, socket.SOCK_RAW, 1), ("packet", 17, socket.SOCK_RAW, 0),
         ("vsock", 40, socket.SOCK_STREAM, 0), ("alg", 38, socket.SOCK_SEQPACKET, 0),
-        ("unix", socket.AF_UNIX, socket.SOCK_STREAM, 0)]:
+        ("unix", socket.AF_UNIX, socket.SOCK_DGRAM, 0)]:
         refused(name, lambda: socket.socket(family, kind, protocol))
 refused("unshare user", lambda: syscall(272, 0x10000000))
 refused("clone3", lambda: syscall(435, 0, 0))

@@ -5,3 +5,4 @@ mod enforcement;
 mod escape;
 mod exec;
 mod gate;
+mod unix_sockets;

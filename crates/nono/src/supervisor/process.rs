@@ -1,0 +1,94 @@
+//! A process whose call is parked: what of it can be looked at, and taken.
+//!
+//! All of this names the process by its number, so it is worth something only if the call is still
+//! parked afterwards ([`super::notif::Listener::is_parked`]).
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Bytes of a thread's memory, copied once.
+pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    File::open(format!("/proc/{thread}/mem"))?
+        .read_exact_at(&mut bytes, address)
+        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    Ok(bytes)
+}
+
+/// A duplicate of a thread's descriptor: the same open file (`pidfd_getfd(2)`).
+pub(super) fn take_descriptor(thread: i32, fd: RawFd) -> io::Result<OwnedFd> {
+    const PIDFD_THREAD: i32 = libc::O_EXCL; // Linux 6.9
+    let pidfd = pidfd_open(thread, PIDFD_THREAD)
+        .or_else(|_| pidfd_open(leader(thread).unwrap_or(thread), 0))?;
+    // SAFETY: no memory is involved.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+}
+
+/// Whether descriptors of processes can be taken here: some containers refuse it to all.
+pub(super) fn can_take_descriptors() -> bool {
+    let own = pidfd_open(std::process::id() as i32, 0);
+    own.is_ok_and(|pidfd| {
+        let fd = pidfd.as_raw_fd();
+        // SAFETY: no memory is involved.
+        owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, fd, fd, 0) }).is_ok()
+    })
+}
+
+/// The process that a thread belongs to.
+pub(super) fn leader(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+pub(super) fn pidfd_open(pid: i32, flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })
+}
+
+/// Opens what `path` names to a thread, as a place only (`O_PATH`): in its own root, from its own
+/// working directory, with symbolic links followed there. Links of `/proc` into processes are not
+/// followed: to us they would mean this process.
+pub(super) fn open_place(thread: i32, path: &Path) -> io::Result<OwnedFd> {
+    let process = format!("/proc/{thread}");
+    let root = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(format!("{process}/root"))?;
+    // The link's text is the directory's path in the mount namespace of the process, whose root
+    // nothing inside can change.
+    let cwd = std::fs::read_link(format!("{process}/cwd"))?;
+    let path = CString::new(cwd.join(path).into_os_string().into_vec())?;
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+    // SAFETY: a C string and a structure of the size that is told.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of_val(&how),
+        )
+    })
+}
+
+/// The path of a pathname socket address: what follows the family, up to a NUL.
+pub(super) fn socket_path(address: &[u8]) -> Option<&Path> {
+    let path = address.get(2..)?.split(|byte| *byte == 0).next()?;
+    (!path.is_empty()).then(|| Path::new(std::ffi::OsStr::from_bytes(path)))
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    match fd {
+        // SAFETY: each caller passes what a call returned that makes a new descriptor.
+        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
