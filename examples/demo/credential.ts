@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import https from "node:https";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -20,6 +20,11 @@ export async function useCredential(
     console.log(
       `skipped: the gate's network needs namespaces (${namespaces?.reason ?? "unknown"})`,
     );
+    return true;
+  }
+  const missing = ["/usr/bin/curl", "/usr/bin/openssl"].filter((program) => !existsSync(program));
+  if (missing.length > 0) {
+    console.log(`skipped: ${missing.join(" and ")} are not installed`);
     return true;
   }
   const token = `secret-${randomBytes(16).toString("hex")}`;
@@ -68,7 +73,7 @@ function selfSigned(directory: string): { certificate: string; key: string } {
   const [keyFile, file] = [path.join(directory, "key.pem"), path.join(directory, "cert.pem")];
   const kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
   const names = ["-subj", "/CN=api.test", "-addext", "subjectAltName=DNS:api.test"];
-  execFileSync("openssl", ["req", ...kind, ...names, "-keyout", keyFile, "-out", file], {
+  execFileSync("/usr/bin/openssl", ["req", ...kind, ...names, "-keyout", keyFile, "-out", file], {
     stdio: "ignore",
   });
   return { certificate: readFileSync(file, "utf8"), key: readFileSync(keyFile, "utf8") };
