@@ -22,7 +22,7 @@ pub(crate) fn filter(network: &Network, supervised: Supervised) -> Filter {
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
     refuse_terminal_injection(&mut rules);
-    refuse_executable_memory_files(&mut rules);
+    refuse_executable_memory_files(&mut rules, supervised.starts);
     decide_sockets(&mut rules, network, supervised.sockets);
     if supervised.starts {
         park_starting_programs(&mut rules);
@@ -149,8 +149,9 @@ fn refuse_terminal_injection(rules: &mut Rules) {
 }
 
 /// A memory file is on no path, so Landlock's execute right does not see it. Only files sealed
-/// against execution are made (`memfd_create(2)`, MFD_NOEXEC_SEAL, Linux 6.3).
-fn refuse_executable_memory_files(rules: &mut Rules) {
+/// against execution are made (`memfd_create(2)`, MFD_NOEXEC_SEAL, Linux 6.3); the supervisor adds
+/// the seal where a program says nothing about execution.
+fn refuse_executable_memory_files(rules: &mut Rules, supervised: bool) {
     const MFD_NOEXEC_SEAL: i32 = 8;
     const MFD_EXEC: i32 = 16;
     let flags = argument(1).mask((MFD_NOEXEC_SEAL | MFD_EXEC) as u32);
@@ -160,8 +161,9 @@ fn refuse_executable_memory_files(rules: &mut Rules) {
             (vec![flags.is(MFD_NOEXEC_SEAL)], Action::Allow),
             (vec![flags.is(MFD_EXEC)], Action::Errno(libc::EACCES)),
         ],
-        // As on a kernel without the call: programs fall back to a file.
-        Action::Errno(libc::ENOSYS),
+        // Without a supervisor to seal it, as on a kernel without the call: programs fall back to a
+        // file.
+        if supervised { Action::Notify } else { Action::Errno(libc::ENOSYS) },
     );
     rules.refuse(libc::ENOSYS, &[libc::SYS_memfd_secret]);
 }

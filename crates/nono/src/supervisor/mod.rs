@@ -7,6 +7,7 @@
 
 mod connect;
 mod exec;
+mod memory_file;
 mod notif;
 mod process;
 mod unix;
@@ -105,6 +106,7 @@ impl Desk {
         match (call.number, &mut self.sockets) {
             (libc::SYS_connect, Some(sockets)) => connect::connect(&self.listener, call, sockets),
             (libc::SYS_bind, Some(sockets)) => connect::note_bind(&self.listener, call, sockets),
+            (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
             // Every other call that the filter parks is one that a program makes as it starts.
             _ => exec::certify(&self.listener, call, &mut self.loaders),
         }

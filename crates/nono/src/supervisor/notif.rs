@@ -73,6 +73,21 @@ impl Listener {
         self.answer(call, result.err().map_or(0, |errno| -errno), 0);
     }
 
+    /// Ends the call with a descriptor: `file` becomes one of the caller's, and its number the result.
+    pub(super) fn hand_over(&self, call: &Notification, file: OwnedFd, close_on_exec: bool) {
+        const SECCOMP_ADDFD_FLAG_SEND: u32 = 2; // Linux 5.14
+        let mut given = libc::seccomp_notif_addfd {
+            id: call.id,
+            flags: SECCOMP_ADDFD_FLAG_SEND,
+            srcfd: file.as_raw_fd() as u32,
+            newfd: 0,
+            newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+        };
+        if let Err(error) = self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given) {
+            self.finish(call, Err(error.raw_os_error().unwrap_or(libc::ENOSYS)));
+        }
+    }
+
     fn answer(&self, call: &Notification, error: i32, flags: u32) {
         let mut response = libc::seccomp_notif_resp { id: call.id, val: 0, error, flags };
         // A failure means that the process is gone.

@@ -20,6 +20,18 @@ pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Resul
     Ok(bytes)
 }
 
+/// A NUL-terminated string of a thread's memory of at most `limit` bytes with its end, copied once.
+pub(super) fn read_string(thread: i32, address: u64, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; limit];
+    // Less than the limit arrives where the memory ends before it.
+    let length = File::open(format!("/proc/{thread}/mem"))?
+        .read_at(&mut bytes, address)
+        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    let end = bytes[..length].iter().position(|byte| *byte == 0);
+    bytes.truncate(end.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?);
+    Ok(bytes)
+}
+
 /// A duplicate of a thread's descriptor: the same open file (`pidfd_getfd(2)`).
 pub(super) fn take_descriptor(thread: i32, fd: RawFd) -> io::Result<OwnedFd> {
     const PIDFD_THREAD: i32 = libc::O_EXCL; // Linux 6.9

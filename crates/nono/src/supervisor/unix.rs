@@ -36,28 +36,32 @@ impl UnixSockets {
         self.listed.iter().any(|listed| listed.is(file)) || self.is_bound_inside(file)
     }
 
-    /// Takes note of a socket that is being bound inside.
+    /// Takes note of a socket that is being bound inside. One that listens already under the same
+    /// number is another one: the kernel's counter has 32 bits and comes round.
     pub(super) fn note(&mut self, number: u32) {
         const MANY: usize = 4096;
-        if self.bound.as_ref().is_some_and(|bound| bound.len() >= MANY) {
-            let listening = self.listening().unwrap_or_default();
-            if let Some(bound) = &mut self.bound {
-                bound.retain(|number| listening.iter().any(|socket| socket.number == *number));
-            }
+        let Ok(listening) = self.listening() else { return };
+        let listens = |number: u32| listening.iter().any(|socket| socket.number == number);
+        let Some(bound) = &mut self.bound else { return };
+        if listens(number) {
+            return;
         }
-        if let Some(bound) = &mut self.bound {
-            bound.insert(number);
+        if bound.len() >= MANY {
+            bound.retain(|number| listens(*number));
         }
+        bound.insert(number);
     }
 
+    /// The kernel tells 32 bits of an inode's number. Where a file system has more of them (XFS,
+    /// btrfs), two sockets may look like one: then both must have been bound inside.
     fn is_bound_inside(&self, file: &Metadata) -> bool {
-        let inode = file.ino() as u32; // all that the kernel tells (`struct unix_diag_vfs`)
+        let inode = file.ino() as u32;
         let device = libc::major(file.dev()) << 20 | libc::minor(file.dev());
-        let is_its_socket = |socket: &Socket| {
-            (socket.device, socket.inode) == (device, inode)
-                && self.bound.as_ref().is_none_or(|bound| bound.contains(&socket.number))
-        };
-        self.listening().is_ok_and(|sockets| sockets.iter().any(is_its_socket))
+        let is_inside = |number| self.bound.as_ref().is_none_or(|bound| bound.contains(&number));
+        let listening = self.listening().unwrap_or_default();
+        let mut same =
+            listening.iter().filter(|socket| (socket.device, socket.inode) == (device, inode));
+        same.clone().next().is_some() && same.all(|socket| is_inside(socket.number))
     }
 
     /// All sockets of the network namespace that listen and have a file (`sock_diag(7)`).
