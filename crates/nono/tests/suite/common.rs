@@ -81,3 +81,23 @@ pub(crate) fn in_each_tier(capabilities: &Capabilities, mut test: impl FnMut(&Sa
         }
     }
 }
+
+/// Makes one call fail on this thread and in what it starts, as a container's filter would. Returns
+/// what seccomp(2) returned with these flags.
+pub(crate) fn filter_this_thread(refused: libc::c_long, errno: i32, flags: u64) -> libc::c_long {
+    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, refused as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives across the calls.
+    let installed = unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    };
+    assert!(installed >= 0, "{}", std::io::Error::last_os_error());
+    installed
+}

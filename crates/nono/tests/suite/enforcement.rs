@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use crate::common::{Scratch, filter_this_thread, in_each_tier, run, run_command, shell};
 use nono::{Capabilities, Command, Error, Limits, Options, Sandbox, TierName};
 
 #[test]
@@ -298,7 +298,7 @@ fn takes_ten_thousand_rules_and_names_that_are_not_utf8() {
 #[test]
 fn without_landlock_nothing_starts() {
     let refused = std::thread::spawn(|| {
-        forbid_landlock();
+        filter_this_thread(libc::SYS_landlock_create_ruleset, libc::ENOSYS, 0);
         Sandbox::create(&Capabilities::new(), &Options::default()).unwrap_err()
     });
     let error = refused.join().unwrap();
@@ -322,25 +322,6 @@ fn many_sandboxes_and_commands_leave_nothing_behind() {
         }
     }
     wait_until(|| descriptors() < before + 100);
-}
-
-/// Makes the kernel look as if it had no Landlock, to this thread only.
-fn forbid_landlock() {
-    let number = libc::SYS_landlock_create_ruleset as u32;
-    let filter = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut program = [
-        filter(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        filter(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, number),
-        filter(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-        filter(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program lives across the calls.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let installed = libc::syscall(libc::SYS_seccomp, 1, 0, &raw const program);
-        assert_eq!(installed, 0, "{}", std::io::Error::last_os_error());
-    }
 }
 
 fn count_processes(argument: &str) -> usize {

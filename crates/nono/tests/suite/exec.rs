@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, Instant};
 
-use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use crate::common::{Scratch, filter_this_thread, in_each_tier, run, run_command, shell};
 use nono::{Capabilities, Command, Options, Sandbox, Status};
 
 /// Python, a shell and `cp` may be executed; everything else may only be read.
@@ -235,4 +235,23 @@ fn supervisors_end_with_their_sandboxes() {
     wait_until(&|count| count >= 60);
     drop(sandboxes);
     wait_until(&|count| count < 30); // those of other tests run on
+}
+
+#[test]
+fn an_owner_that_is_supervised_itself_is_told_what_that_costs() {
+    std::thread::spawn(|| {
+        let listener =
+            filter_this_thread(libc::SYS_acct, libc::EPERM, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+        in_each_tier(&shell(), |sandbox| {
+            let exec =
+                sandbox.guarantees().iter().find(|guarantee| guarantee.name == "exec").unwrap();
+            assert!(exec.reason.unwrap().contains("this process is itself supervised"), "{exec:?}");
+            let (_, output) = run(sandbox, "python3 -c 'import os; os.memfd_create(\"m\")'");
+            assert!(output.contains("Function not implemented"), "{output}");
+        });
+        // SAFETY: a new descriptor that nobody else owns.
+        unsafe { libc::close(listener as i32) };
+    })
+    .join()
+    .unwrap();
 }

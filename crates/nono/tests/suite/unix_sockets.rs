@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::thread;
 
-use crate::common::{Scratch, in_each_tier, run_command, shell};
+use crate::common::{Scratch, filter_this_thread, in_each_tier, run_command, shell};
 use nono::{Command, Network, Sandbox};
 
 fn python(sandbox: &Sandbox, directory: &Path, script: &str) -> String {
@@ -201,4 +201,23 @@ print(reached > 0, refused > 0)
         assert_eq!(python(sandbox, scratch.path(), script), "True True\n");
         assert!(nobody_came(&unlisted));
     });
+}
+
+#[test]
+fn where_descriptors_cannot_be_taken_there_are_no_unix_sockets() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("agent");
+    let _agent = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        filter_this_thread(libc::SYS_pidfd_getfd, libc::EPERM, 0); // as Docker's default profile
+        let listed = shell().allow_unix_socket(&path);
+        let refused = Sandbox::create(&listed, &nono::Options::default()).unwrap_err();
+        assert_eq!(refused.value().as_deref(), Some("unix-sockets"), "{refused}");
+        in_each_tier(&shell(), |sandbox| {
+            let output = python(sandbox, Path::new("/"), "attempt('own', 'own')");
+            assert_eq!(output, "own EACCES\n");
+        });
+    })
+    .join()
+    .unwrap();
 }
