@@ -123,8 +123,12 @@ pub fn send(control: i32, report: &Report, fds: &[i32]) {
         base: core::ptr::from_ref(report).cast_mut().cast(),
         length: core::mem::size_of::<Report>(),
     };
-    let mut rights =
-        Rights { length: RIGHTS_HEADER + fds.len() * 4, level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [-1; MAX_FDS] };
+    let mut rights = Rights {
+        length: RIGHTS_HEADER + fds.len() * 4,
+        level: SOL_SOCKET,
+        kind: SCM_RIGHTS,
+        fds: [-1; MAX_FDS],
+    };
     let mut at = 0;
     while at < fds.len() {
         rights.fds[at] = fds[at];

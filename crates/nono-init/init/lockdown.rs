@@ -1,8 +1,8 @@
 //! What `nono-init` gives up before it serves. Commands inherit all of it; none of it can be undone.
 
+use crate::failure::Failure;
 use crate::payload::Payload;
 use crate::protocol::{self, Limit, Plan};
-use crate::setup::Failure;
 use crate::sys::{self, Result, call};
 
 /// Limits, capabilities, privileges, file access, system calls, in this order: each step needs what
@@ -18,8 +18,7 @@ pub fn lock_down(
         return Err(Failure { stage: protocol::STAGE_NO_NEW_PRIVS, errno: sys::EINVAL });
     }
     if plan.flags & protocol::PLAN_LANDLOCK != 0 {
-        call!(LANDLOCK_RESTRICT_SELF, ruleset, 0)
-            .map_err(Failure::at(protocol::STAGE_LANDLOCK))?;
+        call!(LANDLOCK_RESTRICT_SELF, ruleset, 0).map_err(Failure::at(protocol::STAGE_LANDLOCK))?;
         sys::close(ruleset);
     }
     install_filter(payload, plan).map_err(Failure::at(protocol::STAGE_SECCOMP))

@@ -7,8 +7,10 @@
 #![no_main]
 #![no_builtins] // so that the loops in `memory.rs` are not turned into calls of themselves
 
+mod commands;
 mod control;
 mod entry;
+mod failure;
 mod guard;
 mod lockdown;
 mod memory;
@@ -39,8 +41,13 @@ extern "C" fn nono_init_main() -> ! {
         _ => sys::exit(1), // the owner is gone, or it is not our owner
     };
     let failed = |stage: u32, errno: i32| -> ! {
-        let report =
-            Report { kind: SETUP_FAILED, id: request.id, stage, status: errno, ..Report::default() };
+        let report = Report {
+            kind: SETUP_FAILED,
+            id: request.id,
+            stage,
+            status: errno,
+            ..Report::default()
+        };
         control::send(control, &report, &[]);
         sys::exit(1)
     };

@@ -5,8 +5,7 @@ use crate::sys::{self, Result, call};
 /// Attaches a detached tree at `path`, which is not followed if it is a symbolic link.
 pub fn move_tree(tree: i32, path: *const u8) -> Result<()> {
     const MOVE_MOUNT_F_EMPTY_PATH: u64 = 4;
-    let moved =
-        call!(MOVE_MOUNT, tree, c"".as_ptr(), sys::AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
+    let moved = call!(MOVE_MOUNT, tree, c"".as_ptr(), sys::AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH);
     sys::close(tree);
     moved.map(|_| ())
 }

@@ -133,5 +133,6 @@ pub fn listen(family: u32, kind: u32, port: u16) -> Result<i32> {
 /// A socket that answers about the sockets of this network namespace, wherever it is used.
 pub fn diagnosis() -> Result<i32> {
     const NETLINK_SOCK_DIAG: u64 = 4;
-    call!(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG).map(|socket| socket as i32)
+    call!(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+        .map(|socket| socket as i32)
 }

@@ -24,7 +24,9 @@ impl Payload {
 
     /// Copies a header or record out.
     pub fn read<T: Copy>(&self, offset: usize) -> T {
-        assert!(offset.checked_add(core::mem::size_of::<T>()).is_some_and(|end| end <= self.length));
+        assert!(
+            offset.checked_add(core::mem::size_of::<T>()).is_some_and(|end| end <= self.length)
+        );
         // SAFETY: the range is inside the mapping; every `T` of the protocol is plain integers.
         unsafe { self.base.add(offset).cast::<T>().read_unaligned() }
     }

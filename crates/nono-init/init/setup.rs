@@ -1,23 +1,11 @@
 //! Building the sandbox from its plan.
 
 use crate::control::Fds;
+use crate::failure::Failure;
 use crate::payload::Payload;
 use crate::protocol::{self as p, Plan, Step};
 use crate::sys::{self, Result, call};
 use crate::{lockdown, mounts, network};
-
-/// Where and why building failed.
-pub struct Failure {
-    pub stage: u32,
-    pub errno: i32,
-}
-
-impl Failure {
-    /// For `map_err`: an errno that happened at `stage`.
-    pub fn at(stage: u32) -> impl Fn(i32) -> Self {
-        move |errno| Failure { stage, errno }
-    }
-}
 
 /// Trees held open between two steps.
 pub struct Registers([i32; p::MAX_REGISTERS]);

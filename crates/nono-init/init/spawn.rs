@@ -1,10 +1,10 @@
 //! Starting a command: vfork, a few calls on the way, execve.
 
+use crate::commands::Commands;
 use crate::control::{self, Fds};
 use crate::entry::nono_clone;
 use crate::payload::Payload;
-use crate::protocol::{self as p, Report, Request, STARTED, START_FAILED, Spawn};
-use crate::serve::Commands;
+use crate::protocol::{self as p, Report, Request, START_FAILED, STARTED, Spawn};
 use crate::sys::{self, call};
 
 /// Everything the child needs, and where it leaves what went wrong: it shares our memory until
@@ -78,8 +78,9 @@ fn try_spawn(fds: &mut Fds, commands: &Commands) -> Result<i32, (u32, i32)> {
     .map_err(|errno| (p::STAGE_CLONE, errno))?;
 
     // SAFETY: `birth` is ours again; the child wrote through the pointer, so read it as memory.
-    let (stage, errno) =
-        unsafe { ((&raw const birth.stage).read_volatile(), (&raw const birth.errno).read_volatile()) };
+    let (stage, errno) = unsafe {
+        ((&raw const birth.stage).read_volatile(), (&raw const birth.errno).read_volatile())
+    };
     if errno == 0 {
         return Ok(pid as i32);
     }
