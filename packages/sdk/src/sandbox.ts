@@ -57,6 +57,7 @@ export class Sandbox {
   readonly #read: Path[] = [];
   readonly #write: Path[] = [];
   readonly #exec: Path[] = [];
+  readonly #unixSockets: Path[] = [];
   readonly #allowEnv: string[] = [];
   #setEnv: Record<string, string> = {};
   #limits: Limits = {};
@@ -120,6 +121,24 @@ export class Sandbox {
   allowExec(names: OneOrMore<Path>): this {
     this.#refuseIfBuilt("allowExec");
     this.#exec.push(...programs("allowExec", names));
+    return this;
+  }
+
+  /**
+   * Lets commands connect to unix sockets of this machine. Those that commands make themselves they
+   * always may connect to.
+   *
+   * @param paths Absolute paths of sockets that exist: a socket made anew under the same path is
+   *   another one.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowUnixSocket("/run/postgresql/.s.PGSQL.5432");
+   * ```
+   */
+  allowUnixSocket(paths: OneOrMore<Path>): this {
+    this.#refuseIfBuilt("allowUnixSocket");
+    this.#unixSockets.push(...absolutePaths("allowUnixSocket", paths));
     return this;
   }
 
@@ -261,6 +280,7 @@ export class Sandbox {
       read: [...this.#read],
       write: [...this.#write],
       exec: [...this.#exec],
+      ...(this.#unixSockets.length > 0 && { unixSockets: [...this.#unixSockets] }),
       network: this.#network,
       env: { allow: [...this.#allowEnv], set: { ...this.#setEnv } },
       limits: { ...this.#limits },
