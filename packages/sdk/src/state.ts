@@ -1,4 +1,5 @@
 // Where nono keeps what outlives a run: logs, keys, checkpoints.
+import { realpathSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -19,10 +20,11 @@ export function stateDirectory(): string {
  * @throws {@link CapabilitiesError} `ERR_NONO_INVALID_CAPABILITIES`
  */
 export function keepOutOfReach(directory: string, granted: readonly Path[], what: string): void {
+  const kept = canonical(path.resolve(directory));
   for (const grant of granted) {
-    const granter = path.resolve(typeof grant === "string" ? grant : Buffer.from(grant).toString());
-    const inside = isBelow(directory, granter) || isBelow(granter, directory);
-    if (!inside) continue;
+    const reached = canonical(grant);
+    if (!isBelow(kept, reached) && !isBelow(reached, kept)) continue;
+    const granter = Buffer.from(grant).toString();
     throw new CapabilitiesError(
       "ERR_NONO_INVALID_CAPABILITIES",
       `${granter} is granted, and ${what} is kept in ${directory}`,
@@ -31,6 +33,22 @@ export function keepOutOfReach(directory: string, granted: readonly Path[], what
         remedy: `Grant less, or keep ${what} elsewhere (XDG_STATE_HOME, or the dir of its options).`,
       },
     );
+  }
+}
+
+/**
+ * Where a path leads, as the sandbox's rules see it: without symbolic links, for as much of it as
+ * exists. One character a byte, since names need not be UTF-8.
+ */
+function canonical(name: Path): string {
+  const bytes = Buffer.from(name);
+  try {
+    return realpathSync(bytes, "buffer").toString("latin1");
+  } catch {
+    const text = path.normalize(bytes.toString("latin1"));
+    if (text === "/") return text;
+    const parent = Buffer.from(path.dirname(text), "latin1");
+    return path.join(canonical(parent), path.basename(text));
   }
 }
 

@@ -1,5 +1,5 @@
 // The layers together: what commands do is on record, and can be undone.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { decodeEntry, LogReader, verifyLog } from "@nono/audit";
@@ -88,6 +88,10 @@ test("every command is on record, and the record holds", async () => {
 test("a record or store within the commands' reach is refused", async () => {
   await using reachable = new Sandbox({ audit }).allowWrite(directory).allowExec("/bin/sh");
   await expect(reachable.run(["/bin/sh", "-c", ":"])).rejects.toThrow("the record is kept in");
+  const link = path.join(directory, "link");
+  symlinkSync(".", link);
+  await using linked = new Sandbox({ audit }).allowRead(link).allowExec("/bin/sh");
+  await expect(linked.run(["/bin/sh", "-c", ":"])).rejects.toThrow("the record is kept in");
   await using store = sandbox().enableRollback({ store: path.join(workspace, "store") });
   await expect(store.run(["/bin/sh", "-c", ":"])).rejects.toThrow("rollback is kept in");
 });
