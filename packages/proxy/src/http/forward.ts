@@ -32,7 +32,7 @@ export async function forward(
   response: GateResponse,
 ): Promise<void> {
   const { host } = destination.endpoint;
-  const event = requestEvent(request, destination);
+  const event = requestEvent(request, destination, destination.secure ? "https" : "http");
   try {
     const path = originForm(request, destination);
     const method = request.method ?? "GET";
@@ -68,14 +68,19 @@ export async function forward(
   }
 }
 
-function requestEvent(request: GateRequest, { endpoint, secure }: Destination): GateEvent {
+/** What goes on record before a request is forwarded. */
+export function requestEvent(
+  request: GateRequest,
+  { endpoint }: Destination,
+  scheme: string,
+): GateEvent {
   return {
     type: "http.request",
     phase: "intent",
     decision: "allow",
     object: {
       method: request.method ?? "GET",
-      scheme: secure ? "https" : "http",
+      scheme,
       host: endpoint.host.text,
       port: endpoint.port,
       // A query may carry anything, secrets included.

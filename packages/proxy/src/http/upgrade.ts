@@ -1,9 +1,8 @@
 import http from "node:http";
 import type { Duplex } from "node:stream";
-import type { GateEvent } from "../event.ts";
 import type { Dialer } from "../net/dial.ts";
 import type { UpstreamTrust } from "../tls/upstream-trust.ts";
-import type { ForwardContext } from "./forward.ts";
+import { type ForwardContext, requestEvent } from "./forward.ts";
 import { type FlatHeaders, endToEnd, withField, withoutFields } from "./headers.ts";
 import { asGateError, refuseOnSocket } from "./refusal.ts";
 import { type Destination, originForm } from "./request-target.ts";
@@ -24,18 +23,7 @@ export async function forwardUpgrade(
   head: Buffer,
 ): Promise<void> {
   const { endpoint, secure } = destination;
-  const event: GateEvent = {
-    type: "http.request",
-    phase: "intent",
-    decision: "allow",
-    object: {
-      method: request.method ?? "GET",
-      scheme: secure ? "wss" : "ws",
-      host: endpoint.host.text,
-      port: endpoint.port,
-      path: (request.url ?? "").replace(/\?.*$/s, "?…"),
-    },
-  };
+  const event = requestEvent(request, destination, secure ? "wss" : "ws");
   client.on("error", () => client.destroy());
   try {
     const path = originForm(request, destination);
