@@ -36,13 +36,7 @@ impl Strategy for Copy {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::rollback(
-            placement,
-            exclude,
-            select,
-            &|| tree::kept(placement),
-            (Contents::Bytes, &|| tree::fresh_stage(placement)),
-        )
+        rollback(placement, exclude, select, Contents::Bytes)
     }
 
     fn commit(
@@ -51,13 +45,7 @@ impl Strategy for Copy {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::commit(
-            placement,
-            exclude,
-            select,
-            &tree::kept(placement)?,
-            (Contents::Bytes, &|| tree::fresh_stage(placement)),
-        )
+        commit(placement, exclude, select, Contents::Bytes)
     }
 
     fn discard(&self, placement: &Placement) -> Result<()> {
@@ -74,4 +62,27 @@ pub(crate) fn begin(placement: &Placement, exclude: &Exclude, contents: Contents
     std::fs::write(&list, manifest.encode()).context("write", &list)?;
     fault::point("complete").context("name", &partial)?;
     std::fs::rename(&partial, placement.tree()).context("name", &partial)
+}
+
+/// The steps back to the copy in the vault, whose entries come out of it as `contents`.
+pub(crate) fn rollback(
+    placement: &Placement,
+    exclude: &Exclude,
+    select: &Selection,
+    contents: Contents,
+) -> Result<Vec<Step>> {
+    let kept = || tree::kept(placement);
+    let stage = || tree::fresh_stage(placement);
+    tree::rollback(placement, exclude, select, &kept, (contents, &stage))
+}
+
+/// The steps that bring the copy in the vault up to date, whose entries go into it as `contents`.
+pub(crate) fn commit(
+    placement: &Placement,
+    exclude: &Exclude,
+    select: &Selection,
+    contents: Contents,
+) -> Result<Vec<Step>> {
+    let stage = || tree::fresh_stage(placement);
+    tree::commit(placement, exclude, select, &tree::kept(placement)?, (contents, &stage))
 }

@@ -1,6 +1,6 @@
 use std::fs::File;
 
-use super::copy::{Copy, begin};
+use super::copy::{Copy, begin, commit, rollback};
 use super::{Demands, Placement, Strategy, file_system, tree};
 use crate::changes::Change;
 use crate::copy::Contents;
@@ -40,13 +40,7 @@ impl Strategy for Reflink {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::rollback(
-            placement,
-            exclude,
-            select,
-            &|| tree::kept(placement),
-            (Contents::Shared, &|| tree::fresh_stage(placement)),
-        )
+        rollback(placement, exclude, select, Contents::Shared)
     }
 
     fn commit(
@@ -55,13 +49,7 @@ impl Strategy for Reflink {
         exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
-        tree::commit(
-            placement,
-            exclude,
-            select,
-            &tree::kept(placement)?,
-            (Contents::Shared, &|| tree::fresh_stage(placement)),
-        )
+        commit(placement, exclude, select, Contents::Shared)
     }
 
     fn discard(&self, placement: &Placement) -> Result<()> {
