@@ -1,11 +1,10 @@
 import { randomBytes } from "node:crypto";
 import type http from "node:http";
-import net from "node:net";
-import { Agent, request as fetchRequest } from "undici";
+import type net from "node:net";
 import { CredentialBroker } from "./credentials/broker.ts";
 import type { CredentialConfig } from "./credentials/credential.ts";
+import { tokenRequester } from "./credentials/token-endpoint.ts";
 import { Responder } from "./dns/responder.ts";
-import { serveTcpConnection, serveUdp } from "./dns/serve.ts";
 import { SyntheticAddresses } from "./dns/synthetic.ts";
 import {
   type TrustFiles,
@@ -14,36 +13,19 @@ import {
   trustEnvironment,
   writeTrustFiles,
 } from "./environment.ts";
-import { GateError } from "./errors.ts";
 import { type EventSink, type GateEvent, Recorder, type Violation } from "./event.ts";
 import { HttpEngine } from "./http/engine.ts";
 import { type HttpLimits, UpstreamPool } from "./http/upstream-pool.ts";
 import { type ConnectionContext, checkEndpoint, serveConnection } from "./net/connection.ts";
 import { Dialer, type Resolver, systemResolver } from "./net/dial.ts";
 import { createExplicitProxy } from "./net/explicit-proxy.ts";
-import { type Endpoint, ofAddress, parseHost } from "./net/host.ts";
-import { parseIp } from "./net/ip.ts";
+import { parseHost } from "./net/host.ts";
+import { type GateListener, Intake } from "./net/intake.ts";
 import { UpstreamProxy } from "./net/upstream-proxy.ts";
 import { AllowList, type Verdict } from "./policy/allow-list.ts";
 import { type HttpRule, HttpRules } from "./policy/http-rules.ts";
 import { CertificateAuthority } from "./tls/authority.ts";
 import { type UpstreamTlsOptions, UpstreamTrust } from "./tls/upstream-trust.ts";
-
-/** A socket born inside the sandbox's network, bound and listening. The gate owns and closes `fd`. */
-export interface GateListener {
-  readonly protocol: "tcp" | "udp";
-  readonly purpose: "connections" | "dns";
-  readonly fd: number;
-  /** Needed for UDP over IPv6, where Node cannot tell; default 4. */
-  readonly family?: 4 | 6;
-  /** The address the client meant, from the accepted connection's two ends; undefined: unknown, refused. */
-  destination(connection: {
-    localAddress: string;
-    localPort: number;
-    remoteAddress: string;
-    remotePort: number;
-  }): { address: string; port: number } | undefined;
-}
 
 /** Bounds of one gate. */
 export interface GateLimits extends HttpLimits {
@@ -126,8 +108,6 @@ export function createGate(options: GateOptions): Gate {
 class RunningGate implements Gate {
   readonly #recorder: Recorder;
   readonly #allowList: AllowList;
-  readonly #addresses = new SyntheticAddresses();
-  readonly #responder: Responder;
   readonly #authority = new CertificateAuthority();
   readonly #trust: UpstreamTrust;
   readonly #broker: CredentialBroker;
@@ -136,8 +116,7 @@ class RunningGate implements Gate {
   readonly #context: ConnectionContext;
   readonly #limits: GateLimits;
   readonly #token = randomBytes(24).toString("base64url");
-  readonly #closers: (() => Promise<void>)[] = [];
-  readonly #sockets = new Set<net.Socket>();
+  readonly #intake: Intake;
   #proxy: http.Server | undefined;
   #proxyPort: number | undefined;
   #trustFiles: TrustFiles | undefined;
@@ -147,7 +126,6 @@ class RunningGate implements Gate {
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#recorder = new Recorder(options.sink, options.onEvent);
     this.#allowList = new AllowList(options.allow, options.deny);
-    this.#responder = new Responder(this.#allowList, this.#addresses, this.#recorder);
     this.#trust = new UpstreamTrust(options.tls ?? {});
     const dialer = new Dialer({
       allowList: this.#allowList,
@@ -159,9 +137,12 @@ class RunningGate implements Gate {
           : new UpstreamProxy(options.upstreamProxy, this.#trust.roots),
       timeout: this.#limits.connectTimeout,
     });
-    this.#broker = new CredentialBroker(credentials, this.#recorder, (url, form) =>
-      this.#requestToken(url, form),
-    );
+    const requestToken = tokenRequester({
+      trust: this.#trust,
+      timeout: this.#limits.connectTimeout,
+      connect: (endpoint) => dialer.connectConfigured(endpoint),
+    });
+    this.#broker = new CredentialBroker(credentials, this.#recorder, requestToken);
     const httpRules = new HttpRules([...rules, ...credentials.flatMap(rulesOf)]);
     this.#pool = new UpstreamPool(dialer, this.#trust, this.#limits);
     const shared = { recorder: this.#recorder, rules: httpRules, broker: this.#broker };
@@ -178,6 +159,14 @@ class RunningGate implements Gate {
       inspects: (endpoint) =>
         intercept === "all" || this.#broker.covers({ endpoint }) || httpRules.covers(endpoint),
     };
+    const addresses = new SyntheticAddresses();
+    this.#intake = new Intake({
+      addresses,
+      responder: new Responder(this.#allowList, addresses, this.#recorder),
+      recorder: this.#recorder,
+      limit: this.#limits.connections,
+      serve: (socket, endpoint) => void serveConnection(this.#context, socket, endpoint),
+    });
   }
 
   get caCertificate(): string {
@@ -198,16 +187,7 @@ class RunningGate implements Gate {
   }
 
   async serve(listeners: readonly GateListener[]): Promise<void> {
-    for (const listener of listeners) {
-      if (listener.protocol === "tcp") await this.#serveTcp(listener);
-      else if (listener.purpose === "dns") {
-        this.#closers.push(await serveUdp(this.#responder, listener.fd, listener.family ?? 4));
-      } else {
-        throw new GateError("ERR_NONO_LISTENER", "Only DNS is served over UDP.", {
-          value: String(listener.fd),
-        });
-      }
-    }
+    for (const listener of listeners) await this.#intake.listen(listener);
   }
 
   async listen(
@@ -227,7 +207,7 @@ class RunningGate implements Gate {
       this.#limits.headerBytes,
     );
     this.#proxy = server;
-    this.#watch(server);
+    server.on("connection", (socket: net.Socket) => this.#intake.admit(socket));
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject).listen(port, host, resolve);
     });
@@ -245,9 +225,8 @@ class RunningGate implements Gate {
 
   async close(): Promise<void> {
     this.#engine.close();
-    for (const socket of this.#sockets) socket.destroy();
-    await Promise.all(this.#closers.splice(0).map((close) => close()));
-    this.#proxy?.closeAllConnections();
+    this.#proxy?.close();
+    await this.#intake.close();
     await this.#pool.close();
     await this.#recorder.flush();
     this.#broker.close();
@@ -257,107 +236,6 @@ class RunningGate implements Gate {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
-  }
-
-  async #serveTcp(listener: GateListener): Promise<void> {
-    const server = net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true });
-    server.on("connection", (socket) => {
-      if (listener.purpose === "dns") serveTcpConnection(this.#responder, socket);
-      else void this.#accept(listener, socket);
-    });
-    this.#watch(server);
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject).listen({ fd: listener.fd }, resolve);
-    });
-  }
-
-  #watch(server: net.Server): void {
-    server.on("connection", (socket: net.Socket) => {
-      if (this.#sockets.size >= this.#limits.connections) {
-        this.#refuse(
-          socket,
-          "ERR_NONO_LIMIT",
-          `More than ${this.#limits.connections} connections.`,
-        );
-        return;
-      }
-      this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
-    });
-    this.#closers.push(
-      () =>
-        new Promise((resolve) => (server.listening ? server.close(() => resolve()) : resolve())),
-    );
-  }
-
-  async #accept(listener: GateListener, socket: net.Socket): Promise<void> {
-    const { localAddress = "", localPort = 0, remoteAddress = "", remotePort = 0 } = socket;
-    const meant = listener.destination({ localAddress, localPort, remoteAddress, remotePort });
-    const endpoint = meant && this.#endpointOf(meant);
-    if (!endpoint) {
-      return this.#refuse(
-        socket,
-        "ERR_NONO_HOST_DENIED",
-        "The destination is unknown.",
-        meant?.address,
-      );
-    }
-    await serveConnection(this.#context, socket, endpoint);
-  }
-
-  /** A synthetic address is the name that was answered with it; any other address is itself. */
-  #endpointOf({ address, port }: { address: string; port: number }): Endpoint | undefined {
-    const parsed = parseIp(address);
-    if (!parsed) return undefined;
-    const name = this.#addresses.nameOf(parsed);
-    return { host: name === undefined ? ofAddress(parsed) : parseHost(name), port };
-  }
-
-  #refuse(
-    socket: net.Socket,
-    code: "ERR_NONO_LIMIT" | "ERR_NONO_HOST_DENIED",
-    message: string,
-    address?: string,
-  ): void {
-    const object = { port: socket.localPort ?? 0, transport: "tcp" as const, reason: message };
-    const known = address === undefined ? {} : { address };
-    this.#recorder.deny(
-      { type: "net.connect", object: { ...object, ...known } },
-      new GateError(code, message),
-    );
-    socket.on("error", () => undefined);
-    socket.resetAndDestroy();
-  }
-
-  /** The token endpoint is the user's own configuration; it is reached directly, outside the sandbox's policy. */
-  async #requestToken(url: string, form: URLSearchParams): Promise<unknown> {
-    const dispatcher = new Agent({ allowH2: false, connect: { ca: [...this.#trust.roots] } });
-    try {
-      const { statusCode, body } = await fetchRequest(url, {
-        method: "POST",
-        headers: {
-          "content-type": "application/x-www-form-urlencoded",
-          accept: "application/json",
-        },
-        body: form.toString(),
-        dispatcher,
-        headersTimeout: this.#limits.connectTimeout,
-      });
-      const answer: unknown = await body.json().catch(() => undefined);
-      if (statusCode !== 200 || typeof answer !== "object" || answer === null) {
-        throw new GateError(
-          "ERR_NONO_CREDENTIAL_STORE",
-          `The token endpoint answered ${statusCode}.`,
-          {
-            value: new URL(url).origin,
-            remedy: "Check the client id, its secret and the scope.",
-          },
-        );
-      }
-      return answer;
-    } finally {
-      await dispatcher.close();
-    }
   }
 }
 

@@ -10,14 +10,9 @@ export type { CredentialSource } from "./credentials/source.ts";
 export type { TrustFiles } from "./environment.ts";
 export { GateError, type GateErrorCode, type GateErrorDetails } from "./errors.ts";
 export type { EventSink, GateEvent, Violation } from "./event.ts";
-export {
-  type Gate,
-  type GateLimits,
-  type GateListener,
-  type GateOptions,
-  createGate,
-} from "./gate.ts";
+export { type Gate, type GateLimits, type GateOptions, createGate } from "./gate.ts";
 export type { HttpLimits } from "./http/upstream-pool.ts";
+export type { ConnectionEnds, GateListener } from "./net/intake.ts";
 export { type Resolver, systemResolver } from "./net/dial.ts";
 export type { Verdict } from "./policy/allow-list.ts";
 export type { HttpRule } from "./policy/http-rules.ts";

@@ -51,6 +51,23 @@ export class Dialer {
    */
   async connect(endpoint: Endpoint, sni?: string, onread?: OnRead): Promise<net.Socket> {
     const addresses = await this.#addressesFor(endpoint);
+    return this.#connectTo(endpoint, addresses, sni, onread);
+  }
+
+  /** Connects where the gate's own configuration says, which no allow-list judges. Throws as {@link connect} does. */
+  async connectConfigured(endpoint: Endpoint): Promise<net.Socket> {
+    const { host } = endpoint;
+    const unresolved = this.#proxy && !host.address;
+    const found = host.address ? [host.address] : unresolved ? [] : await this.#resolve(host.text);
+    return this.#connectTo(endpoint, found.map(formatIp));
+  }
+
+  async #connectTo(
+    endpoint: Endpoint,
+    addresses: readonly string[],
+    sni?: string,
+    onread?: OnRead,
+  ): Promise<net.Socket> {
     const event: GateEvent = {
       type: "net.connect",
       phase: "intent",
