@@ -126,7 +126,7 @@ class RunningGate implements Gate {
     this.#limits = { ...defaultLimits, ...options.limits };
     this.#recorder = new Recorder(options.sink, options.onEvent);
     this.#allowList = new AllowList(options.allow, options.deny);
-    this.#trust = new UpstreamTrust(options.tls ?? {});
+    this.#trust = new UpstreamTrust(options.tls ?? {}, this.#limits.connectTimeout);
     const dialer = new Dialer({
       allowList: this.#allowList,
       resolver: options.resolver ?? systemResolver,
@@ -147,7 +147,13 @@ class RunningGate implements Gate {
     this.#pool = new UpstreamPool(dialer, this.#trust, this.#limits);
     const shared = { recorder: this.#recorder, rules: httpRules, broker: this.#broker };
     this.#engine = new HttpEngine(
-      { ...shared, pool: this.#pool, dialer, trust: this.#trust },
+      {
+        ...shared,
+        pool: this.#pool,
+        dialer,
+        trust: this.#trust,
+        responseTimeout: this.#limits.responseTimeout,
+      },
       this.#authority,
       this.#limits,
     );

@@ -19,6 +19,10 @@ export interface RequestDraft {
   readonly path: string;
   readonly headers: FlatHeaders;
   readonly body: Readable | undefined;
+  /** Whether the client waits with its body until it is told to send it (RFC 9110 section 10.1.1). */
+  readonly expectsContinue?: boolean;
+  /** Tells it. */
+  sendBody?(): void;
 }
 
 /** A request with credentials, and what must be done to its answer. */
@@ -26,9 +30,14 @@ export interface Injection {
   readonly path: string;
   readonly headers: FlatHeaders;
   readonly body: Readable | undefined;
+  /** Whether the server is to be asked before the client sends the body. */
+  readonly expectsContinue: boolean;
   /** Builds the request again with values freshly read; undefined result: nothing new was found. */
   readonly refresh: (() => Promise<Injection | undefined>) | undefined;
-  scrubHeaders(headers: FlatHeaders): FlatHeaders;
+  /** The request's trailers with values for phantoms. @throws GateError `ERR_NONO_PHANTOM_MISUSED` */
+  editTrailers(trailers: FlatHeaders): FlatHeaders;
+  /** Masks header fields, names and values alike, and whatever else is short. */
+  scrubTexts(texts: string[]): string[];
   scrubTrailers(trailers: Record<string, string | string[] | undefined>): Record<string, string>;
   scrubber(): MaskingStream | undefined;
 }
@@ -111,7 +120,12 @@ export class CredentialBroker {
     if (stray !== undefined) throw phantomMisused(stray, endpoint.host.text);
     if (here.length === 0) {
       const body = draft.body && this.#swap.guardBody(draft.body, endpoint.host.text);
-      return { ...passing(draft), body };
+      const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
+        const [found] = this.#swap.find("", trailers);
+        if (found !== undefined) throw phantomMisused(found, endpoint.host.text);
+        return trailers;
+      };
+      return { ...passing(draft), body, editTrailers };
     }
     const [first] = here;
     // The phantoms that the client sent say which credentials it means; sending none means the first.
@@ -136,12 +150,21 @@ export class CredentialBroker {
     let headers = withoutFields(draft.headers, ["range", "if-range", "accept-encoding"]);
     headers = [...headers, "accept-encoding", acceptable(draft.headers)];
     ({ path, headers } = this.#swap.replace(path, headers, values));
-    let { body } = draft;
+    let { body, expectsContinue = false } = draft;
+    /** Where the whole body must be here before a word can be sent on, the client is told to send it. */
+    const awaitBody = (): void => {
+      if (expectsContinue) draft.sendBody?.();
+      expectsContinue = false;
+    };
     for (const { binding } of chosen) {
       const value = values.get(binding.name) ?? "";
       ({ path, headers, body } =
         binding.scheme.type === "aws-sigv4"
-          ? await resign({ ...draft, path, headers, body }, destination.endpoint, value)
+          ? await resign(
+              { ...draft, path, headers, body, sendBody: awaitBody },
+              destination.endpoint,
+              value,
+            )
           : { ...applyScheme(binding.scheme, value, { path, headers }), body });
       await this.#recorder.intent({
         type: "credential.inject",
@@ -151,7 +174,8 @@ export class CredentialBroker {
       });
     }
     if (body && body === draft.body) {
-      ({ body, headers } = await this.#swap.replaceBody(body, headers, values, host.text));
+      const place = { host: host.text, awaitBody };
+      ({ body, headers } = await this.#swap.replaceBody(body, headers, values, place));
     }
     const refresh = async (): Promise<Injection | undefined> => {
       const before = [...values.values()].join("\n");
@@ -163,7 +187,10 @@ export class CredentialBroker {
       if (again.join("\n") === before) return undefined;
       return this.#inject(destination, draft, here, chosen);
     };
-    return { path, headers, body, refresh, ...this.#scrubbing() };
+    const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
+      return this.#swap.replace("", trailers, values).headers;
+    };
+    return { path, headers, body, expectsContinue, refresh, editTrailers, ...this.#scrubbing() };
   }
 
   async #valueOf(binding: Binding): Promise<string> {
@@ -181,11 +208,11 @@ export class CredentialBroker {
     return stored;
   }
 
-  #scrubbing(): Pick<Injection, "scrubHeaders" | "scrubTrailers" | "scrubber"> {
+  #scrubbing(): Pick<Injection, "scrubTexts" | "scrubTrailers" | "scrubber"> {
     const { masker } = this.#vault;
     return {
-      scrubHeaders: (headers) => headers.map((text, i) => (i % 2 === 1 ? masker.text(text) : text)),
-      scrubTrailers: (trailers) => plainTrailers(trailers, (text) => masker.text(text)),
+      scrubTexts: (texts) => masker.texts(texts),
+      scrubTrailers: (trailers) => plainTrailers(trailers, (texts) => masker.texts(texts)),
       scrubber: () => masker.stream(),
     };
   }
@@ -220,21 +247,22 @@ function passing(draft: RequestDraft): Injection {
     path: draft.path,
     headers: draft.headers,
     body: draft.body,
+    expectsContinue: draft.expectsContinue ?? false,
     refresh: undefined,
-    scrubHeaders: (headers) => headers,
-    scrubTrailers: (trailers) => plainTrailers(trailers, (text) => text),
+    editTrailers: (trailers) => trailers,
+    scrubTexts: (texts) => texts,
+    scrubTrailers: (trailers) => plainTrailers(trailers, (texts) => texts),
     scrubber: () => undefined,
   };
 }
 
 function plainTrailers(
   trailers: Record<string, string | string[] | undefined>,
-  edit: (text: string) => string,
+  edit: (texts: string[]) => string[],
 ): Record<string, string> {
   const entries = Object.entries(trailers).filter(([name]) => !name.startsWith(":"));
-  return Object.fromEntries(
-    entries.map(([name, value]) => [name, edit([value ?? ""].flat().join(", "))]),
-  );
+  const texts = edit(entries.flatMap(([name, value]) => [name, [value ?? ""].flat().join(", ")]));
+  return Object.fromEntries(entries.map((_, i) => [texts[2 * i], texts[2 * i + 1]]));
 }
 
 /** Only codings that the gate can open; asked for none, none is asked for. */

@@ -29,11 +29,17 @@ export class Masker {
     });
   }
 
-  /** Masks a header value or any other short text. */
-  text(value: string): string {
-    const stream = this.stream();
-    const bytes = Buffer.from(value, "latin1");
-    return Buffer.concat([stream.push(bytes), stream.flush()]).toString("latin1");
+  /** Masks header fields or other short texts, each of the length it had. */
+  texts(values: string[]): string[] {
+    // One look over all of them: nearly always there is nothing to mask.
+    const all = Buffer.from(values.join("\n"), "latin1");
+    if (this.#set.find(all) === undefined) return values;
+    return values.map((value) => {
+      const stream = this.stream();
+      return Buffer.concat([stream.push(Buffer.from(value, "latin1")), stream.flush()]).toString(
+        "latin1",
+      );
+    });
   }
 }
 

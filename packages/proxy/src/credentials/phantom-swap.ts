@@ -68,7 +68,7 @@ export class PhantomSwap {
     body: Readable,
     headers: FlatHeaders,
     values: ReadonlyMap<string, string>,
-    host: string,
+    { host, awaitBody }: { host: string; awaitBody: () => void },
   ): Promise<{ body: Readable; headers: FlatHeaders }> {
     const encode = encoderFor(valuesOf(headers, "content-type")[0] ?? "");
     const length = valuesOf(headers, "content-length")[0];
@@ -78,6 +78,7 @@ export class PhantomSwap {
       return Buffer.from(encode(value));
     };
     if (length !== undefined && Number(length) <= bufferedBody) {
+      awaitBody();
       const chunks: Buffer[] = [];
       for await (const chunk of body) chunks.push(chunk as Buffer);
       const replacer = this.#replacer(replacement);

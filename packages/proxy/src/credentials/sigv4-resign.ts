@@ -52,6 +52,7 @@ export async function resign(
   }
   let payloadHash = valuesOf(headers, "x-amz-content-sha256")[0];
   if (payloadHash === undefined) {
+    draft.sendBody?.();
     const whole = body ? await readAll(body) : Buffer.alloc(0);
     payloadHash = sha256(whole);
     if (body) body = Readable.from([whole]);

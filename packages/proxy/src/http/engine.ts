@@ -14,7 +14,7 @@ import {
 } from "./refusal.ts";
 import type { Destination } from "./request-target.ts";
 import type { HttpLimits } from "./upstream-pool.ts";
-import { type UpgradeContext, forwardUpgrade } from "./upgrade.ts";
+import { type UpgradeContext, forwardUpgrade, isWebSocketRequest } from "./upgrade.ts";
 
 /** Milliseconds a client may take for its TLS handshake. */
 const handshakeTimeout = 10_000;
@@ -44,6 +44,7 @@ export class HttpEngine {
       requestTimeout: 0, // uploads may take as long as they need; headersTimeout still holds
       keepAliveTimeout: 60_000,
       noDelay: true,
+      shouldUpgradeCallback: isWebSocketRequest,
     });
     const handle = (request: GateRequest, response: GateResponse): void => {
       void this.handle(request, response);

@@ -11,12 +11,14 @@ interface FrameHeader {
   readonly size: number;
 }
 
-/** Edits the payload of messages; `flush` is called at the end of each. */
+/** Edits payloads; `flush` is called at the end of each message. */
 export interface PayloadEditor {
   push(chunk: Buffer): Buffer;
   flush(): Buffer;
 }
 
+/** Bytes; RFC 6455 section 5.5. */
+const maxControl = 125;
 const closePolicyViolation = Buffer.from([0x88, 0x02, 0x03, 0xf0]); // 1008
 
 /**
@@ -26,10 +28,10 @@ const closePolicyViolation = Buffer.from([0x88, 0x02, 0x03, 0xf0]); // 1008
 export function relayFrames(
   from: Duplex,
   to: Duplex,
-  editor: PayloadEditor,
+  newEditor: () => PayloadEditor,
   onRefused: (error: unknown) => void,
 ): void {
-  const relay = new FrameRelay(editor);
+  const relay = new FrameRelay(newEditor);
   from.on("data", (chunk: Buffer) => {
     try {
       const frames = relay.push(chunk);
@@ -48,6 +50,7 @@ export function relayFrames(
 }
 
 class FrameRelay {
+  readonly #newEditor: () => PayloadEditor;
   readonly #editor: PayloadEditor;
   #held: Buffer = Buffer.alloc(0);
   #frame: FrameHeader | undefined;
@@ -55,8 +58,9 @@ class FrameRelay {
   /** The first frame of a message carries its type, the others 0. */
   #messageOpcode = 0;
 
-  constructor(editor: PayloadEditor) {
-    this.#editor = editor;
+  constructor(newEditor: () => PayloadEditor) {
+    this.#newEditor = newEditor;
+    this.#editor = newEditor();
   }
 
   push(chunk: Buffer): Buffer {
@@ -89,7 +93,11 @@ class FrameRelay {
     const complete = this.#taken === frame.length;
     const masked = frame.mask !== undefined;
     if (frame.opcode >= 8) {
-      output.push(encodeFrame(true, frame.opcode, part, masked));
+      // Between the fragments of a message, and whole: a close reason or a ping says as much as a message.
+      const editor = this.#newEditor();
+      const edited = Buffer.concat([editor.push(part), editor.flush()]);
+      if (edited.length > maxControl) throw new RangeError("a control frame that became too long");
+      output.push(encodeFrame(true, frame.opcode, edited, masked));
     } else {
       const last = complete && frame.final;
       const edited = last
@@ -118,7 +126,7 @@ function parseHeader(bytes: Buffer): FrameHeader | undefined {
     extra === 0 ? short : extra === 2 ? bytes.readUInt16BE(2) : Number(bytes.readBigUInt64BE(2));
   if (!Number.isSafeInteger(length)) throw new RangeError("a frame longer than any message");
   const opcode = first & 0x0f;
-  if (opcode >= 8 && length > 125) throw new RangeError("a control frame that is too long");
+  if (opcode >= 8 && length > maxControl) throw new RangeError("a control frame that is too long");
   const mask = masked ? Buffer.from(bytes.subarray(size - 4, size)) : undefined;
   return { final: (first & 0x80) !== 0, opcode, mask, length, size };
 }

@@ -52,6 +52,8 @@ export function createExplicitProxy(
     maxHeaderSize: headerBytes,
     requestTimeout: 0,
     noDelay: true,
+    // A WebSocket in the clear goes through CONNECT; other upgrades are not looked for (RFC 9110 section 7.8).
+    shouldUpgradeCallback: () => false,
   });
   server.on("connect", (request, socket: Socket, head: Buffer) => {
     socket.on("error", () => socket.destroy());

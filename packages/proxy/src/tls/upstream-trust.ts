@@ -1,6 +1,6 @@
 import tls from "node:tls";
 import { GateError } from "../errors.ts";
-import type { Host } from "../net/host.ts";
+import { type Host, parseHost } from "../net/host.ts";
 
 /** How the gate meets upstream servers in TLS. Certificates are always verified against the real name. */
 export interface UpstreamTlsOptions {
@@ -21,13 +21,22 @@ const maxSessions = 512;
 /** Secure contexts and resumable sessions for connections to upstream servers. */
 export class UpstreamTrust {
   readonly roots: readonly string[];
-  readonly #clientCertificates: NonNullable<UpstreamTlsOptions["clientCertificates"]>;
+  readonly #clientCertificates: ReadonlyMap<string, { cert: string; key: string }>;
   readonly #contexts = new Map<string, tls.SecureContext>();
   readonly #sessions = new Map<string, Buffer>();
+  readonly #timeout: number;
 
-  constructor({ ca = [], clientCertificates = {} }: UpstreamTlsOptions) {
+  /**
+   * `timeout`: milliseconds for a handshake.
+   *
+   * @throws GateError `ERR_NONO_INVALID_OPTION`
+   */
+  constructor({ ca = [], clientCertificates = {} }: UpstreamTlsOptions, timeout: number) {
     this.roots = [...systemRoots(), ...ca];
-    this.#clientCertificates = clientCertificates;
+    this.#timeout = timeout;
+    this.#clientCertificates = new Map(
+      Object.entries(clientCertificates).map(([name, pair]) => [canonicalName(name), pair]),
+    );
   }
 
   /**
@@ -57,10 +66,16 @@ export class UpstreamTrust {
       if (this.#sessions.size > maxSessions && oldest !== undefined) this.#sessions.delete(oldest);
     });
     return new Promise((resolve, reject) => {
-      const fail = (cause: NodeJS.ErrnoException): void => reject(untrusted(host, cause));
+      const fail = (cause: NodeJS.ErrnoException): void => {
+        clearTimeout(timer);
+        secured.destroy();
+        reject(untrusted(host, cause));
+      };
+      const timer = setTimeout(() => fail(new Error("it took too long")), this.#timeout);
       const closed = (): void => fail(new Error("closed during the handshake"));
       secured.once("error", fail).once("close", closed);
       secured.once("secureConnect", () => {
+        clearTimeout(timer);
         secured.off("error", fail).off("close", closed);
         secured.on("error", () => undefined);
         resolve(secured);
@@ -69,7 +84,7 @@ export class UpstreamTrust {
   }
 
   #contextFor(name: string): tls.SecureContext {
-    const certificate = this.#clientCertificates[name];
+    const certificate = this.#clientCertificates.get(name);
     const key = certificate ? name : "";
     let context = this.#contexts.get(key);
     if (!context) {
@@ -81,6 +96,18 @@ export class UpstreamTrust {
       this.#contexts.set(key, context);
     }
     return context;
+  }
+}
+
+function canonicalName(name: string): string {
+  try {
+    return parseHost(name).text;
+  } catch (cause) {
+    throw new GateError("ERR_NONO_INVALID_OPTION", `${JSON.stringify(name)} is not a host.`, {
+      value: name,
+      remedy: "Name client certificates by the host they are for.",
+      cause,
+    });
   }
 }
 
