@@ -2,18 +2,10 @@
 // which is also the list of what is allowed. The tests compare the result with an independent canonicaliser.
 import { Buffer } from "node:buffer";
 import { AuditError } from "./errors.ts";
-import {
-  objectFields,
-  partFields,
-  type EventActor,
-  type FieldKind,
-  type Fields,
-  type LogEvent,
-  type NonoEvent,
-  type Text,
-} from "./event.ts";
+import type { LogEvent, NonoEvent, Text } from "./event.ts";
 import { sha256 } from "./merkle.ts";
 import type { Redactor } from "./redact.ts";
+import { objectFields, partFields, type FieldKind, type Fields } from "./schema.ts";
 
 /** What the log adds to an event. */
 export interface EntryStamp {
@@ -26,10 +18,11 @@ export interface EntryStamp {
   readonly mono: string;
 }
 
-/** The longest canonical form of one text; longer ones are replaced by their digest and length. */
-export const maxTextSize = 4096;
-/** The same for a list of texts. */
-export const maxTextsSize = 8192;
+/**
+ * The longest canonical forms, in bytes; whatever is longer is replaced by its digest and length. With every
+ * member at its longest, an entry of any type stays below the 65,535 bytes that a bundle allows.
+ */
+export const maxSize = { word: 512, text: 4096, texts: 8192 } as const;
 
 /** The entry version this package writes and reads. */
 export const entryVersion = 1;
@@ -44,16 +37,23 @@ export function encodeEntry(
   stamp: EntryStamp,
   redactor?: Redactor,
 ): string {
-  const { actor, outcome, ref, rule, trace } = event;
+  const { actor, count, layer, outcome, ref, rule, trace } = event;
   const table = objectFields[event.type];
   if (!Object.hasOwn(objectFields, event.type))
     throw bad(`no event type ${event.type}`, event.type);
+  for (const name in event)
+    if (!(name in members)) throw bad(`events have no member ${name}`, name);
   const hidden = redactor?.hidden(event);
   let json = "{";
-  if (actor !== undefined) {
-    json += `"actor":${encodeActor(actor, hidden?.actor, redactor)},`;
+  if (actor !== undefined)
+    json += `"actor":${encodeObject("actor", actor, partFields.actor, hidden?.actor, redactor)},`;
+  if (count !== undefined) json += `"count":${positive(count, "count")},`;
+  json += `"decision":${oneOf(event.decision, decisions, "decision")},"id":"${stamp.id}"`;
+  if (layer !== undefined) {
+    const [key, encoded] = encodeField("event", "layer", "word", layer);
+    json += `,"${key}":${encoded}`;
   }
-  json += `"decision":${oneOf(event.decision, decisions, "decision")},"id":"${stamp.id}","mono":"${stamp.mono}"`;
+  json += `,"mono":"${stamp.mono}"`;
   json += `,"object":${encodeObject("object", event.object, table, hidden?.object, redactor)}`;
   if (outcome !== undefined)
     json += `,"outcome":${encodeObject("outcome", outcome, partFields.outcome)}`;
@@ -65,6 +65,20 @@ export function encodeEntry(
   return `${json},"type":"${event.type}","v":${entryVersion}}`;
 }
 
+const members: Readonly<Record<keyof NonoEvent, true>> = Object.assign(Object.create(null), {
+  type: true,
+  phase: true,
+  decision: true,
+  time: true,
+  count: true,
+  ref: true,
+  layer: true,
+  rule: true,
+  actor: true,
+  object: true,
+  outcome: true,
+  trace: true,
+});
 const decisions: Readonly<Record<string, string>> = quoted("allow", "deny", "ask", "error");
 const phases: Readonly<Record<string, string>> = quoted("intent", "result", "event");
 
@@ -82,21 +96,6 @@ function oneOf(value: string, words: Readonly<Record<string, string>>, name: str
   return word;
 }
 
-function encodeActor(
-  actor: EventActor,
-  hidden: ReadonlySet<string> | undefined,
-  redactor: Redactor | undefined,
-): string {
-  const { agent, ...rest } = actor;
-  if (agent === undefined) return encodeObject("actor", actor, partFields.actor, hidden, redactor);
-  const others = encodeObject("actor", rest, partFields.actor, hidden, redactor);
-  const own = `"agent":${encodeObject("agent", agent, partFields.agent)}`;
-  // "_sd" and nothing else sorts before "agent".
-  const digests = /^\{("_sd":\[[^\]]*\])(,?)/.exec(others);
-  if (digests) return `{${digests[1]},${own}${digests[2]}${others.slice(digests[0].length)}`;
-  return others === "{}" ? `{${own}}` : `{${own},${others.slice(1)}`;
-}
-
 function encodeObject(
   where: string,
   object: object,
@@ -104,6 +103,8 @@ function encodeObject(
   hidden?: ReadonlySet<string>,
   redactor?: Redactor,
 ): string {
+  if (typeof object !== "object" || object === null)
+    throw bad(`${where} must be an object`, object);
   const values = object as Readonly<Record<string, unknown>>;
   let json = "";
   let written = 0;
@@ -156,36 +157,54 @@ function encodeField(
   kind: FieldKind,
   value: unknown,
 ): [string, string] {
-  if (kind === "integer") return [name, String(integer(value, `${where}.${name}`))];
-  if (kind === "text") {
-    if (typeof value === "string" && value.length <= maxTextSize / 8 && plain.test(value)) {
-      return [name, `"${value}"`];
-    }
-    return encodeText(where, name, value);
+  const place = `${where}.${name}`;
+  if (kind === "integer") return [name, String(integer(value, place))];
+  if (kind === "texts") return encodeTexts(name, place, listOf(value, place, "texts"));
+  if (kind === "processes") return encodeProcesses(name, place, listOf(value, place, "processes"));
+  if (kind === "agent") return [name, encodeObject(place, value as object, partFields.agent)];
+  if (typeof value === "string" && value.length < maxPlain && plain.test(value)) {
+    return [name, `"${value}"`];
   }
-  if (!Array.isArray(value)) throw bad(`${where}.${name} must be a list of texts`, value);
-  return encodeTexts(where, name, value);
+  return encodeText(name, place, value, maxSize[kind]);
 }
 
-/** Text that is its own canonical form. */
+function listOf(value: unknown, name: string, what: string): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw bad(`${name} must be a list of ${what}`, value);
+}
+
+/** Text that is its own canonical form, and short enough for any kind. */
+const maxPlain = maxSize.word - 2;
 const plain = /^[\x20\x21\x23-\x5b\x5d-\x7e]*$/;
 
-function encodeText(where: string, name: string, value: unknown): [string, string] {
-  const text = asText(value, `${where}.${name}`);
+function encodeText(name: string, place: string, value: unknown, limit: number): [string, string] {
+  const text = asText(value, place);
   const encoded = JSON.stringify(typeof text === "string" ? text : text.toString("base64"));
-  if (Buffer.byteLength(encoded) > maxTextSize) return digestField(name, bytesOf(text));
+  if (Buffer.byteLength(encoded) > limit) return digestField(name, bytesOf(text));
   return [typeof text === "string" ? name : `${name}_b64`, encoded];
 }
 
-function encodeTexts(where: string, name: string, values: readonly unknown[]): [string, string] {
-  const texts = values.map((value) => asText(value, `${where}.${name}`));
+function encodeTexts(name: string, place: string, values: readonly unknown[]): [string, string] {
+  const texts = values.map((value) => asText(value, place));
   const allStrings = texts.every((text) => typeof text === "string");
   const list = allStrings ? texts : texts.map((text) => bytesOf(text).toString("base64"));
   const encoded = JSON.stringify(list);
-  if (Buffer.byteLength(encoded) <= maxTextsSize)
+  if (Buffer.byteLength(encoded) <= maxSize.texts)
     return [allStrings ? name : `${name}_b64`, encoded];
   // The digest is over the NUL-terminated items, the form in which the kernel holds argv.
   return digestField(name, Buffer.concat(texts.flatMap((text) => [bytesOf(text), Buffer.of(0)])));
+}
+
+/** Processes that would take too much room are replaced by a digest of their canonical form. */
+function encodeProcesses(
+  name: string,
+  place: string,
+  processes: readonly unknown[],
+): [string, string] {
+  const list = processes.map((one) => encodeObject(place, one as object, partFields.process));
+  const encoded = `[${list.join(",")}]`;
+  if (Buffer.byteLength(encoded) <= maxSize.texts) return [name, encoded];
+  return digestField(name, Buffer.from(encoded));
 }
 
 function digestField(name: string, bytes: Buffer): [string, string] {
@@ -223,6 +242,11 @@ function integer(value: unknown, name: string): number {
   if (!Number.isSafeInteger(value) || Object.is(value, -0))
     throw bad(`${name} must be an integer below 2^53`, value);
   return value as number;
+}
+
+function positive(value: unknown, name: string): number {
+  if (integer(value, name) > 0) return value as number;
+  throw bad(`${name} must be at least 1`, value);
 }
 
 function bad(message: string, value: unknown): AuditError {

@@ -2,7 +2,8 @@
 import { Buffer } from "node:buffer";
 import { AuditError } from "./errors.ts";
 import { entryVersion } from "./encode.ts";
-import { objectFields, type EntryType, type EventDecision, type EventPhase } from "./event.ts";
+import type { EntryType, EventDecision, EventPhase } from "./event.ts";
+import { objectFields } from "./schema.ts";
 
 /** An entry as it was recorded. Members of `object` and `actor` may be replaced by `_sd` digests. */
 export interface Entry {
@@ -15,7 +16,9 @@ export interface Entry {
   readonly type: EntryType;
   readonly phase: EventPhase;
   readonly decision: EventDecision;
+  readonly count?: number;
   readonly ref?: number;
+  readonly layer?: string;
   readonly rule?: { readonly id: string; readonly policyDigest?: string };
   readonly actor?: Readonly<Record<string, unknown>>;
   readonly object: Readonly<Record<string, unknown>>;

@@ -1,4 +1,4 @@
-// The events of an agent's run: schema version 1, a closed union, and the table its canonical form comes from.
+// The events of an agent's run: schema version 1, a closed union. `schema.ts` has the same as a table.
 
 /** Text as it came from the kernel: a string, or bytes where it may not be UTF-8 (Linux paths are bytes). */
 export type Text = string | Uint8Array;
@@ -7,19 +7,30 @@ export type Text = string | Uint8Array;
 export interface EventObjects {
   "session.open": { command?: readonly Text[]; cwd?: Text; policyDigest?: string; tier?: string };
   "session.close": { reason?: string; status?: number };
-  "file.open": { path: Text; access?: string };
-  "file.create": { path: Text; access?: string };
-  "file.delete": { path: Text };
-  "file.rename": { path: Text; to?: Text };
-  "file.chmod": { path: Text; mode?: number };
-  "process.exec": { path: Text; argv?: readonly Text[]; cwd?: Text };
+  "file.open": FileObject;
+  "file.create": FileObject;
+  "file.mkdir": FileObject;
+  "file.mknod": FileObject;
+  "file.link": FileObject;
+  "file.symlink": FileObject;
+  "file.rename": FileObject;
+  "file.delete": FileObject;
+  "file.truncate": FileObject;
+  "file.chmod": FileObject;
+  "file.chown": FileObject;
+  "file.utimes": FileObject;
+  "file.xattr": FileObject;
+  "process.exec": { path: Text; asked?: Text; argv?: readonly Text[]; cwd?: Text };
   "process.exit": { pid?: number; code?: number; signal?: string };
+  /** A system call that is refused by its number or plain arguments: `mount`, `bpf`, `ptrace`. */
+  "process.syscall": { name: string; detail?: string };
   "net.connect": NetObject;
   "net.bind": NetObject;
-  "net.dns": { name: string; qtype: string; answers?: readonly string[] };
+  "net.listen": NetObject;
+  "net.dns": { name: string; qtype: string; answers?: readonly string[]; reason?: string };
   "http.request": HttpObject;
   "http.response": Partial<HttpObject> & { status: number };
-  "credential.inject": { name: string; host?: string; scheme?: string };
+  "credential.inject": { name: string; host?: string; scheme?: string; reason?: string };
   "policy.decision": { capability?: string; target?: Text; reason?: string };
   "policy.change": { digest?: string; change?: string; reason?: string };
   "approval.request": { question?: string; target?: Text };
@@ -31,6 +42,26 @@ export interface EventObjects {
   "tool.result": { name: string; callId?: string; result?: string };
 }
 
+/** A file system call; which members are there depends on the call. */
+export interface FileObject {
+  /** Canonical where it is known: links and `..` resolved. */
+  path: Text;
+  /** What the program asked for, where that reads differently. */
+  asked?: Text;
+  /** What for: `"read"`, `"write"`, `"read-write"`, `"execute"`. */
+  access?: string;
+  /** The second path: the new name of a rename, the name of a new link, the target of a symbolic link. */
+  to?: Text;
+  mode?: number;
+  /** New owner and group of `file.chown`. */
+  uid?: number;
+  gid?: number;
+  /** New length of `file.truncate`. */
+  size?: number;
+  /** Name of the attribute of `file.xattr`. */
+  name?: string;
+}
+
 /** A connection or a bound address; `path` is that of a UNIX socket. */
 export interface NetObject {
   host?: string;
@@ -39,6 +70,8 @@ export interface NetObject {
   transport: string;
   sni?: string;
   path?: Text;
+  /** Why it was refused, for people. */
+  reason?: string;
 }
 
 /** One HTTP exchange; `path` without the query. */
@@ -49,6 +82,8 @@ export interface HttpObject {
   port?: number;
   path: Text;
   query?: string;
+  /** Why it was refused, for people. */
+  reason?: string;
 }
 
 /** A snapshot of directories. */
@@ -75,14 +110,26 @@ export type EventPhase = "intent" | "result" | "event";
 /** What was decided about it. */
 export type EventDecision = "allow" | "deny" | "ask" | "error";
 
+/** One process of a chain. */
+export interface EventProcess {
+  pid?: number;
+  exe?: Text;
+}
+
 /** Who attempted it, as the kernel or the supervisor saw it. */
 export interface EventActor {
   pid?: number;
   ppid?: number;
+  /** The program that is running: what `/proc/PID/exe` says, not what `argv[0]` claims. */
   exe?: Text;
   imageDigest?: string;
   argv?: readonly Text[];
+  cwd?: Text;
   uid?: number;
+  /** The processes above it, its parent first, up to the command of the run. */
+  chain?: readonly EventProcess[];
+  /** Where in the code the call was made: `module+offset` a frame, innermost first. */
+  stack?: readonly Text[];
   /** Stable id of the agent and the id of this instance of it. */
   agent?: { id: string; instance?: string };
 }
@@ -90,13 +137,19 @@ export interface EventActor {
 /** Members every entry has, whatever its type. */
 export interface EventEnvelope {
   phase: EventPhase;
+  /** The verdict: `allow` is what others call allowed, `deny` denied. */
   decision: EventDecision;
-  /** Milliseconds since the epoch; the log stamps it when absent. */
+  /** Milliseconds since the epoch; the log stamps it when absent. Of the first, where `count` says more than one. */
   time?: number;
+  /** How many attempts alike this entry stands for; absent means one. */
+  count?: number;
   /** `seq` of the intent that this is the result of. */
   ref?: number;
+  /** What decided: `"landlock"`, `"seccomp"`, `"mount"`, `"broker"`, `"gate"`; `"kernel"` for what no policy decided. */
+  layer?: string;
   rule?: { id: string; policyDigest?: string };
   actor?: EventActor;
+  /** `errno` is a name (`"EACCES"`), as the caller got it. */
   outcome?: { errno?: string; status?: number; bytes?: number; durationUs?: number };
   trace?: { traceId: string; spanId: string };
 }
@@ -123,91 +176,3 @@ export type LogEvent = {
 
 /** Any type of entry. */
 export type EntryType = keyof EventObjects | keyof LogObjects;
-
-/** How a member is written. `text` may become `name_b64` or `name_digest`; so may `texts`. */
-export type FieldKind = "text" | "texts" | "integer";
-
-/** Members of an object in canonical (UTF-16) order. */
-export type Fields = readonly (readonly [name: string, kind: FieldKind])[];
-
-function fields(spec: Record<string, FieldKind>): Fields {
-  return Object.entries(spec).toSorted(([a], [b]) => (a < b ? -1 : 1));
-}
-
-const file = fields({ path: "text", to: "text", access: "text", mode: "integer" });
-const net = fields({
-  host: "text",
-  address: "text",
-  port: "integer",
-  transport: "text",
-  sni: "text",
-  path: "text",
-});
-const http = fields({
-  method: "text",
-  scheme: "text",
-  host: "text",
-  port: "integer",
-  path: "text",
-  query: "text",
-  status: "integer",
-});
-const snapshot = fields({ dirs: "texts", strategy: "text", reason: "text", paths: "texts" });
-const tool = fields({ name: "text", callId: "text", arguments: "text", result: "text" });
-
-/** The members of `object` for each type. */
-export const objectFields: Readonly<Record<EntryType, Fields>> = {
-  "session.open": fields({ command: "texts", cwd: "text", policyDigest: "text", tier: "text" }),
-  "session.close": fields({ reason: "text", status: "integer" }),
-  "file.open": file,
-  "file.create": file,
-  "file.delete": file,
-  "file.rename": file,
-  "file.chmod": file,
-  "process.exec": fields({ path: "text", argv: "texts", cwd: "text" }),
-  "process.exit": fields({ pid: "integer", code: "integer", signal: "text" }),
-  "net.connect": net,
-  "net.bind": net,
-  "net.dns": fields({ name: "text", qtype: "text", answers: "texts" }),
-  "http.request": http,
-  "http.response": http,
-  "credential.inject": fields({ name: "text", host: "text", scheme: "text" }),
-  "policy.decision": fields({ capability: "text", target: "text", reason: "text" }),
-  "policy.change": fields({ digest: "text", change: "text", reason: "text" }),
-  "approval.request": fields({ question: "text", target: "text" }),
-  "approval.answer": fields({ answer: "text", by: "text" }),
-  "snapshot.create": snapshot,
-  "snapshot.restore": snapshot,
-  "snapshot.commit": snapshot,
-  "tool.call": tool,
-  "tool.result": tool,
-  "log.open": fields({ origin: "text" }),
-  "log.close": fields({ reason: "text" }),
-  "log.recovered": fields({ entries: "integer", signed: "integer", cutBytes: "integer" }),
-  "log.gap": fields({ lost: "integer", reason: "text" }),
-  "log.heartbeat": fields({ epoch: "integer" }),
-  "entry.erased": fields({ entry: "integer", fields: "integer" }),
-};
-
-/** The members of the other parts of an entry. */
-export const partFields: Readonly<
-  Record<"actor" | "agent" | "outcome" | "rule" | "trace", Fields>
-> = {
-  actor: fields({
-    pid: "integer",
-    ppid: "integer",
-    exe: "text",
-    imageDigest: "text",
-    argv: "texts",
-    uid: "integer",
-  }),
-  agent: fields({ id: "text", instance: "text" }),
-  outcome: fields({ errno: "text", status: "integer", bytes: "integer", durationUs: "integer" }),
-  rule: fields({ id: "text", policyDigest: "text" }),
-  trace: fields({ traceId: "text", spanId: "text" }),
-};
-
-/** Whether entries of this type are written by the log alone. */
-export function isLogType(type: string): boolean {
-  return type.startsWith("log.") || type === "entry.erased";
-}

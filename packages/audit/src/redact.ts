@@ -22,21 +22,24 @@ export interface HiddenFields {
  */
 export type RedactRule = (event: NonoEvent) => HiddenFields | undefined;
 
-const path: ReadonlySet<string> = new Set(["path", "to"]);
 const command: ReadonlySet<string> = new Set(["argv", "command"]);
-const url: ReadonlySet<string> = new Set(["path", "query"]);
-const content: ReadonlySet<string> = new Set(["arguments", "result", "question"]);
+const url: ReadonlySet<string> = new Set(["path", "query", "reason"]);
+const content: ReadonlySet<string> = new Set(["arguments", "result", "question", "target"]);
+const places = ["path", "asked", "to", "cwd", "target", "dirs", "paths"] as const;
 
-/** Arguments, URL paths and queries, prompts and tool results, and paths below the home directory. */
+/**
+ * Arguments, URL paths and queries, prompts and tool results, and paths below the home directory. Which program
+ * acted (`actor.exe`, `actor.chain`) stays in clear: without that an entry says little.
+ */
 export const redactSensitive: RedactRule = (event) => {
-  const object = sensitiveMembers(event);
-  const actor = event.actor?.argv === undefined ? undefined : command;
+  const object = hiddenOf(event.object, alwaysHidden(event.type));
+  const actor = event.actor && hiddenOf(event.actor, command);
   if (object === undefined && actor === undefined) return undefined;
   return { ...(object && { object }), ...(actor && { actor }) };
 };
 
-function sensitiveMembers(event: NonoEvent): ReadonlySet<string> | undefined {
-  switch (event.type) {
+function alwaysHidden(type: NonoEvent["type"]): ReadonlySet<string> | undefined {
+  switch (type) {
     case "process.exec":
     case "session.open":
       return command;
@@ -47,23 +50,32 @@ function sensitiveMembers(event: NonoEvent): ReadonlySet<string> | undefined {
     case "tool.result":
     case "approval.request":
       return content;
-    case "file.open":
-    case "file.create":
-    case "file.delete":
-    case "file.rename":
-    case "file.chmod":
-      return isBelowHome(event.object.path) ? path : undefined;
     default:
       return undefined;
   }
 }
 
+/** `always`, and what names a place below the home directory. */
+function hiddenOf(
+  members: object,
+  always: ReadonlySet<string> | undefined,
+): ReadonlySet<string> | undefined {
+  let hidden = always;
+  for (const name of places) {
+    const value = (members as Readonly<Record<string, Text | readonly Text[] | undefined>>)[name];
+    if (value === undefined || hidden?.has(name) || !isBelowHome(value)) continue;
+    hidden = new Set(hidden).add(name);
+  }
+  return hidden;
+}
+
 const home = `${homedir()}/`;
 const homeBytes = Buffer.from(home);
 
-function isBelowHome(value: Text | undefined): boolean {
-  if (value === undefined || typeof value === "string") return value?.startsWith(home) ?? false;
-  return homeBytes.equals(value.subarray(0, homeBytes.length));
+function isBelowHome(value: Text | readonly Text[]): boolean {
+  if (typeof value === "string") return value.startsWith(home) || value === home.slice(0, -1);
+  if (value instanceof Uint8Array) return homeBytes.equals(value.subarray(0, homeBytes.length));
+  return Array.isArray(value) && value.some((one: Text) => isBelowHome(one));
 }
 
 /** Collects the disclosures of one entry while it is encoded. */

@@ -1,9 +1,11 @@
 import canonicalize from "canonicalize";
 import { describe, expect, test } from "vitest";
-import { encodeEntry, maxTextSize } from "../src/encode.ts";
-import { objectFields, partFields, type NonoEvent } from "../src/event.ts";
-import { AuditError } from "../src/index.ts";
+import { homedir } from "node:os";
+import { encodeEntry, maxSize } from "../src/encode.ts";
+import { AuditError, type NonoEvent } from "../src/index.ts";
 import { Redactor, disclosureDigest, redactSensitive } from "../src/redact.ts";
+import { objectFields, partFields, type FieldKind, type Fields } from "../src/schema.ts";
+import { maxEntrySize } from "../src/tiles.ts";
 
 const stamp = {
   seq: 7,
@@ -45,22 +47,17 @@ const text = (): string =>
   Array.from({ length: pick(12) }, () => alphabet[pick(alphabet.length)]).join("");
 const bytes = (): Buffer => Buffer.from(Array.from({ length: pick(8) }, () => pick(256)));
 
-function randomObject(table: (typeof objectFields)["file.open"]): Record<string, unknown> {
-  return Object.fromEntries(
-    table
-      .filter(() => pick(4) > 0)
-      .map(([name, kind]) => [
-        name,
-        kind === "integer"
-          ? pick(2 ** 31) - 2 ** 30
-          : kind === "text"
-            ? pick(3)
-              ? text()
-              : bytes()
-            : Array.from({ length: pick(4) }, () => (pick(3) ? text() : bytes())),
-      ])
-      .toReversed(),
-  );
+function randomValue(kind: FieldKind): unknown {
+  if (kind === "integer") return pick(2 ** 31) - 2 ** 30;
+  if (kind === "agent") return randomObject(partFields.agent);
+  const one = (): unknown =>
+    kind === "processes" ? randomObject(partFields.process) : pick(3) ? text() : bytes();
+  return kind === "word" || kind === "text" ? one() : Array.from({ length: pick(4) }, one);
+}
+
+function randomObject(table: Fields): Record<string, unknown> {
+  const present = table.filter(() => pick(4) > 0).toReversed();
+  return Object.fromEntries(present.map(([name, kind]) => [name, randomValue(kind)]));
 }
 
 function randomEvent(): NonoEvent {
@@ -71,9 +68,9 @@ function randomEvent(): NonoEvent {
     phase: "event",
     decision: "allow",
     object: randomObject(objectFields[type]),
-    ...(pick(2) && {
-      actor: { ...randomObject(partFields.actor), ...(pick(2) && { agent: { id: text() } }) },
-    }),
+    ...(pick(2) && { actor: randomObject(partFields.actor) }),
+    ...(pick(2) && { count: 1 + pick(1000) }),
+    ...(pick(2) && { layer: text() }),
     ...(pick(2) && { outcome: randomObject(partFields.outcome) }),
     ...(pick(2) && { rule: { id: text() } }),
     ...(pick(2) && { trace: { traceId: "a", spanId: "b" } }),
@@ -117,7 +114,7 @@ describe("entries are RFC 8785 bytes", () => {
   });
 
   test("a text above the cap is replaced by its digest and length, however it is escaped", () => {
-    for (const long of ["a".repeat(maxTextSize), "\u0001".repeat(maxTextSize / 6 + 1)]) {
+    for (const long of ["a".repeat(maxSize.text), "\u0001".repeat(maxSize.text / 6 + 1)]) {
       const event = {
         type: "file.open",
         phase: "event",
@@ -140,9 +137,97 @@ describe("entries are RFC 8785 bytes", () => {
     });
   });
 
+  test.each(Object.keys(objectFields) as NonoEvent["type"][])(
+    "with everything at its longest, %s still fits a bundle",
+    (type) => {
+      const longest: Record<FieldKind, unknown> = {
+        integer: Number.MIN_SAFE_INTEGER,
+        word: "w".repeat(maxSize.word - 2),
+        text: "t".repeat(maxSize.text - 2),
+        texts: ["t".repeat(maxSize.texts - 4)],
+        processes: [{ exe: "e".repeat(maxSize.text - 2) }, { exe: "e".repeat(maxSize.text - 30) }],
+        agent: { id: "w".repeat(maxSize.word - 2), instance: "w".repeat(maxSize.word - 2) },
+      };
+      const full = (table: Fields): object =>
+        Object.fromEntries(table.map(([name, kind]) => [name, longest[kind]]));
+      const event = {
+        type,
+        phase: "intent",
+        decision: "error",
+        time: 2 ** 47,
+        count: Number.MAX_SAFE_INTEGER,
+        ref: Number.MAX_SAFE_INTEGER,
+        layer: longest.word,
+        actor: full(partFields.actor),
+        object: full(objectFields[type]),
+        outcome: full(partFields.outcome),
+        rule: full(partFields.rule),
+        trace: full(partFields.trace),
+      } as unknown as NonoEvent;
+      const json = encodeEntry(event, { ...stamp, session: JSON.stringify("s".repeat(255)) });
+      expect(json).not.toContain("_digest");
+      expect(json.length).toBeLessThanOrEqual(maxEntrySize);
+    },
+  );
+
+  test("an attempt of a process deep in a run: chain, stack, layer, repeats", () => {
+    const event: NonoEvent = {
+      type: "file.open",
+      phase: "event",
+      decision: "deny",
+      count: 12,
+      layer: "landlock",
+      rule: { id: "fs:default" },
+      actor: {
+        pid: 77,
+        exe: "/usr/bin/cat",
+        cwd: "/work",
+        chain: [
+          { pid: 70, exe: "/usr/bin/bash" },
+          { pid: 1, exe: Buffer.from([0x2f, 0xff]) },
+        ],
+        stack: ["libc.so.6+0x1234", "cat+0x99"],
+        agent: { id: "a" },
+        argv: ["cat", "x"],
+      },
+      object: { path: "/etc/shadow", asked: "../etc/shadow", access: "read" },
+      outcome: { errno: "EACCES" },
+    };
+    const json = encodeEntry(event, stamp);
+    expect(json).toBe(canonicalize(JSON.parse(json)));
+    expect(JSON.parse(json)).toMatchObject({
+      count: 12,
+      layer: "landlock",
+      actor: {
+        chain: [
+          { pid: 70, exe: "/usr/bin/bash" },
+          { pid: 1, exe_b64: "L/8=" },
+        ],
+      },
+      object: { path: "/etc/shadow", asked: "../etc/shadow" },
+    });
+    const long = {
+      ...event,
+      actor: { chain: Array.from({ length: 1000 }, (_, pid) => ({ pid })) },
+    };
+    expect(encodeEntry(long, stamp)).toContain('"chain_digest":{"bytes":');
+  });
+
   test.each([
     ["an unknown type", { type: "file.peek", object: {} }, "no event type file.peek"],
     ["an unknown member", { object: { path: "/x", secret: 1 } }, "object has no member secret"],
+    ["a member beside object", { object: { path: "/x" }, verdict: "denied" }, "no member verdict"],
+    ["a count of none", { object: { path: "/x" }, count: 0 }, "count must be at least 1"],
+    [
+      "a chain that is no list",
+      { object: { path: "/x" }, actor: { chain: {} } },
+      "a list of processes",
+    ],
+    [
+      "an agent that is no object",
+      { object: { path: "/x" }, actor: { agent: "a" } },
+      "must be an object",
+    ],
     ["a number for a text", { object: { path: 5 } }, "object.path must be a string or bytes"],
     [
       "a fraction",
@@ -191,5 +276,36 @@ describe("entries are RFC 8785 bytes", () => {
     ) as string[];
     expect([name, value]).toEqual(["query", "key=s3cret"]);
     expect(Buffer.from(salt as string, "base64url").length).toBe(16);
+  });
+
+  test("paths below the home directory are kept apart wherever they stand; programs stay in clear", () => {
+    const home = homedir();
+    const redactor = new Redactor(redactSensitive);
+    const event = (object: object, type = "file.rename"): string =>
+      encodeEntry(
+        {
+          type,
+          phase: "event",
+          decision: "allow",
+          actor: { exe: `${home}/.local/bin/agent`, cwd: `${home}/private-project` },
+          object,
+        } as unknown as NonoEvent,
+        stamp,
+        redactor,
+      );
+    for (const json of [
+      event({ path: "/tmp/x", to: `${home}/private` }),
+      event({ path: `${home}/private`, asked: `${home}/private` }),
+      event({ path: Buffer.from(`${home}/private`), access: "read" }, "file.open"),
+      event({ path: "/bin/sh", cwd: `${home}/private` }, "process.exec"),
+      event({ dirs: ["/srv", `${home}/private`] }, "snapshot.create"),
+      event({ target: `${home}/private` }, "policy.decision"),
+      event({ method: "GET", host: "h", path: "/", reason: "private" }, "http.request"),
+    ]) {
+      expect(json).not.toContain("private");
+      expect(json).toContain("/.local/bin/agent");
+    }
+    expect(redactor.take()).toHaveLength(7 + 9);
+    expect(event({ path: "/srv/x" })).toContain('"path":"/srv/x"');
   });
 });

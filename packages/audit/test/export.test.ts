@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { encodeEntry } from "../src/encode.ts";
 import { decodeEntry, type Entry, type NonoEvent } from "../src/index.ts";
-import { objectFields, type LogEvent } from "../src/event.ts";
+import type { LogEvent } from "../src/event.ts";
 import { toCloudEvent, toOcsf, toOtlpLogs } from "../src/export.ts";
+import { objectFields } from "../src/schema.ts";
 
 const origin = "nono.local/host/session/1";
 
