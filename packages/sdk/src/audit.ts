@@ -9,6 +9,7 @@ import type { Anchor, AuditLog, AuditLogOptions, NonoEvent } from "@nono/audit";
 import type { GateEvent } from "@nono/proxy";
 import type { SnapshotEvent } from "@nono/rollback";
 import { keepOutOfReach, stateDirectory } from "./state.ts";
+import { currentTrace, type TraceIds } from "./telemetry.ts";
 
 /** How a sandbox's record is kept. */
 export interface AuditSettings extends Pick<AuditLogOptions, "onFailure" | "redact"> {
@@ -60,10 +61,13 @@ export class RunRecord {
   }
 
   /** For the gate and for checkpoints, which record by themselves. */
-  record(event: NonoEvent | GateEvent | SnapshotEvent): Promise<{ readonly seq: number }> {
+  async record(
+    event: (NonoEvent | GateEvent | SnapshotEvent) & { readonly trace?: TraceIds },
+  ): Promise<{ readonly seq: number }> {
+    const trace = event.trace ?? (await currentTrace());
     // Each layer declares its own part of the one union; the log checks every event against the
     // whole of it.
-    return this.#log.record(event as NonoEvent);
+    return this.#log.record({ ...event, ...(trace && { trace }) } as NonoEvent);
   }
 
   /**
@@ -86,14 +90,14 @@ export class RunRecord {
     };
     const type = "process.exec";
     const intent = { type, phase: "intent", decision: "allow", object } as const;
-    const { seq: ref } = await this.#log.record(intent);
+    const { seq: ref } = await this.record(intent);
     let started: T;
     try {
       started = await start();
     } catch (error) {
       const code = (error as { code?: string }).code ?? "ERR_NONO_INTERNAL";
       const decision = code === "ERR_NONO_EXEC_NOT_ALLOWED" ? "deny" : "error";
-      await this.#log.record({
+      await this.record({
         type,
         phase: "result",
         decision,
@@ -103,7 +107,7 @@ export class RunRecord {
       });
       throw error;
     }
-    await this.#log.record({ type, phase: "result", decision: "allow", ref, object });
+    await this.record({ type, phase: "result", decision: "allow", ref, object });
     exited(started).then(
       (exit) => this.#exit(exit),
       () => undefined, // it is on record that it did not start

@@ -5,7 +5,21 @@
  */
 export type { AuditRecord, AuditSettings } from "./audit.ts";
 export type { Credential, NetworkOptions } from "./network.ts";
-export { Sandbox, type SandboxResult, type SandboxSettings } from "./sandbox.ts";
+export { Declaration } from "./declaration.ts";
+export { PolicyError, type PolicyPlace } from "./policy/errors.ts";
+export type {
+  HeaderScheme,
+  NetworkAccess,
+  NetworkRule,
+  Policy,
+  PolicyCredential,
+  PolicyEnvironment,
+  PolicyRollback,
+  PolicySource,
+} from "./policy/policy.ts";
+export type { PolicyContext } from "./policy/resolve.ts";
+export type { SandboxResult } from "./result.ts";
+export { Sandbox, type SandboxSettings } from "./sandbox.ts";
 export type { RollbackSettings } from "./undo.ts";
 export {
   ArgumentError,

@@ -1,12 +1,7 @@
 // The network of a sandbox with an allow-list: its policy while it is being declared, and the gate of
 // @nono/proxy that serves it. The package is loaded only then.
 import { isIPv6 } from "node:net";
-import {
-  ArgumentError,
-  CapabilitiesError,
-  type Capabilities,
-  type Sandbox as CoreSandbox,
-} from "@nono/core";
+import { ArgumentError, CapabilitiesError, type Capabilities } from "@nono/core";
 import type { CredentialConfig, CredentialSource, Gate, GateOptions } from "@nono/proxy";
 import type { OneOrMore } from "./validate.ts";
 
@@ -39,6 +34,11 @@ export class NetworkPolicy {
   /** Whether a gate is needed. */
   get needsGate(): boolean {
     return this.#allow.length > 0 || this.#credentials.length > 0;
+  }
+
+  /** What commands may connect to of it: the ports that its hosts are named with. */
+  get ports(): number[] {
+    return [...new Set(this.#allow.flatMap(portsOf))];
   }
 
   allow(hosts: OneOrMore<string>, options: NetworkOptions): void {
@@ -90,32 +90,12 @@ export class NetworkPolicy {
   withGate(capabilities: Capabilities, gate: Gate): Capabilities {
     return {
       ...capabilities,
-      network: "gate",
-      gatePorts: [...new Set(this.#allow.flatMap(portsOf))],
       read: [...(capabilities.read ?? []), gate.trustFiles.directory],
       env: {
         ...capabilities.env,
         set: { ...gate.env(), ...capabilities.env?.set },
       },
     };
-  }
-}
-
-/** Builds a sandbox behind its gate, which serves before the first command can run. */
-export async function buildBehindGate(
-  policy: NetworkPolicy,
-  capabilities: Capabilities,
-  build: (capabilities: Capabilities) => Promise<CoreSandbox>,
-  sink: GateOptions["sink"],
-): Promise<{ core: CoreSandbox; gate: Gate }> {
-  const gate = await policy.createGate(sink);
-  try {
-    const core = await build(policy.withGate(capabilities, gate));
-    await gate.serve(core.takeListeners());
-    return { core, gate };
-  } catch (error) {
-    await gate.close();
-    throw error;
   }
 }
 

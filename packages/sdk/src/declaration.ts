@@ -1,0 +1,309 @@
+// What a sandbox may do: the fluent methods of Sandbox, and the plain data they add up to.
+import { ArgumentError, type Capabilities, type Limits, type Path } from "@nono/core";
+import { type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
+import { credentialOf } from "./policy/credential.ts";
+import type { Policy } from "./policy/policy.ts";
+import { type PolicyContext, resolvePolicy } from "./policy/resolve.ts";
+import { Scratch } from "./scratch.ts";
+import type { RollbackSettings } from "./undo.ts";
+import { absolutePaths, type OneOrMore, programs, variableNames, variables } from "./validate.ts";
+
+/** What has been declared, once it is fixed. */
+export interface Declared {
+  readonly capabilities: Capabilities;
+  readonly network: NetworkPolicy;
+  readonly rollback: RollbackSettings | undefined;
+  /** Guarantees whose absence policies accept. */
+  readonly allowDegraded: readonly string[];
+  /** What commands may write for themselves; no part of their work. */
+  readonly scratch: Scratch;
+}
+
+/**
+ * What a sandbox may do, said by methods that check their arguments at once and return the object
+ * itself. All that was not said is refused by the kernel. {@link Sandbox} adds what to do with it.
+ */
+export abstract class Declaration {
+  readonly #read: Path[] = [];
+  readonly #write: Path[] = [];
+  readonly #exec: Path[] = [];
+  readonly #unixSockets: Path[] = [];
+  readonly #allowEnv: string[] = [];
+  readonly #allowDegraded: string[] = [];
+  #setEnv: Record<string, string> = {};
+  #limits: Limits = {};
+  #baseProfile: boolean | undefined;
+  #network: "blocked" | "open" = "blocked";
+  readonly #networkPolicy = new NetworkPolicy();
+  #rollback: RollbackSettings | undefined;
+  readonly #scratch = new Scratch();
+  #isFixed = false;
+
+  /** @param baseProfile See `Capabilities.baseProfile` of `@nono/core`. */
+  constructor(baseProfile?: boolean) {
+    this.#baseProfile = baseProfile;
+  }
+
+  /**
+   * Adds all that a policy says: the name of a preset (`"node"`, `"git"`, `"claude-code"` …), the path
+   * of a policy file, or the policy itself.
+   *
+   * @param policy A name without a slash is a preset; a path is absolute, or relative to the current
+   *   directory, with a slash in it.
+   * @param context What the policy's variables stand for. Default: `$WORKSPACE` is the current
+   *   directory.
+   * @throws {@link PolicyError} for a policy that can't be read, or is not of the schema.
+   * @example
+   * ```ts
+   * const sandbox = new Sandbox().use("node").use("./nono.jsonc", { workspace: "/workspace" });
+   * ```
+   */
+  use(policy: string | Policy, context: PolicyContext = {}): this {
+    this.#refuseIfFixed("use");
+    const { network, ...said } = resolvePolicy(policy, context, () => this.#scratch.directory);
+    this.allowRead(said.read).allowWrite(said.write).allowExec(said.exec);
+    this.allowUnixSocket(said.unixSockets).allowEnv(said.env.allow).setEnv(said.env.set);
+    this.limit(said.limits);
+    if (network === "open") this.openNetwork();
+    else if (network !== "blocked") this.allowNetwork(network.allow, network);
+    for (const credential of said.credentials) this.injectCredential(credentialOf(credential));
+    if (said.rollback) this.enableRollback(said.rollback === true ? {} : said.rollback);
+    if (said.baseProfile !== undefined) this.#baseProfile = said.baseProfile;
+    this.#allowDegraded.push(...said.allowDegraded);
+    return this;
+  }
+
+  /**
+   * Lets commands read files, and directories with all below them.
+   *
+   * @param paths Absolute paths.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowRead("/workspace").allowRead(["/opt/models", "/etc/gitconfig"]);
+   * ```
+   */
+  allowRead(paths: OneOrMore<Path>): this {
+    this.#refuseIfFixed("allowRead");
+    this.#read.push(...absolutePaths("allowRead", paths));
+    return this;
+  }
+
+  /**
+   * Lets commands read, create, change and delete below directories, and change files.
+   *
+   * @param paths Absolute paths.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowWrite("/workspace/output");
+   * ```
+   */
+  allowWrite(paths: OneOrMore<Path>): this {
+    this.#refuseIfFixed("allowWrite");
+    this.#write.push(...absolutePaths("allowWrite", paths));
+    return this;
+  }
+
+  /**
+   * Lets commands execute programs.
+   *
+   * @param names Absolute paths of files or directories, or bare names looked up in `PATH`.
+   * @throws {@link PathError} for a relative path with a slash, an empty name or a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowExec(["git", "/usr/lib/git-core"]);
+   * ```
+   */
+  allowExec(names: OneOrMore<Path>): this {
+    this.#refuseIfFixed("allowExec");
+    this.#exec.push(...programs("allowExec", names));
+    return this;
+  }
+
+  /**
+   * Lets commands connect to unix sockets of this machine. Those that commands make themselves they
+   * always may connect to.
+   *
+   * @param paths Absolute paths of sockets that exist: a socket made anew under the same path is
+   *   another one.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowUnixSocket("/run/postgresql/.s.PGSQL.5432");
+   * ```
+   */
+  allowUnixSocket(paths: OneOrMore<Path>): this {
+    this.#refuseIfFixed("allowUnixSocket");
+    this.#unixSockets.push(...absolutePaths("allowUnixSocket", paths));
+    return this;
+  }
+
+  /**
+   * Passes variables of this process's environment on. Without it, none is.
+   *
+   * @param names Names; a `*` at the end stands for any rest.
+   * @throws {@link ArgumentError} for what can't be the name of a variable.
+   * @example
+   * ```ts
+   * sandbox.allowEnv(["LANG", "LC_*"]);
+   * ```
+   */
+  allowEnv(names: OneOrMore<string>): this {
+    this.#refuseIfFixed("allowEnv");
+    this.#allowEnv.push(...variableNames("allowEnv", names));
+    return this;
+  }
+
+  /**
+   * Sets environment variables for all commands. They win over `allowEnv`.
+   *
+   * @param values Names and values.
+   * @throws {@link ArgumentError} for a name or value that no environment can hold.
+   * @example
+   * ```ts
+   * sandbox.setEnv({ CI: "1" });
+   * ```
+   */
+  setEnv(values: Readonly<Record<string, string>>): this {
+    this.#refuseIfFixed("setEnv");
+    this.#setEnv = { ...this.#setEnv, ...variables("setEnv", values) };
+    return this;
+  }
+
+  /**
+   * Limits what commands may use up.
+   *
+   * @param limits Added to the limits so far; see `Limits` of `@nono/core` for the units.
+   * @example
+   * ```ts
+   * sandbox.limit({ processes: 64, fileSize: 100 * 1024 * 1024 });
+   * ```
+   */
+  limit(limits: Limits): this {
+    this.#refuseIfFixed("limit");
+    this.#limits = { ...this.#limits, ...limits };
+    return this;
+  }
+
+  /**
+   * Cuts commands off from every network, the loopback interface of this machine included. This is
+   * the default.
+   *
+   * @example
+   * ```ts
+   * sandbox.blockNetwork();
+   * ```
+   */
+  blockNetwork(): this {
+    this.#refuseIfFixed("blockNetwork");
+    this.#network = "blocked";
+    return this;
+  }
+
+  /**
+   * Lets commands connect to hosts, by TCP and by name, whether they know of a proxy or not: whatever
+   * a command connects to arrives at a gate outside the sandbox, which lets through what is listed.
+   * All else is refused. Needs the namespaces tier.
+   *
+   * @param hosts `host`, `host:port`, `*.suffix[:port]`, addresses, CIDR ranges; without a port: 443
+   *   and 80. Private, loopback and metadata addresses only when they are named themselves.
+   * @param options Denied hosts, rules for methods and paths, trust, and events.
+   * @throws {@link CapabilitiesError} for what is not a host.
+   * @example
+   * ```ts
+   * sandbox.allowNetwork(["api.github.com:443", "*.pypi.org"]);
+   * ```
+   */
+  allowNetwork(hosts: OneOrMore<string>, options: NetworkOptions = {}): this {
+    this.#refuseIfFixed("allowNetwork");
+    this.#networkPolicy.allow(hosts, options);
+    return this;
+  }
+
+  /**
+   * Lets commands use a credential without ever having it. They find a stand-in in the environment
+   * variable `name`; on the way to the hosts of `proxyTo` the gate puts the real value in its place,
+   * or adds it when it is missing, and takes it out of the answers. Sent anywhere else, the stand-in
+   * is refused. The hosts must be allowed by {@link Sandbox.allowNetwork} as well.
+   *
+   * @param credential Its name, its hosts, how it is presented, and where the value comes from.
+   * @throws {@link ArgumentError} unless exactly one source is given.
+   * @example
+   * ```ts
+   * sandbox.injectCredential({ name: "GITHUB_TOKEN", proxyTo: "api.github.com", tokenFromKeychain: true });
+   * ```
+   */
+  injectCredential(credential: Credential): this {
+    this.#refuseIfFixed("injectCredential");
+    this.#networkPolicy.inject(credential);
+    return this;
+  }
+
+  /**
+   * Lifts every restriction of the network.
+   *
+   * @example
+   * ```ts
+   * sandbox.openNetwork();
+   * ```
+   */
+  openNetwork(): this {
+    this.#refuseIfFixed("openNetwork");
+    this.#network = "open";
+    return this;
+  }
+
+  /**
+   * Keeps the state of every writable directory before the first command, so that `rollback()` can
+   * bring it back: atomically, and with whatever commands did to it.
+   *
+   * @param settings How; by default the cheapest way that the file system offers.
+   * @example
+   * ```ts
+   * sandbox.allowWrite("/workspace").enableRollback();
+   * ```
+   */
+  enableRollback(settings: RollbackSettings = {}): this {
+    this.#refuseIfFixed("enableRollback");
+    this.#rollback = settings;
+    return this;
+  }
+
+  /** What has been declared so far, as plain data for `createSandbox` of `@nono/core`. */
+  get capabilities(): Capabilities {
+    return {
+      read: [...this.#read],
+      write: [...this.#write],
+      exec: [...this.#exec],
+      ...(this.#unixSockets.length > 0 && { unixSockets: [...this.#unixSockets] }),
+      ...(this.#networkPolicy.needsGate
+        ? { network: "gate", gatePorts: this.#networkPolicy.ports }
+        : { network: this.#network }),
+      env: { allow: [...this.#allowEnv], set: { ...this.#setEnv } },
+      limits: { ...this.#limits },
+      ...(this.#baseProfile !== undefined && { baseProfile: this.#baseProfile }),
+    };
+  }
+
+  /** @internal What has been declared; from now on nothing can be added. */
+  protected fix(): Declared {
+    this.#isFixed = true;
+    return {
+      capabilities: this.capabilities,
+      network: this.#networkPolicy,
+      rollback: this.#rollback,
+      allowDegraded: [...this.#allowDegraded],
+      scratch: this.#scratch,
+    };
+  }
+
+  #refuseIfFixed(method: string): void {
+    if (!this.#isFixed) return;
+    throw new ArgumentError(
+      "ERR_NONO_INVALID_OPTION",
+      `${method} came after the first command: the capabilities of a sandbox are fixed by then`,
+      { value: method, remedy: "Declare everything first, or make a second Sandbox." },
+    );
+  }
+}

@@ -1,0 +1,96 @@
+// Coding agents. Each works in $WORKSPACE, keeps its own files in $SCRATCH, reaches its model's API and
+// nothing else, and uses a key from the keychain that it never has. Its settings at home are not
+// readable: they may hold tokens, and are programs for the next run outside.
+import type { Policy } from "../policy.ts";
+import type { Host } from "../host.ts";
+import path from "node:path";
+import type { Preset } from "./preset.ts";
+
+const openAi = { name: "OPENAI_API_KEY", proxyTo: "api.openai.com" };
+const anthropic = {
+  name: "ANTHROPIC_API_KEY",
+  proxyTo: "api.anthropic.com",
+  scheme: { header: "x-api-key" },
+};
+
+/** What all of them need: a workspace, a shell, git. */
+const work: Policy = { write: ["$WORKSPACE"], rollback: true };
+const tools = ["shell", "git"];
+
+/** Anthropic's Claude Code. */
+export const claudeCode: Preset = {
+  summary: "Claude Code: $WORKSPACE, a shell, git, api.anthropic.com",
+  policy: (host) => ({
+    ...work,
+    extends: ["node", ...tools],
+    exec: ["claude", "rg?"],
+    read: packageOf(host, "claude"),
+    network: { allow: ["api.anthropic.com"] },
+    credentials: [anthropic],
+    env: {
+      set: {
+        CLAUDE_CONFIG_DIR: "$SCRATCH/claude",
+        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
+        DISABLE_AUTOUPDATER: "1",
+      },
+    },
+  }),
+};
+
+/** OpenAI's Codex. Its own sandbox has no room in this one: run it with that switched off. */
+export const codex: Preset = {
+  summary: "Codex: $WORKSPACE, a shell, git, api.openai.com",
+  policy: (host) => ({
+    ...work,
+    extends: ["node", ...tools],
+    exec: ["codex", ...packageOf(host, "codex"), "rg?"],
+    read: packageOf(host, "codex"),
+    network: { allow: ["api.openai.com"] },
+    credentials: [openAi],
+    env: { set: { CODEX_HOME: "$SCRATCH/codex" } },
+  }),
+};
+
+/** opencode, with whichever of the two APIs its configuration names. */
+export const opencode: Preset = {
+  summary: "opencode: $WORKSPACE, a shell, git, api.anthropic.com, api.openai.com",
+  policy: (host) => ({
+    ...work,
+    extends: ["node", ...tools],
+    exec: ["opencode", ...packageOf(host, "opencode"), "rg?"],
+    read: packageOf(host, "opencode"),
+    network: { allow: ["api.anthropic.com", "api.openai.com", "models.dev"] },
+    credentials: [anthropic, openAi],
+    env: {
+      set: {
+        XDG_CONFIG_HOME: "$SCRATCH/config",
+        XDG_DATA_HOME: "$SCRATCH/data",
+        XDG_STATE_HOME: "$SCRATCH/state",
+        OPENCODE_DISABLE_AUTOUPDATE: "1",
+      },
+    },
+  }),
+};
+
+/** aider, with whichever of the two APIs its model needs. */
+export const aider: Preset = {
+  summary: "aider: $WORKSPACE, git, Python, api.anthropic.com, api.openai.com",
+  policy: () => ({
+    ...work,
+    extends: ["python", ...tools],
+    exec: ["aider"],
+    network: { allow: ["api.anthropic.com", "api.openai.com"] },
+    credentials: [anthropic, openAi],
+    env: {
+      set: { AIDER_ANALYTICS: "false", AIDER_CHECK_UPDATE: "false", AIDER_GITIGNORE: "false" },
+    },
+  }),
+};
+
+/** The npm package that a program belongs to, with its platform's own package beside it. */
+function packageOf(host: Host, program: string): string[] {
+  const file = host.program(program);
+  if (file === undefined) return [];
+  const modules = file.indexOf("/node_modules/");
+  return [modules < 0 ? path.dirname(file) : file.slice(0, modules + "/node_modules".length)];
+}

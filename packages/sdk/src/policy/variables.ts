@@ -1,0 +1,63 @@
+// $WORKSPACE, $HOME and $SCRATCH in policies; a `?` for what a machine may lack.
+import path from "node:path";
+import type { Host } from "./host.ts";
+import { PolicyError } from "./errors.ts";
+
+/** Absolute paths; what is marked `?` and missing is left out. */
+export function expandPaths(texts: readonly string[], host: Host, source: string): string[] {
+  return texts.flatMap((text) => {
+    const { name, isOptional } = optional(text);
+    const absolute = path.resolve(host.workspace, expand(name, host, source));
+    return isOptional && !host.exists(absolute) ? [] : [absolute];
+  });
+}
+
+/** Absolute paths, and names without a slash as they are. */
+export function expandPrograms(texts: readonly string[], host: Host, source: string): string[] {
+  return texts.flatMap((text) => {
+    const { name, isOptional } = optional(text);
+    if (name.includes("/") || name.startsWith("$")) return expandPaths([text], host, source);
+    return isOptional && host.program(name) === undefined ? [] : [name];
+  });
+}
+
+/** Values of environment variables. `$PATH` is the search path so far. */
+export function expandValues(
+  values: Readonly<Record<string, string>>,
+  host: Host,
+  searchPath: string,
+  source: string,
+): Record<string, string> {
+  const replace = (text: string): string =>
+    text.replaceAll(/\$(\$|[A-Za-z_]\w*)/g, (_, name: string) =>
+      name === "$" ? "$" : name === "PATH" ? searchPath : variable(name, host, source),
+    );
+  return Object.fromEntries(Object.entries(values).map(([name, text]) => [name, replace(text)]));
+}
+
+function optional(text: string): { name: string; isOptional: boolean } {
+  return text.endsWith("?")
+    ? { name: text.slice(0, -1), isOptional: true }
+    : { name: text, isOptional: false };
+}
+
+function expand(text: string, host: Host, source: string): string {
+  const [, name, rest = ""] = /^\$([A-Za-z_]\w*)(\/.*)?$/s.exec(text) ?? [];
+  return name === undefined ? text : variable(name, host, source) + rest;
+}
+
+function variable(name: string, host: Host, source: string): string {
+  switch (name) {
+    case "WORKSPACE":
+      return host.workspace;
+    case "HOME":
+      return host.home;
+    case "SCRATCH":
+      return host.scratch;
+    default:
+      throw new PolicyError({ source }, `there is no variable $${name}`, {
+        value: `$${name}`,
+        remedy: "Variables are $WORKSPACE, $HOME, $SCRATCH and, in env.set, $PATH; $$ is a dollar.",
+      });
+  }
+}
