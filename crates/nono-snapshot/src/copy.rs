@@ -5,24 +5,25 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, UTIME_OMIT, Uid, linkat,
-    makedev, mkdirat, mknodat, openat, readlinkat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, SeekFrom, linkat, makedev, mkdirat, mknodat, openat,
+    readlinkat, symlinkat,
 };
 use rustix::io::Errno;
 
+use crate::attributes::{attributes, attributes_of_new};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
 use crate::manifest::Manifest;
-use crate::meta::{Meta, stat_at, stat_fd};
+use crate::meta::{Meta, stat_fd};
 use crate::walk::{Dir, Visitor, open_directory, split, walk};
-use crate::xattr::{Inode, Xattrs};
+use crate::xattr::Inode;
 
 /// How file contents get into the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Copier {
         let mut first = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = &*first {
             return linkat(&self.root, first, to, split(path).1, AtFlags::empty())
-                .context("link", &self.target.join(path));
+                .with_context("link", || self.target.join(path));
         }
         self.file(from, name, to, split(path).1, meta)?;
         *first = Some(path.to_owned());
@@ -113,7 +114,7 @@ impl Copier {
         path: &Path,
         meta: &mut Meta,
     ) -> Result<()> {
-        fault::point("copy an entry").context("copy", &self.source.join(path))?;
+        fault::point("copy an entry").with_context("copy", || self.source.join(path))?;
         if meta.nlink > 1 {
             self.linked(from, name, to, path, meta)
         } else {
@@ -133,17 +134,18 @@ impl Copier {
         match meta.file_type() {
             FileType::RegularFile => return self.regular_file(from, name, to, new, meta),
             FileType::Symlink => {
-                let text = readlinkat(from, name, Vec::new()).context("read the link", &shown())?;
-                symlinkat(text, to, new).context("copy the link", &shown())?;
+                let text =
+                    readlinkat(from, name, Vec::new()).with_context("read the link", shown)?;
+                symlinkat(text, to, new).with_context("copy the link", shown)?;
             }
             kind => {
                 let device = makedev((meta.rdev >> 32) as u32, meta.rdev as u32);
                 mknodat(to, new, kind, Mode::from_raw_mode(0o600), device)
-                    .context("copy the special file", &shown())?;
+                    .with_context("copy the special file", shown)?;
             }
         }
         attributes(&Inode::Named(from, name), &Inode::Named(to, new), meta)
-            .context("copy the attributes of", &shown())
+            .with_context("copy the attributes of", shown)
     }
 
     fn regular_file(
@@ -158,23 +160,24 @@ impl Copier {
         // NONBLOCK: the name may have become a FIFO since it was examined.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let source =
-            File::from(openat(from, name, flags, Mode::empty()).context("read", &shown())?);
+            File::from(openat(from, name, flags, Mode::empty()).with_context("read", shown)?);
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let target = openat(to, new, flags, Mode::from_raw_mode(0o600))
-            .context("create the copy of", &shown())?;
-        let target = File::from(target);
+        // Nobody but the caller can reach it yet: its own mode right away saves a change later.
+        let mode = Mode::from_raw_mode(meta.permissions() & 0o777);
+        let target =
+            File::from(openat(to, new, flags, mode).with_context("create the copy of", shown)?);
         // The list must describe the bytes that were copied; otherwise a change during the copy
         // would be restored as half of it. Three attempts outlast any single save.
         for _ in 0..3 {
             let before = *meta;
-            self.bytes(&source, &target, &before).context("copy", &shown())?;
-            *meta = stat_fd(&source).context("examine", &shown())?.meta;
+            self.bytes(&source, &target, &before).with_context("copy", shown)?;
+            *meta = stat_fd(&source).with_context("examine", shown)?.meta;
             if meta.same_condition(&before) {
-                return attributes(&Inode::Open(&source), &Inode::Open(&target), meta)
-                    .context("copy the attributes of", &shown());
+                return attributes_of_new(&source, &target, meta)
+                    .with_context("copy the attributes of", shown);
             }
-            target.set_len(0).context("copy", &shown())?;
+            target.set_len(0).with_context("copy", shown)?;
         }
         Err(Error::Changing(shown()))
     }
@@ -239,83 +242,15 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
     })
 }
 
-/// Gives `target` the owner, attributes, mode and times. In this order: changing the owner clears
-/// set-uid, an ACL changes the mode, and everything but the last changes nothing about the times.
-pub(crate) fn attributes<F: AsFd, G: AsFd>(
-    source: &Inode<'_, F>,
-    target: &Inode<'_, G>,
-    meta: &Meta,
-) -> io::Result<()> {
-    set_attributes(target, &source.read()?, meta)
-}
-
-/// Owner, extended attributes, mode and times of `meta`, in that order.
-pub(crate) fn set_attributes<F: AsFd>(
-    target: &Inode<'_, F>,
-    xattrs: &Xattrs,
-    meta: &Meta,
-) -> io::Result<()> {
-    set_owner(target, meta)?;
-    target.write(xattrs)?;
-    set_mode_and_times(target, meta)
-}
-
-fn set_owner<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
-    let present = match target {
-        Inode::Open(fd) => stat_fd(fd)?.meta,
-        Inode::Named(dir, name) => stat_at(dir, name)?.meta,
-    };
-    if (present.uid, present.gid) == (meta.uid, meta.gid) {
-        return Ok(());
-    }
-    let (uid, gid) = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
-    let changed = match target {
-        Inode::Open(fd) => rustix::fs::fchown(fd, uid, gid),
-        Inode::Named(dir, name) => {
-            rustix::fs::chownat(dir, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-        }
-    };
-    match changed {
-        // Owners come back where that is permitted: not for an ordinary user.
-        Err(Errno::PERM | Errno::INVAL) => Ok(()),
-        changed => Ok(changed?),
-    }
-}
-
-fn set_mode_and_times<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(meta.permissions());
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec {
-            tv_sec: meta.mtime.seconds,
-            tv_nsec: meta.mtime.nanoseconds.into(),
-        },
-    };
-    match target {
-        Inode::Open(fd) => {
-            rustix::fs::fchmod(fd, mode)?;
-            rustix::fs::futimens(fd, &times)?;
-        }
-        Inode::Named(dir, name) => {
-            // A symbolic link has no mode of its own on Linux.
-            if meta.file_type() != FileType::Symlink {
-                rustix::fs::chmodat(dir, *name, mode, AtFlags::empty())?;
-            }
-            rustix::fs::utimensat(dir, *name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-        }
-    }
-    Ok(())
-}
-
 impl Visitor for Copier {
     type Dir = OwnedFd;
 
     fn enter(&self, parent: Option<&Dir<OwnedFd>>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
         let Some(parent) = parent else { return open_directory(&self.target) };
         let shown = || self.target.join(path);
-        mkdirat(&parent.data, name, Mode::RWXU).context("create the directory", &shown())?;
+        mkdirat(&parent.data, name, Mode::RWXU).with_context("create the directory", shown)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&parent.data, name, flags, Mode::empty()).context("open the directory", &shown())
+        openat(&parent.data, name, flags, Mode::empty()).with_context("open the directory", shown)
     }
 
     fn entry(&self, dir: &Dir<OwnedFd>, name: &OsStr, meta: &mut Meta) -> Result<()> {
@@ -324,6 +259,6 @@ impl Visitor for Copier {
 
     fn leave(&self, dir: &Dir<OwnedFd>) -> Result<()> {
         attributes(&Inode::Open(&dir.fd), &Inode::Open(&dir.data), &dir.meta)
-            .context("copy the attributes of", &self.source.join(&dir.path))
+            .with_context("copy the attributes of", || self.source.join(&dir.path))
     }
 }

@@ -170,10 +170,17 @@ impl Error {
 /// Gives a failed system call its context.
 pub(crate) trait Context<T> {
     fn context(self, action: &'static str, path: &Path) -> Result<T>;
+
+    /// The same for a path that is only put together when it is needed.
+    fn with_context(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T>;
 }
 
 impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, action: &'static str, path: &Path) -> Result<T> {
-        self.map_err(|source| Error::Io { action, path: path.to_owned(), source: source.into() })
+        self.with_context(action, || path.to_owned())
+    }
+
+    fn with_context(self, action: &'static str, path: impl FnOnce() -> PathBuf) -> Result<T> {
+        self.map_err(|source| Error::Io { action, path: path(), source: source.into() })
     }
 }

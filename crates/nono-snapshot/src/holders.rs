@@ -1,10 +1,17 @@
 //! Which processes still use files in a directory. After an exchange they would go on in the old tree.
 
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
 
 /// A process that holds a file or works in a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
     /// The process.
     pub pid: i32,
@@ -19,46 +26,66 @@ pub struct Holder {
 /// Looks through procfs, once per process and path. Processes that this user may not look into are
 /// not seen; the calling process's own open files are not listed, its working directory is.
 pub(crate) fn holders(dirs: &[&Path]) -> Vec<Holder> {
-    let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
-    let mut found = Vec::new();
-    let Ok(processes) = std::fs::read_dir("/proc") else { return found };
-    for process in processes.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let proc = process.path();
-        let mut held = Vec::new();
-        for link in ["cwd", "root"] {
-            held.extend(std::fs::read_link(proc.join(link)).ok().map(|path| (path, true)));
+    let Some(proc) = directory(CWD, OsStr::new("/proc")) else { return Vec::new() };
+    let mut pids: Vec<i32> = Vec::new();
+    each_name(&proc, |name| pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok())));
+    // Each look into a process costs a millisecond when it has many mappings.
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(&pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let held = held_by(&proc, pid, dirs);
+            if !held.is_empty() {
+                found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(held);
+            }
         }
-        if pid != rustix::process::getpid().as_raw_nonzero().get() {
-            let links = std::fs::read_dir(proc.join("fd")).into_iter().flatten().flatten();
-            held.extend(
-                links.filter_map(|link| Some((std::fs::read_link(link.path()).ok()?, false))),
-            );
-            held.extend(mapped(&proc).into_iter().map(|path| (path, false)));
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
         }
-        held.retain(|(path, _)| inside(path));
-        held.sort();
-        held.dedup();
-        if held.is_empty() {
-            continue;
-        }
-        let command =
-            std::fs::read_to_string(proc.join("comm")).unwrap_or_default().trim().to_owned();
-        found.extend(held.into_iter().map(|(path, directory)| Holder {
-            pid,
-            command: command.clone(),
-            path,
-            directory,
-        }));
-    }
+        work();
+    });
+    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    found.sort();
     found
 }
 
+fn held_by(proc: &OwnedFd, pid: i32, dirs: &[&Path]) -> Vec<Holder> {
+    let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
+    let mut held = Vec::<(PathBuf, bool)>::new();
+    let Some(process) = directory(proc, OsStr::new(&pid.to_string())) else { return Vec::new() };
+    let mut link = |dir: &OwnedFd, name: &OsStr, is_directory: bool| {
+        let mut buffer = [MaybeUninit::uninit(); libc::PATH_MAX as usize];
+        let Ok((path, _)) = readlinkat_raw(dir, name, &mut buffer) else { return };
+        let path = Path::new(OsStr::from_bytes(path));
+        if inside(path) {
+            held.push((path.to_owned(), is_directory));
+        }
+    };
+    for name in ["cwd", "root"] {
+        link(&process, OsStr::new(name), true);
+    }
+    if pid != rustix::process::getpid().as_raw_nonzero().get() {
+        if let Some(files) = directory(&process, OsStr::new("fd")) {
+            each_name(&files, |name| link(&files, name, false));
+        }
+        held.extend(mapped(pid).into_iter().filter(|path| inside(path)).map(|path| (path, false)));
+    }
+    held.sort();
+    held.dedup();
+    if held.is_empty() {
+        return Vec::new();
+    }
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let holder =
+        |(path, directory)| Holder { pid, command: command.trim().to_owned(), path, directory };
+    held.into_iter().map(holder).collect()
+}
+
 /// Files mapped shared and writable: what is written to them reaches the file.
-fn mapped(proc: &Path) -> Vec<PathBuf> {
-    let maps = std::fs::read(proc.join("maps")).unwrap_or_default();
+fn mapped(pid: i32) -> Vec<PathBuf> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
     let shared = maps.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.splitn(6, |&byte| byte == b' ');
         let permissions = fields.nth(1)?;
@@ -66,7 +93,23 @@ fn mapped(proc: &Path) -> Vec<PathBuf> {
         (permissions.get(1) == Some(&b'w')
             && permissions.last() == Some(&b's')
             && path.starts_with(b"/"))
-        .then(|| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+        .then(|| PathBuf::from(OsStr::from_bytes(path)))
     });
     shared.collect()
+}
+
+/// `None`: the process has ended, or is not ours to look into.
+fn directory(dir: impl std::os::fd::AsFd, name: &OsStr) -> Option<OwnedFd> {
+    openat(dir, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+fn each_name(dir: &OwnedFd, mut visit: impl FnMut(&OsStr)) {
+    let mut buffer = [MaybeUninit::uninit(); 8192];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(Ok(entry)) = entries.next() {
+        let name = entry.file_name().to_bytes();
+        if !name.starts_with(b".") {
+            visit(OsStr::from_bytes(name));
+        }
+    }
 }

@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod attributes;
 mod changes;
 mod checkpoint;
 mod compare;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, linkat, mkdirat};
 
+use crate::attributes::attributes;
 use crate::changes::{Tree, difference};
-use crate::copy::{Contents, Copier, attributes, copy_tree};
+use crate::copy::{Contents, Copier, copy_tree};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::manifest::{Entry, Manifest};

@@ -15,8 +15,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::set_attributes;
 use crate::compare::{ChangeKind, is_overlay_note};
-use crate::copy::set_attributes;
 use crate::encoding;
 use crate::error::{Context, Error, Result};
 use crate::fault;

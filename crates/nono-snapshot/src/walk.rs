@@ -192,8 +192,8 @@ impl<V: Visitor> Walk<'_, V> {
                 let path = parent.path.join(&name);
                 let full = || self.root.join(&path);
                 let fd = openat(&parent.fd, &name, DIRECTORY, Mode::empty())
-                    .context("open the directory", &full())?;
-                let opened = stat_fd(&fd).context("examine", &full())?;
+                    .with_context("open the directory", full)?;
+                let opened = stat_fd(&fd).with_context("examine", full)?;
                 if opened.meta.ino != meta.ino {
                     return Err(Error::Changing(full()));
                 }
@@ -222,7 +222,7 @@ impl<V: Visitor> Walk<'_, V> {
         for name in names(&dir.fd, || self.root.join(&dir.path))? {
             let stat = match stat_at(&dir.fd, &name) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                stat => stat.context("examine", &self.root.join(&dir.path).join(&name))?,
+                stat => stat.with_context("examine", || self.root.join(&dir.path).join(&name))?,
             };
             if !self.exclude.is_empty() {
                 let path = dir.path.join(&name);
@@ -281,7 +281,7 @@ pub(crate) fn names(dir: &OwnedFd, path: impl Fn() -> PathBuf) -> Result<Vec<OsS
     let mut entries = RawDir::new(dir, &mut buffer);
     let mut names = Vec::new();
     while let Some(entry) = entries.next() {
-        let entry = entry.context("read the directory", &path())?;
+        let entry = entry.with_context("read the directory", &path)?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
             names.push(OsString::from_vec(name.to_vec()));

@@ -17,6 +17,7 @@ use crate::select::Selection;
 use crate::strategy::Placement;
 use crate::transaction::{DirectoryState, Place, Step};
 use crate::walk::{open_directory, scan};
+use crate::xattr::Inode;
 
 /// Reads the list that was written when the pre-image was made.
 pub(crate) fn kept(placement: &Placement) -> Result<Tree> {
@@ -105,11 +106,16 @@ pub(crate) fn fresh_stage(placement: &Placement) -> Result<PathBuf> {
     Ok(stage)
 }
 
-/// Makes a directory that only the caller can enter.
+/// Makes a directory that only the caller can enter, and in which nothing inherits an ACL.
 pub(crate) fn private_directory(path: &Path) -> Result<()> {
     match rustix::fs::mkdir(path, Mode::RWXU) {
-        Err(rustix::io::Errno::EXIST) if path.is_dir() => Ok(()),
-        made => made.map_err(io::Error::from).context("create the directory", path),
+        Err(rustix::io::Errno::EXIST) if path.is_dir() => {}
+        made => made.map_err(io::Error::from).context("create the directory", path)?,
+    }
+    let dir = open_directory(path)?;
+    match Inode::Open(&dir).remove(b"system.posix_acl_default") {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        removed => removed.context("remove the default ACL of", path),
     }
 }
 

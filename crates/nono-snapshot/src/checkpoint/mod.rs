@@ -1,6 +1,10 @@
+//! A checkpoint and what can be done with it.
+
+mod create;
+mod retire;
+
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::changes::Change;
 use crate::error::{Context, Error, Result};
@@ -10,9 +14,9 @@ use crate::holders::{Holder, holders};
 use crate::record::{Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::store::{Store, is_complete, new_home};
+use crate::store::{Store, is_complete};
 use crate::strategy::overlay::{Mount, Overlay};
-use crate::strategy::{self, Demands, Placement, STRATEGIES, Strategy};
+use crate::strategy::{self, Placement, Strategy};
 use crate::transaction::{Step, Transaction, remove_durably};
 use crate::walk::open_directory;
 
@@ -42,51 +46,6 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Keeps the state of `dirs`. Everything that could prevent a later rollback is refused before
-    /// anything is written.
-    pub fn create(store: &Store, dirs: &[PathBuf], options: &Options) -> Result<Self> {
-        let exclude = Exclude::new(&options.exclude)?;
-        let dirs = directories(store, dirs)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let began = (now.as_secs().cast_signed(), now.subsec_nanos());
-        let created = now.as_millis() as u64;
-        let id = new_home(store, created)?;
-        let _lock = store.lock(&id)?;
-        let attempt = (|| {
-            let mut placements = Vec::new();
-            for (number, dir) in dirs.iter().enumerate() {
-                let vault = store.vault(&id, number, dir)?;
-                placements.push(Placement { dir: dir.clone(), vault, began });
-            }
-            let (strategy, reason) = choose(options, &placements)?;
-            let sequence = store.records()?.last().map_or(1, |last| last.sequence + 1);
-            let record = Record {
-                version: 1,
-                id: id.clone(),
-                sequence,
-                created,
-                boot: boot_id()?,
-                durable: false,
-                strategy: strategy.name().to_owned(),
-                reason,
-                exclude: options.exclude.clone(),
-                state: State::Active,
-                placements,
-            };
-            record.write(&store.home(&id))?;
-            for placement in &record.placements {
-                fault::point("begin").context("begin", &placement.dir)?;
-                strategy.begin(placement, &exclude)?;
-            }
-            Ok(Self { store: store.clone(), record })
-        })();
-        if attempt.is_err() {
-            // Only what was just made; the first error is the one to report.
-            let _ = remove_unfinished(store, &id, dirs.len(), &dirs);
-        }
-        attempt
-    }
-
     /// Opens a checkpoint made earlier, perhaps by another process.
     pub fn open(store: &Store, id: &str) -> Result<Self> {
         let unknown =
@@ -169,17 +128,11 @@ impl Checkpoint {
             self.flush()?;
         }
         let (strategy, exclude) = (self.kind()?, self.exclude()?);
-        let mut steps = Vec::new();
-        for (placement, select) in self.record.placements.iter().zip(&selections) {
-            steps.extend(
-                select
-                    .iter()
-                    .map(|select| strategy.rollback(placement, &exclude, select))
-                    .collect::<Result<Vec<_>>>()?,
-            );
-        }
+        let steps = self.steps(&selections, |placement, select| {
+            strategy.rollback(placement, &exclude, select)
+        })?;
         let then = if paths.is_some() { self.state() } else { State::RolledBack };
-        self.carry_out(steps.concat(), then, paths.is_some())?;
+        self.carry_out(steps, then, paths.is_some())?;
         Ok(RollbackReport { holders })
     }
 
@@ -207,27 +160,30 @@ impl Checkpoint {
     /// Keeps the changes, or only those of `paths`: they are no longer rolled back. Keeping all of
     /// them ends the checkpoint.
     pub fn commit(&mut self, paths: Option<&[PathBuf]>) -> Result<()> {
-        let then = if paths.is_some() { self.state() } else { State::Committed };
-        self.keep(paths, then)
-    }
-
-    fn keep(&mut self, paths: Option<&[PathBuf]>, then: State) -> Result<()> {
         let _lock = self.store.lock(self.id())?;
         self.refresh("committing")?;
         let selections = self.selections(paths)?;
         let (strategy, exclude) = (self.kind()?, self.exclude()?);
+        let steps = self
+            .steps(&selections, |placement, select| strategy.commit(placement, &exclude, select))?;
+        let then = if paths.is_some() { self.state() } else { State::Committed };
+        let moved = !steps.is_empty();
+        self.carry_out(steps, then, moved)
+    }
+
+    /// The steps of all directories in which something is selected.
+    fn steps(
+        &self,
+        selections: &[Option<Selection>],
+        of: impl Fn(&Placement, &Selection) -> Result<Vec<Step>>,
+    ) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
-        for (placement, select) in self.record.placements.iter().zip(&selections) {
-            steps.extend(
-                select
-                    .iter()
-                    .map(|select| strategy.commit(placement, &exclude, select))
-                    .collect::<Result<Vec<_>>>()?,
-            );
+        for (placement, select) in self.record.placements.iter().zip(selections) {
+            if let Some(select) = select {
+                steps.extend(of(placement, select)?);
+            }
         }
-        let steps = steps.concat();
-        let copied = !steps.is_empty();
-        self.carry_out(steps, then, copied)
+        Ok(steps)
     }
 
     fn carry_out(&mut self, steps: Vec<Step>, then: State, flush: bool) -> Result<()> {
@@ -264,20 +220,6 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Later checkpoints of the same directories describe what no longer came about.
-    fn supersede_later(&self) -> Result<()> {
-        for mut other in self.store.records()? {
-            let overlaps = other.placements.iter().any(|other| {
-                self.dirs().any(|dir| other.dir.starts_with(dir) || dir.starts_with(&other.dir))
-            });
-            if other.sequence > self.record.sequence && other.state.is_open() && overlaps {
-                other.state = State::Superseded;
-                other.write(&self.store.home(&other.id))?;
-            }
-        }
-        Ok(())
-    }
-
     /// Flushes the pre-image to disk, so that it also survives a power failure. Until then the
     /// checkpoint is good within this boot, and refuses to be used after another.
     pub fn flush(&mut self) -> Result<()> {
@@ -294,55 +236,6 @@ impl Checkpoint {
                 .context("flush", vault)?;
         }
         Ok(())
-    }
-
-    /// Deletes what is kept for this checkpoint, if it is over, and for superseded ones.
-    pub fn purge(&mut self) -> Result<()> {
-        let records = self.store.records()?;
-        for record in records.into_iter().filter(|record| {
-            record.state == State::Superseded
-                || (record.id == self.record.id && !record.state.is_open())
-        }) {
-            let other = Self::from_record(self.store.clone(), record);
-            let _lock = match self.store.lock(other.id()) {
-                Err(Error::Busy(_)) => continue,
-                lock => lock?,
-            };
-            other.discard()?;
-        }
-        Ok(())
-    }
-
-    fn discard(&self) -> Result<()> {
-        let strategy = self.kind()?;
-        self.record.placements.iter().try_for_each(|placement| strategy.discard(placement))
-    }
-
-    /// Deletes the checkpoint and its record. The directories stay as they are.
-    pub fn dispose(&mut self) -> Result<()> {
-        let _lock = match self.store.lock(self.id()) {
-            Err(Error::UnknownCheckpoint { .. }) => return Ok(()),
-            lock => lock?,
-        };
-        if let Some(record) = Record::read(&self.store.home(self.id()))? {
-            self.record = record;
-        }
-        if self.state().is_open() {
-            self.record.state = State::Committed;
-            self.record.write(&self.store.home(self.id()))?;
-        }
-        self.erase()
-    }
-
-    pub(crate) fn erase(&self) -> Result<()> {
-        self.discard()?;
-        for placement in &self.record.placements {
-            let beside =
-                placement.vault.parent().filter(|parent| parent.ends_with(".nono-rollback"));
-            // Fails, as it should, while it holds other checkpoints.
-            beside.map(std::fs::remove_dir);
-        }
-        remove_tree(&self.store.home(self.id()))
     }
 
     fn exclude(&self) -> Result<Exclude> {
@@ -407,101 +300,4 @@ impl Checkpoint {
             .map(|paths| (!paths.is_empty()).then_some(Selection::Paths(paths)))
             .collect())
     }
-}
-
-/// The directories, canonical, none inside another, the store in none and none in the store.
-fn directories(store: &Store, dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let mut canonical = Vec::new();
-    for dir in dirs {
-        let path = std::fs::canonicalize(dir).context("resolve", dir)?;
-        if !path.is_dir() || path.parent().is_none() {
-            return Err(Error::NotADirectory(path));
-        }
-        canonical.push(path);
-    }
-    if canonical.is_empty() {
-        return Err(Error::NotADirectory(PathBuf::new()));
-    }
-    let around = canonical.iter().chain([&store.path().to_owned()]).cloned().collect::<Vec<_>>();
-    for (index, outer) in around.iter().enumerate() {
-        for (other, inner) in around.iter().enumerate() {
-            if index != other && inner.starts_with(outer) {
-                return Err(Error::Nested { inner: inner.clone(), outer: outer.clone() });
-            }
-        }
-    }
-    Ok(canonical)
-}
-
-/// The strategy asked for, or the first that fits all directories, with the reason.
-fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn Strategy, String)> {
-    let fits = |strategy: &dyn Strategy| {
-        let mut reason = String::new();
-        for placement in placements {
-            let demands = Demands {
-                excludes: !options.exclude.is_empty(),
-                mounter: options.mounter,
-                placement,
-            };
-            reason = strategy.fits(&demands).map_err(|reason| (placement, reason))?;
-        }
-        Ok::<_, (&Placement, String)>(reason)
-    };
-    if let Some(name) = options.strategy.as_deref().filter(|name| *name != "auto") {
-        let known = || STRATEGIES.map(|strategy| strategy.name()).join(", ");
-        let strategy = strategy::by_name(name).ok_or_else(|| Error::StrategyUnsupported {
-            strategy: "auto",
-            path: placements[0].dir.clone(),
-            reason: format!("there is no strategy {name:?}; there are auto, {}", known()),
-        })?;
-        return match fits(strategy) {
-            Ok(reason) => Ok((strategy, format!("asked for; {reason}"))),
-            Err((placement, reason)) => {
-                let path = placement.dir.clone();
-                Err(Error::StrategyUnsupported { strategy: strategy.name(), path, reason })
-            }
-        };
-    }
-    let mut refused = Vec::new();
-    for strategy in STRATEGIES {
-        let automatic = placements.iter().try_for_each(|placement| {
-            let demands = Demands {
-                excludes: !options.exclude.is_empty(),
-                mounter: options.mounter,
-                placement,
-            };
-            strategy.is_automatic(&demands)
-        });
-        if let Err(reason) = automatic {
-            refused.push(format!("{}: {reason}", strategy.name()));
-            continue;
-        }
-        match fits(strategy) {
-            Ok(reason) if refused.is_empty() => return Ok((strategy, reason)),
-            Ok(reason) => {
-                return Ok((strategy, format!("{reason}; not {}", refused.join("; not "))));
-            }
-            Err((_, reason)) => refused.push(format!("{}: {reason}", strategy.name())),
-        }
-    }
-    let placement = &placements[0];
-    Err(if crate::plan::is_mount_point(&placement.dir)? {
-        Error::MountPoint(placement.dir.clone())
-    } else {
-        Error::StrategyUnsupported {
-            strategy: "auto",
-            path: placement.dir.clone(),
-            reason: refused.join("; "),
-        }
-    })
-}
-
-fn remove_unfinished(store: &Store, id: &str, count: usize, dirs: &[PathBuf]) -> Result<()> {
-    for (number, dir) in dirs.iter().enumerate().take(count) {
-        let beside = dir.parent().unwrap_or(dir).join(".nono-rollback");
-        remove_tree(&beside.join(format!("{id}-{number}")))?;
-        // Fails, as it should, while it holds other checkpoints or isn't there.
-        let _ = std::fs::remove_dir(beside);
-    }
-    remove_tree(&store.home(id))
 }

@@ -1,0 +1,100 @@
+//! Owner, extended attributes, mode and times of an entry, set in the one order that works: changing
+//! the owner clears set-uid, an ACL changes the mode, and everything moves the times.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::io::Errno;
+
+use crate::meta::{Meta, stat_at, stat_fd};
+use crate::xattr::{Inode, Xattrs};
+
+/// Gives `target` the attributes of `source`, whose condition is `meta`.
+pub(crate) fn attributes<F: AsFd, G: AsFd>(
+    source: &Inode<'_, F>,
+    target: &Inode<'_, G>,
+    meta: &Meta,
+) -> io::Result<()> {
+    set_attributes(target, &source.read()?, meta)
+}
+
+/// The same for a regular file just made with the permissions of `meta`, in a directory without a
+/// default ACL: what it has by then already is not set again. That is most of it, for most files.
+pub(crate) fn attributes_of_new(source: &File, target: &File, meta: &Meta) -> io::Result<()> {
+    let (source, target) = (Inode::Open(source), Inode::Open(target));
+    let xattrs = source.read()?;
+    if !xattrs.is_empty() {
+        return set_attributes(&target, &xattrs, meta);
+    }
+    let made = set_owner(&target, meta)?;
+    // The umask, or a change of owner, took some of them away.
+    if made.permissions() != meta.permissions() || made.uid != meta.uid || made.gid != meta.gid {
+        set_mode(&target, meta)?;
+    }
+    set_times(&target, meta)
+}
+
+/// Owner, extended attributes, mode and times of `meta`.
+pub(crate) fn set_attributes<F: AsFd>(
+    target: &Inode<'_, F>,
+    xattrs: &Xattrs,
+    meta: &Meta,
+) -> io::Result<()> {
+    set_owner(target, meta)?;
+    target.write(xattrs)?;
+    set_mode(target, meta)?;
+    set_times(target, meta)
+}
+
+/// Returns the condition before.
+fn set_owner<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<Meta> {
+    let present = match target {
+        Inode::Open(fd) => stat_fd(fd)?.meta,
+        Inode::Named(dir, name) => stat_at(dir, name)?.meta,
+    };
+    if (present.uid, present.gid) == (meta.uid, meta.gid) {
+        return Ok(present);
+    }
+    let (uid, gid) = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
+    let changed = match target {
+        Inode::Open(fd) => rustix::fs::fchown(fd, uid, gid),
+        Inode::Named(dir, name) => {
+            rustix::fs::chownat(dir, *name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        }
+    };
+    match changed {
+        // Owners come back where that is permitted: not for an ordinary user.
+        Err(Errno::PERM | Errno::INVAL) => Ok(present),
+        changed => Ok(changed.map(|()| present)?),
+    }
+}
+
+fn set_mode<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(meta.permissions());
+    match target {
+        Inode::Open(fd) => rustix::fs::fchmod(fd, mode)?,
+        // A symbolic link has no mode of its own on Linux.
+        Inode::Named(..) if meta.file_type() == FileType::Symlink => {}
+        Inode::Named(dir, name) => rustix::fs::chmodat(dir, *name, mode, AtFlags::empty())?,
+    }
+    Ok(())
+}
+
+fn set_times<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec {
+            tv_sec: meta.mtime.seconds,
+            tv_nsec: meta.mtime.nanoseconds.into(),
+        },
+    };
+    match target {
+        Inode::Open(fd) => rustix::fs::futimens(fd, &times)?,
+        Inode::Named(dir, name) => {
+            rustix::fs::utimensat(dir, *name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The end of a checkpoint: what it supersedes, and what is freed.
+
+use super::Checkpoint;
+use crate::error::{Error, Result};
+use crate::record::{Record, State};
+use crate::remove::remove_tree;
+
+impl Checkpoint {
+    /// Later checkpoints of the same directories describe what no longer came about.
+    pub(super) fn supersede_later(&self) -> Result<()> {
+        for mut other in self.store.records()? {
+            let overlaps = other.placements.iter().any(|other| {
+                self.dirs().any(|dir| other.dir.starts_with(dir) || dir.starts_with(&other.dir))
+            });
+            if other.sequence > self.record.sequence && other.state.is_open() && overlaps {
+                other.state = State::Superseded;
+                other.write(&self.store.home(&other.id))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what is kept for this checkpoint, if it is over, and for superseded ones.
+    pub fn purge(&mut self) -> Result<()> {
+        let records = self.store.records()?;
+        for record in records.into_iter().filter(|record| {
+            record.state == State::Superseded
+                || (record.id == self.record.id && !record.state.is_open())
+        }) {
+            let other = Self::from_record(self.store.clone(), record);
+            let _lock = match self.store.lock(other.id()) {
+                Err(Error::Busy(_)) => continue,
+                lock => lock?,
+            };
+            other.discard()?;
+        }
+        Ok(())
+    }
+
+    fn discard(&self) -> Result<()> {
+        let strategy = self.kind()?;
+        self.record.placements.iter().try_for_each(|placement| strategy.discard(placement))
+    }
+
+    /// Deletes the checkpoint and its record. The directories stay as they are.
+    pub fn dispose(&mut self) -> Result<()> {
+        let _lock = match self.store.lock(self.id()) {
+            Err(Error::UnknownCheckpoint { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        if let Some(record) = Record::read(&self.store.home(self.id()))? {
+            self.record = record;
+        }
+        if self.state().is_open() {
+            self.record.state = State::Committed;
+            self.record.write(&self.store.home(self.id()))?;
+        }
+        self.erase()
+    }
+
+    pub(crate) fn erase(&self) -> Result<()> {
+        self.discard()?;
+        for placement in &self.record.placements {
+            let beside =
+                placement.vault.parent().filter(|parent| parent.ends_with(".nono-rollback"));
+            // Fails, as it should, while it holds other checkpoints.
+            beside.map(std::fs::remove_dir);
+        }
+        remove_tree(&self.store.home(self.id()))
+    }
+}
