@@ -4,6 +4,7 @@ import net from "node:net";
 import path from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { dnsQuery } from "./support/dns.ts";
 import { closeUpstreams, listening } from "./support/upstream.ts";
 
 // A stand-in for the supervisor of a sandbox without a network namespace: it connects for the programs, to listeners
@@ -52,12 +53,7 @@ async function allOf(socket: net.Socket): Promise<string> {
 }
 
 function query(name: string): Buffer {
-  const labels = name.split(".").map((label) => Buffer.from([label.length, ...Buffer.from(label)]));
-  const message = Buffer.concat([
-    Buffer.from([0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
-    ...labels,
-    Buffer.from([0, 0, 1, 0, 1]),
-  ]);
+  const message = dnsQuery(name);
   return Buffer.concat([Buffer.from([0, message.length]), message]);
 }
 

@@ -1,6 +1,3 @@
-import { once } from "node:events";
-import net from "node:net";
-import tls from "node:tls";
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { PatternSet, StreamReplacer } from "../src/credentials/pattern-set.ts";
@@ -12,12 +9,8 @@ import { Recorder } from "../src/event.ts";
 import { AllowList } from "../src/policy/allow-list.ts";
 import { readClientHello } from "../src/tls/client-hello.ts";
 import { HelloWatch } from "../src/tls/hello-watch.ts";
-
-function query(name: string, type: number, id = 7): Buffer {
-  const labels = name.split(".").map((label) => Buffer.from([label.length, ...Buffer.from(label)]));
-  const header = Buffer.from([0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
-  return Buffer.concat([header, ...labels, Buffer.from([0, type >> 8, type & 255, 0, 1])]);
-}
+import { dnsQuery } from "./support/dns.ts";
+import { realHello } from "./support/hello.ts";
 
 function responder(): { responder: Responder; recorder: Recorder; addresses: SyntheticAddresses } {
   const recorder = new Recorder();
@@ -31,29 +24,29 @@ const count = (answer: Buffer | undefined): number => answer?.readUInt16BE(6) ??
 
 test("an allowed name gets a synthetic address that reads back as the name, over A, AAAA and PTR", () => {
   const { responder: dns, addresses } = responder();
-  const answer = dns.respond(query("GOOD.test", queryType.A));
+  const answer = dns.respond(dnsQuery("GOOD.test", queryType.A));
   expect([code(answer), count(answer)]).toEqual([responseCode.noError, 1]);
   expect([...(answer?.subarray(-4) ?? [])]).toEqual([198, 18, 0, 1]);
   expect(addresses.nameOf({ family: 4, bits: 0xc6120001n })).toBe("good.test");
-  expect(count(dns.respond(query("good.test", queryType.AAAA)))).toBe(1);
-  const pointer = dns.respond(query("1.0.18.198.in-addr.arpa", queryType.PTR));
+  expect(count(dns.respond(dnsQuery("good.test", queryType.AAAA)))).toBe(1);
+  const pointer = dns.respond(dnsQuery("1.0.18.198.in-addr.arpa", queryType.PTR));
   expect(String(pointer)).toContain("good\u0004test");
 });
 
 test("HTTPS and SVCB are answered empty, other types are refused, other names do not exist", () => {
   const { responder: dns, recorder } = responder();
-  const https = dns.respond(query("good.test", queryType.HTTPS));
+  const https = dns.respond(dnsQuery("good.test", queryType.HTTPS));
   expect([code(https), count(https)]).toEqual([responseCode.noError, 0]);
-  expect(code(dns.respond(query("good.test", 16)))).toBe(responseCode.refused);
+  expect(code(dns.respond(dnsQuery("good.test", 16)))).toBe(responseCode.refused);
   const stolen = "c2vjcmv0.evil.test";
-  expect(code(dns.respond(query(stolen, queryType.A)))).toBe(responseCode.nameError);
+  expect(code(dns.respond(dnsQuery(stolen, queryType.A)))).toBe(responseCode.nameError);
   expect(recorder.violations.at(-1)).toMatchObject({ value: stolen });
 });
 
 test("malformed queries get FORMERR or silence, never an exception", () => {
   const { responder: dns } = responder();
   expect(dns.respond(Buffer.alloc(3))).toBeUndefined();
-  const response = query("good.test", 1);
+  const response = dnsQuery("good.test", 1);
   response[2] = 0x80;
   expect(dns.respond(response)).toBeUndefined();
   fc.assert(
@@ -65,7 +58,7 @@ test("malformed queries get FORMERR or silence, never an exception", () => {
   );
   fc.assert(
     fc.property(fc.nat(), fc.integer({ min: 0, max: 255 }), (at, byte) => {
-      const message = query("a.wild.test", 1);
+      const message = dnsQuery("a.wild.test", 1);
       message[at % message.length] = byte;
       const parsed = parseQuery(message);
       if ("question" in parsed) expect(parsed.name).not.toMatch(/[\0 ]/);
@@ -73,23 +66,6 @@ test("malformed queries get FORMERR or silence, never an exception", () => {
     { numRuns: 5_000 },
   );
 });
-
-/** The first flight of a real client. */
-async function realHello(options: tls.ConnectionOptions): Promise<Buffer> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  const { port } = server.address() as net.AddressInfo;
-  const client = tls.connect({ port, host: "127.0.0.1", ...options });
-  client.on("error", () => undefined);
-  const [peer] = (await once(server, "connection")) as [net.Socket];
-  const [bytes] = (await once(peer, "data")) as [Buffer];
-  client.destroy();
-  peer.destroy();
-  server.close();
-  return bytes;
-}
 
 test("a real ClientHello is read, in one piece, byte by byte and split over records", async () => {
   const bytes = await realHello({ servername: "good.test", ALPNProtocols: ["h2", "http/1.1"] });

@@ -3,7 +3,7 @@ import { GateError } from "../errors.ts";
 import type { Recorder } from "../event.ts";
 import { type FlatHeaders, withoutFields } from "../http/headers.ts";
 import type { Destination } from "../http/request-target.ts";
-import { scrubbableCodings } from "../http/response-body.ts";
+import { knownCodings } from "../http/content-coding.ts";
 import { type Binding, type CredentialConfig, boundTo, parseBinding } from "./credential.ts";
 import type { MaskingStream } from "./masker.ts";
 import { AccessTokens } from "./oauth2.ts";
@@ -119,7 +119,8 @@ export class CredentialBroker {
     const stray = used.find((name) => !here.some(({ binding }) => binding.name === name));
     if (stray !== undefined) throw phantomMisused(stray, endpoint.host.text);
     if (here.length === 0) {
-      const body = draft.body && this.#swap.guardBody(draft.body, endpoint.host.text);
+      const body =
+        draft.body && this.#swap.guardBody(draft.body, draft.headers, endpoint.host.text);
       const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
         const [found] = this.#swap.find("", trailers);
         if (found !== undefined) throw phantomMisused(found, endpoint.host.text);
@@ -270,9 +271,8 @@ function acceptable(headers: FlatHeaders): string {
   const asked = headers.find(
     (_, i) => i % 2 === 1 && headers[i - 1]?.toLowerCase() === "accept-encoding",
   );
-  const known = scrubbableCodings.split(", ");
   const kept = (asked ?? "").split(",").filter((item) => {
-    return known.includes((item.split(";")[0] ?? "").trim().toLowerCase());
+    return knownCodings.includes((item.split(";")[0] ?? "").trim().toLowerCase());
   });
   return kept.length > 0 ? kept.join(",").trim() : "identity";
 }

@@ -1,6 +1,7 @@
 import { Readable, Transform } from "node:stream";
 import { GateError } from "../errors.ts";
-import { type FlatHeaders, valuesOf, withField, withoutFields } from "../http/headers.ts";
+import { codingOf, codingsIn, decoderFor } from "../http/content-coding.ts";
+import { type FlatHeaders, valuesOf, withField } from "../http/headers.ts";
 import { type Match, PatternSet, StreamReplacer } from "./pattern-set.ts";
 
 /** A phantom and the credential it stands for. */
@@ -11,6 +12,8 @@ export interface Phantom {
 
 /** A body up to this length with a known length is replaced whole, so that its new length can be announced. */
 const bufferedBody = 1024 * 1024;
+/** What such a body may decode to. */
+const maxDecoded = 64 * 1024 * 1024;
 
 /** Finds phantoms in requests and puts the values in their place. */
 export class PhantomSwap {
@@ -54,15 +57,16 @@ export class PhantomSwap {
   }
 
   /** A body for a host that no credential is for: a phantom in it breaks the request off. */
-  guardBody(body: Readable, host: string): Readable {
-    return this.#transformed(body, (name) => {
+  guardBody(body: Readable, headers: FlatHeaders, host: string): Readable {
+    const misused = (name: string): never => {
       throw phantomMisused(name, host);
-    });
+    };
+    return this.#looksInto(body, headers, misused) ?? this.#transformed(body, misused);
   }
 
   /**
-   * The body with values for phantoms. A short one of known length is replaced whole; a stream is replaced as it
-   * passes, where its length is not announced or does not change.
+   * The body with values for phantoms. A short one of known length is replaced whole, compressed ones too; a stream is
+   * replaced as it passes, where its length is not announced or does not change.
    */
   async replaceBody(
     body: Readable,
@@ -81,20 +85,20 @@ export class PhantomSwap {
       awaitBody();
       const chunks: Buffer[] = [];
       for await (const chunk of body) chunks.push(chunk as Buffer);
-      const replacer = this.#replacer(replacement);
-      const whole = Buffer.concat([replacer.push(Buffer.concat(chunks)), replacer.flush()]);
+      const whole = this.#replaceWhole(Buffer.concat(chunks), headers, replacement);
       const withLength = withField(headers, "content-length", String(whole.length));
       return { body: Readable.from([whole]), headers: withLength };
     }
+    const inspected = this.#looksInto(body, headers, (name) => {
+      throw compressed(name);
+    });
+    if (inspected) return { body: inspected, headers };
     const streamed = this.#transformed(body, (name, found) => {
       const bytes = replacement(name);
       if (length !== undefined && bytes.length !== found) throw lengthChanges(name);
       return bytes;
     });
-    return {
-      body: streamed,
-      headers: length === undefined ? withoutFields(headers, ["content-length"]) : headers,
-    };
+    return { body: streamed, headers };
   }
 
   /** A replacer for one direction of a WebSocket: `values` for phantoms, misuse for the others. */
@@ -104,6 +108,62 @@ export class PhantomSwap {
       if (value === undefined) throw phantomMisused(name, host);
       return Buffer.from(JSON.stringify(value).slice(1, -1));
     });
+  }
+
+  #replaceWhole(bytes: Buffer, headers: FlatHeaders, replace: (name: string) => Buffer): Buffer {
+    const replaced = (plain: Buffer): Buffer => {
+      const replacer = this.#replacer(replace);
+      return Buffer.concat([replacer.push(plain), replacer.flush()]);
+    };
+    const codings = codingsIn(headers);
+    if (codings.length === 0) return replaced(bytes);
+    const known = codings.map(codingOf).filter((coding) => coding !== undefined);
+    if (known.length < codings.length) return bytes;
+    let plain = bytes;
+    try {
+      for (const coding of known.toReversed()) plain = coding.decodeWhole(plain, maxDecoded);
+    } catch {
+      return bytes; // what does not decode here carries nothing that decodes there
+    }
+    if (this.#set.find(plain) === undefined) return bytes;
+    return known.reduce((body, coding) => coding.encodeWhole(body), replaced(plain));
+  }
+
+  /** A compressed body that passes unchanged once it has been looked into; undefined: it is not compressed. */
+  #looksInto(
+    body: Readable,
+    headers: FlatHeaders,
+    onFound: (name: string) => never,
+  ): Readable | undefined {
+    const stages = decoderFor(codingsIn(headers));
+    const [first] = stages ?? [];
+    if (!stages || !first) return undefined;
+    const search = this.#replacer(onFound);
+    let failure: unknown;
+    for (const [i, stage] of stages.entries()) {
+      stage.on("error", () => undefined); // as in #replaceWhole
+      const next = stages[i + 1];
+      if (next) stage.pipe(next);
+      else {
+        stage.on("data", (chunk: Buffer) => {
+          try {
+            search.push(chunk);
+          } catch (error) {
+            failure ??= error;
+          }
+        });
+      }
+    }
+    const passed = new Transform({
+      // A chunk goes on when all that it decodes to has been seen.
+      transform: (chunk: Buffer, _encoding, done) => {
+        if (first.destroyed) return done(null, chunk);
+        first.write(chunk, () => {
+          setImmediate(() => done((failure as Error | undefined) ?? null, chunk));
+        });
+      },
+    });
+    return this.#joined(body, passed);
   }
 
   #replacer(replace: (name: string, found: number) => Buffer): StreamReplacer {
@@ -119,6 +179,10 @@ export class PhantomSwap {
       transform: (chunk: Buffer, _encoding, done) => edit(() => replacer.push(chunk), done),
       flush: (done) => edit(() => replacer.flush(), done),
     });
+    return this.#joined(body, transform);
+  }
+
+  #joined(body: Readable, transform: Transform): Readable {
     body.once("error", (error) => transform.destroy(error));
     body.once("aborted", () => transform.destroy(new Error("the client went away")));
     // The exchange looks at `errored` when it takes the body over; until then nobody listens.
@@ -157,6 +221,14 @@ function decodedPath(path: string): string {
   } catch {
     return path;
   }
+}
+
+function compressed(name: string): GateError {
+  return new GateError(
+    "ERR_NONO_PROTOCOL",
+    `The token of ${name} stands in a compressed body too large to be rewritten.`,
+    { value: name, remedy: "Send the token in a header, or the body uncompressed." },
+  );
 }
 
 function lengthChanges(name: string): GateError {

@@ -1,8 +1,8 @@
-import { PassThrough, type Transform } from "node:stream";
-import zlib from "node:zlib";
+import type { Transform } from "node:stream";
 import { GateError } from "../errors.ts";
 import type { MaskingStream } from "../credentials/masker.ts";
-import { type FlatHeaders, valuesOf, withoutFields } from "./headers.ts";
+import { codingsIn, decoderFor, knownCodings } from "./content-coding.ts";
+import { type FlatHeaders, withoutFields } from "./headers.ts";
 import { type GateResponse, breakOff } from "./refusal.ts";
 
 /** Takes a response's body as it comes and gives it to the client. */
@@ -17,19 +17,6 @@ export interface BodyWriter {
   destroy(): void;
 }
 
-/** The content codings that can be opened, scrubbed and delivered plain. */
-const decoders: Readonly<Record<string, () => Transform>> = {
-  identity: () => new PassThrough(),
-  gzip: () => zlib.createGunzip({ flush: zlib.constants.Z_SYNC_FLUSH }),
-  "x-gzip": () => zlib.createGunzip({ flush: zlib.constants.Z_SYNC_FLUSH }),
-  deflate: () => zlib.createInflate({ flush: zlib.constants.Z_SYNC_FLUSH }),
-  br: () => zlib.createBrotliDecompress({ flush: zlib.constants.BROTLI_OPERATION_FLUSH }),
-  zstd: () => zlib.createZstdDecompress(),
-};
-
-/** What a request to a host with credentials may accept, so that the answer can be read. */
-export const scrubbableCodings = "gzip, deflate, br, zstd";
-
 /**
  * The writer for a response: straight through, masked, or decoded and masked.
  *
@@ -41,20 +28,17 @@ export function bodyWriterFor(
   masker: MaskingStream | undefined,
 ): BodyWriter {
   if (!masker) return new PlainWriter(response, headers, undefined);
-  const codings = valuesOf(headers, "content-encoding")
-    .flatMap((value) => value.toLowerCase().split(","))
-    .map((coding) => coding.trim())
-    .filter((coding) => coding !== "" && coding !== "identity");
+  const codings = codingsIn(headers);
   if (codings.length === 0) return new PlainWriter(response, headers, masker);
-  const stages = codings.toReversed().map((coding) => {
-    const decoder = decoders[coding];
-    if (decoder) return decoder();
+  const stages = decoderFor(codings);
+  if (!stages) {
+    const coding = codings.join(", ");
     throw new GateError(
       "ERR_NONO_UNSCRUBBABLE",
       `The response is coded as ${JSON.stringify(coding)}, in which an injected credential could hide.`,
-      { value: coding, remedy: `Ask for one of: ${scrubbableCodings}.` },
+      { value: coding, remedy: `Ask for one of: ${knownCodings.join(", ")}.` },
     );
-  });
+  }
   const plain = withoutFields(headers, ["content-encoding", "content-length", "content-md5"]);
   return new DecodingWriter(response, plain, masker, stages);
 }

@@ -1,0 +1,62 @@
+import type { Transform } from "node:stream";
+import zlib from "node:zlib";
+import { type FlatHeaders, valuesOf } from "./headers.ts";
+
+interface Coding {
+  /** Decodes a stream, and gives out what it has at every flush of the sender. */
+  decode(): Transform;
+  /** A whole body decoded; throws when it is broken or would be longer than `limit` bytes. */
+  decodeWhole(bytes: Buffer, limit: number): Buffer;
+  encodeWhole(bytes: Buffer): Buffer;
+}
+
+const { Z_SYNC_FLUSH, BROTLI_OPERATION_FLUSH, ZSTD_e_flush } = zlib.constants;
+
+const gzip: Coding = {
+  decode: () => zlib.createGunzip({ flush: Z_SYNC_FLUSH }),
+  decodeWhole: (bytes, maxOutputLength) => zlib.gunzipSync(bytes, { maxOutputLength }),
+  encodeWhole: (bytes) => zlib.gzipSync(bytes),
+};
+
+/** The content codings (RFC 9110 section 8.4.1) that the gate can look into. */
+const codings: Readonly<Record<string, Coding>> = {
+  gzip,
+  "x-gzip": gzip,
+  deflate: {
+    decode: () => zlib.createInflate({ flush: Z_SYNC_FLUSH }),
+    decodeWhole: (bytes, maxOutputLength) => zlib.inflateSync(bytes, { maxOutputLength }),
+    encodeWhole: (bytes) => zlib.deflateSync(bytes),
+  },
+  br: {
+    decode: () => zlib.createBrotliDecompress({ flush: BROTLI_OPERATION_FLUSH }),
+    decodeWhole: (bytes, maxOutputLength) => zlib.brotliDecompressSync(bytes, { maxOutputLength }),
+    encodeWhole: (bytes) => zlib.brotliCompressSync(bytes),
+  },
+  zstd: {
+    decode: () => zlib.createZstdDecompress({ flush: ZSTD_e_flush }),
+    decodeWhole: (bytes, maxOutputLength) => zlib.zstdDecompressSync(bytes, { maxOutputLength }),
+    encodeWhole: (bytes) => zlib.zstdCompressSync(bytes),
+  },
+};
+
+/** What a request to a host with credentials may accept, so that the answer can be read. */
+export const knownCodings: readonly string[] = ["gzip", "deflate", "br", "zstd"];
+
+/** The coding of that name; undefined: not one that the gate can open. */
+export function codingOf(name: string): Coding | undefined {
+  return Object.hasOwn(codings, name) ? codings[name] : undefined;
+}
+
+/** The codings of a body in the order they were applied; `identity` is none. */
+export function codingsIn(headers: FlatHeaders): string[] {
+  return valuesOf(headers, "content-encoding")
+    .flatMap((value) => value.toLowerCase().split(","))
+    .map((name) => name.trim())
+    .filter((name) => name !== "" && name !== "identity");
+}
+
+/** The stages that decode them, last coding first; undefined when one is unknown. */
+export function decoderFor(names: readonly string[]): Transform[] | undefined {
+  const stages = names.toReversed().map((name) => codingOf(name)?.decode());
+  return stages.includes(undefined) ? undefined : (stages as Transform[]);
+}
