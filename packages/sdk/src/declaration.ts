@@ -266,8 +266,13 @@ export abstract class Declaration {
    */
   enableRollback(settings: RollbackSettings = {}): this {
     this.#refuseIfFixed("enableRollback");
-    this.#rollback = settings;
+    this.#rollback = { ...this.#rollback, ...settings };
     return this;
+  }
+
+  /** Whether `enableRollback()` has been called, by hand or by a policy. */
+  get isUndoable(): boolean {
+    return this.#rollback !== undefined;
   }
 
   /** What has been declared so far, as plain data for `createSandbox` of `@nono/core`. */

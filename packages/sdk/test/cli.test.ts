@@ -101,15 +101,32 @@ test.for([
   expect(stderr).toContain(code);
 });
 
-test("an unknown command shows the usage on stderr; --help on stdout", () => {
-  expect(nono("fly")).toMatchObject({ status: 125, stdout: "" });
+test("an unknown command or flag names what was meant", () => {
+  const misspelt = nono("rnu");
+  expect(misspelt).toMatchObject({ status: 125, stdout: "" });
+  expect(misspelt.stderr).toContain("Did you mean run?");
+  expect(nono("run", "--alow-read", ".", "--", "true").stderr).toContain("--allow-read?");
+});
+
+test("without a command the usage is on stderr; with --help on stdout", () => {
   expect(nono()).toMatchObject({ status: 125, stdout: "" });
-  for (const args of [["--help"], ["run", "--help"]]) {
-    const { status, stdout } = nono(...args);
-    expect(status).toBe(0);
-    expect(stdout).toContain("Usage: nono run");
-  }
+  expect(nono("--help")).toMatchObject({ status: 0, stderr: "" });
   expect(nono("--version").stdout).toMatch(/^\d+\.\d+\.\d+/);
+});
+
+test("each command's help names its flags, in 80 columns", () => {
+  const names = [...nono("--help").stdout.matchAll(/^ {2}(\w+) {2}/gm)].map(([, name]) => name);
+  expect(names).toEqual(expect.arrayContaining(["run", "shell", "policy", "doctor", "keychain"]));
+  for (const name of ["run", "shell", "policy", "doctor", "keychain", "completions"]) {
+    const { status, stdout } = nono(name, "--help");
+    expect(status).toBe(0);
+    expect(stdout).toContain(`Usage: nono ${name}`);
+    expect(Math.max(...stdout.split("\n").map((line) => line.length)), name).toBeLessThan(82);
+  }
+});
+
+test("flags end where the program begins", () => {
+  expect(nono("run", ...writable, "sh", "-c", "echo $0", "--help").stdout).toBe("--help\n");
 });
 
 test("--json reports the result on stderr as one line", () => {

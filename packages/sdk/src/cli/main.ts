@@ -1,59 +1,80 @@
 #!/usr/bin/env node
-// The `nono` command. Prints nothing on stdout by itself except what was asked for (--help,
-// --version): stdout belongs to the agent.
+// The `nono` command. It prints on stdout only what was asked for: during a run, stdout belongs to the
+// agent.
 import process from "node:process";
-import { NonoError } from "@nono/core";
-import { usage, version } from "./help.ts";
-import { runCommand } from "./run.ts";
+import { ArgumentError } from "@nono/core";
+import { suggestion } from "../suggest.ts";
+import { commands } from "./commands/index.ts";
+import { helpOf, overview, version } from "./help.ts";
+import { print } from "./output.ts";
+import { parse } from "./parse.ts";
 
 /** Exit status for nono's own errors, as of env(1), nohup(1) and timeout(1) of GNU. */
 const ownFailure = 125;
 
-async function main([command, ...args]: string[]): Promise<number> {
-  switch (command) {
-    case "run":
-      return runCommand(args);
-    case "audit": {
-      const { runAuditCommand } = await import("@nono/audit/cli");
-      return runAuditCommand(args, {
-        stdout: (text) => process.stdout.write(text),
-        stderr: (text) => process.stderr.write(text),
-      });
-    }
-    case "checkpoint":
-    case "checkpoints":
-    case "diff":
-    case "rollback":
-    case "commit":
-    case "recover": {
-      const { runRollbackCommand } = await import("@nono/rollback/cli");
-      return runRollbackCommand([command, ...args], process);
-    }
+async function main([name = "", ...args]: string[]): Promise<number> {
+  const command = commands.find((candidate) => candidate.name === name);
+  if (command === undefined) return general(name);
+  if ("runRaw" in command) return command.runRaw(args);
+  const { values, operands } = parse(command, args);
+  if (!values.has("help")) return command.run(values, operands);
+  process.stdout.write(helpOf(command));
+  return 0;
+}
+
+function general(name: string): number {
+  switch (name) {
     case "--help":
     case "-h":
     case "help":
-      process.stdout.write(usage);
+      process.stdout.write(overview(commands));
       return 0;
     case "--version":
-      process.stdout.write(`${version()}\n`);
+      print(version());
       return 0;
-    case undefined:
-      process.stderr.write(usage);
+    case "":
+      process.stderr.write(overview(commands));
       return ownFailure;
     default:
-      process.stderr.write(`nono: there is no command ${JSON.stringify(command)}\n\n${usage}`);
-      return ownFailure;
+      throw new ArgumentError("ERR_NONO_INVALID_ARGV", `There is no command ${name}`, {
+        value: name,
+        remedy:
+          suggestion(
+            name,
+            commands.map((command) => command.name),
+          ) ?? "See nono --help.",
+      });
   }
 }
+
+/** Every layer's errors have these; what has not is a defect, and shows its stack. */
+interface Refusal {
+  readonly code: string;
+  readonly message: string;
+  readonly remedy?: string;
+}
+
+function isRefusal(error: unknown): error is Refusal {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_NONO_");
+}
+
+function tell(error: unknown): void {
+  if (!isRefusal(error)) {
+    process.stderr.write(`nono: ${error instanceof Error ? error.stack : String(error)}\n`);
+    return;
+  }
+  process.stderr.write(`nono: ${error.message} (${error.code})\n`);
+  if (error.remedy) process.stderr.write(`nono: ${error.remedy}\n`);
+}
+
+// The reader of a pipe has seen enough: nono … | head.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code !== "EPIPE") throw error;
+});
 
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  if (error instanceof NonoError) {
-    process.stderr.write(`nono: ${error.message} (${error.code})\n`);
-    if (error.remedy !== "") process.stderr.write(`nono: ${error.remedy}\n`);
-  } else {
-    process.stderr.write(`nono: ${error instanceof Error ? error.stack : String(error)}\n`);
-  }
+  tell(error);
   process.exitCode = ownFailure;
 }

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import type { ErrorObject, ValidateFunction } from "ajv";
 import type { ParseError } from "jsonc-parser";
 import { PolicyError, type PolicyPlace } from "./errors.ts";
+import schema from "./policy.schema.json" with { type: "json" };
 import { suggestion } from "../suggest.ts";
 import type { Policy } from "./policy.ts";
 
@@ -62,7 +63,6 @@ let compiled: ValidateFunction | undefined;
 function validator(): ValidateFunction {
   if (compiled === undefined) {
     const { Ajv } = require("ajv") as typeof import("ajv");
-    const schema = require("./policy.schema.json") as object;
     compiled = new Ajv({ allErrors: true, verbose: true, allowUnionTypes: true }).compile(schema);
   }
   return compiled;

@@ -7,7 +7,9 @@ import { PolicyError } from "./errors.ts";
 export function expandPaths(texts: readonly string[], host: Host, source: string): string[] {
   return texts.flatMap((text) => {
     const { name, isOptional } = optional(text);
-    const absolute = path.resolve(host.workspace, expand(name, host, source));
+    const expanded = expand(name, host, source);
+    // $SCRATCH stays as it is where no sandbox is made: nono policy print.
+    const absolute = expanded.startsWith("$") ? expanded : path.resolve(host.workspace, expanded);
     return isOptional && !host.exists(absolute) ? [] : [absolute];
   });
 }

@@ -31,6 +31,6 @@ function installation(host: Host): string[] {
     const modules = program.lastIndexOf("/node_modules/");
     const directory = modules > 0 ? program.slice(0, modules) : path.dirname(path.dirname(program));
     // The base profile has /usr/lib and /usr/share.
-    return directory === "/usr" || directory === "/" ? [] : [directory];
+    return /^\/(usr(\/.*)?)?$/.test(directory) ? [] : [directory];
   });
 }

@@ -1,0 +1,16 @@
+import process from "node:process";
+import type { ForeignCommand } from "../command.ts";
+
+/** `nono audit`: the commands of `@nono/audit`. */
+export const audit: ForeignCommand = {
+  name: "audit",
+  summary: "verify, show and export what is on record",
+  complete: ["verify", "show", "tail", "prove", "redact", "anchor", "export", "doctor"],
+  async runRaw(args) {
+    const { runAuditCommand } = await import("@nono/audit/cli");
+    return runAuditCommand(args, {
+      stdout: (text) => process.stdout.write(text),
+      stderr: (text) => process.stderr.write(text),
+    });
+  },
+};

@@ -1,0 +1,42 @@
+import { ArgumentError } from "@nono/core";
+import type { Command } from "../command.ts";
+import { bash, fish, zsh } from "../completion-scripts.ts";
+import { print } from "../output.ts";
+
+const scripts: Readonly<Record<string, () => Promise<string>>> = {
+  bash: async () => bash(await all()),
+  zsh: async () => zsh(await all()),
+  fish: async () => fish(await all()),
+};
+
+/** `nono completions`. */
+export const completions: Command = {
+  name: "completions",
+  summary: "print the completions for a shell",
+  operands: "bash | zsh | fish",
+  complete: Object.keys(scripts),
+  about: `bash  source <(nono completions bash)             in ~/.bashrc
+zsh   source <(nono completions zsh)              in ~/.zshrc, after compinit
+fish  nono completions fish | source              in ~/.config/fish/config.fish`,
+  flags: [],
+  async run(_, [name = ""]) {
+    const script = Object.hasOwn(scripts, name) ? scripts[name] : undefined;
+    if (script === undefined) {
+      throw new ArgumentError(
+        "ERR_NONO_INVALID_ARGV",
+        `There are no completions for ${name || "no shell"}`,
+        {
+          value: name,
+          remedy: `Name one of ${Object.keys(scripts).join(", ")}.`,
+        },
+      );
+    }
+    print((await script()).trimEnd());
+    return 0;
+  },
+};
+
+/** Late: the table of commands has this one in it. */
+async function all(): Promise<typeof import("./index.ts").commands> {
+  return (await import("./index.ts")).commands;
+}

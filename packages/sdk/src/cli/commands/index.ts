@@ -1,0 +1,22 @@
+// Every command of `nono`, in the order of its help.
+import type { Command, ForeignCommand } from "../command.ts";
+import { audit } from "./audit.ts";
+import { completions } from "./completions.ts";
+import { doctor } from "./doctor.ts";
+import { keychain } from "./keychain.ts";
+import { policy } from "./policy.ts";
+import { rollbackCommands } from "./rollback.ts";
+import { run } from "./run.ts";
+import { shell } from "./shell.ts";
+
+/** All of them. */
+export const commands: readonly (Command | ForeignCommand)[] = [
+  run,
+  shell,
+  ...rollbackCommands,
+  audit,
+  policy,
+  keychain,
+  doctor,
+  completions,
+];

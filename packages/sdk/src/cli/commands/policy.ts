@@ -1,0 +1,88 @@
+import { readFileSync } from "node:fs";
+import { ArgumentError } from "@nono/core";
+import { presets } from "../../policy/presets/index.ts";
+import { resolvePolicy } from "../../policy/resolve.ts";
+import type { Command, Values } from "../command.ts";
+import { print, printJson } from "../output.ts";
+import { workspaceOf } from "../sandbox-flags.ts";
+
+const actions = ["check", "list", "print", "schema"] as const;
+
+/** `nono policy`. */
+export const policy: Command = {
+  name: "policy",
+  summary: "check, print and list policies",
+  operands: "check|print POLICY... | list | schema",
+  complete: actions,
+  about: `check   whether policies can be read on this machine, and are of the schema
+print   them, merged, with every variable and preset resolved
+list    the presets
+schema  the JSON Schema of policy files
+
+POLICY is the name of a preset, or the path of a file (with a slash: ./nono.jsonc).`,
+  flags: [
+    { name: "json", help: "print one line of JSON" },
+    {
+      name: "cwd",
+      value: "PATH",
+      complete: "path",
+      help: "what $WORKSPACE stands for (default: the current directory)",
+    },
+  ],
+  async run(values, [action, ...names]) {
+    switch (action) {
+      case "check":
+        return check(values, required(names));
+      case "print":
+        return show(values, required(names));
+      case "list":
+        return list(values);
+      case "schema":
+        print(
+          readFileSync(new URL("../../policy/policy.schema.json", import.meta.url), "utf8").trim(),
+        );
+        return 0;
+      default:
+        throw new ArgumentError(
+          "ERR_NONO_INVALID_ARGV",
+          `nono policy can't ${action ?? "nothing"}`,
+          {
+            value: action,
+            remedy: `It can ${actions.join(", ")}.`,
+          },
+        );
+    }
+  },
+};
+
+function check(values: Values, names: readonly string[]): number {
+  for (const name of names) resolve(values, [name]);
+  if (values.has("json")) printJson({ valid: names });
+  else for (const name of names) print(`${name}: valid`);
+  return 0;
+}
+
+function show(values: Values, names: readonly string[]): number {
+  const resolved = resolve(values, names);
+  if (values.has("json")) printJson(resolved);
+  else print(JSON.stringify(resolved, null, 2));
+  return 0;
+}
+
+function list(values: Values): number {
+  const summaries = Object.entries(presets).map(([name, { summary }]) => ({ name, summary }));
+  if (values.has("json")) printJson(summaries);
+  else for (const { name, summary } of summaries) print(`${name.padEnd(13)}  ${summary}`);
+  return 0;
+}
+
+function resolve(values: Values, names: readonly string[]): ReturnType<typeof resolvePolicy> {
+  return resolvePolicy({ extends: names }, { workspace: workspaceOf(values) });
+}
+
+function required(names: readonly string[]): readonly string[] {
+  if (names.length > 0) return names;
+  throw new ArgumentError("ERR_NONO_INVALID_ARGV", "There is no policy to look at", {
+    remedy: "Name presets or files, as in: nono policy check ./nono.jsonc",
+  });
+}

@@ -1,0 +1,22 @@
+import process from "node:process";
+import type { Command } from "../command.ts";
+import { runFlags, runInSandbox } from "../run-in-sandbox.ts";
+import { programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
+
+/** `nono shell`. */
+export const shell: Command = {
+  name: "shell",
+  summary: "open a shell in a sandbox, to see what an agent would see",
+  operands: "[SHELL]",
+  complete: "program",
+  about: `The shell is $SHELL, or sh. The current directory may be read; the preset "shell"
+says which programs there are.`,
+  flags: [...sandboxFlags, ...runFlags],
+  run(values, [name]) {
+    const program = programPath(name ?? process.env["SHELL"] ?? "sh");
+    const workspace = workspaceOf(values);
+    const makeSandbox = (): ReturnType<typeof sandboxFrom> =>
+      sandboxFrom(values, program).use("shell", { workspace }).allowRead(workspace);
+    return runInSandbox(makeSandbox, [program], values);
+  },
+};

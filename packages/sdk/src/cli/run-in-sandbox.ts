@@ -1,0 +1,102 @@
+// What `nono run` and `nono shell` have in common: one command in one sandbox, its streams the
+// caller's own, its end reported.
+import { writeSync } from "node:fs";
+import { constants } from "node:os";
+import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
+import type { Sandbox } from "../sandbox.ts";
+import type { Flag, Values } from "./command.ts";
+import { number, refuse } from "./parse.ts";
+import { workspaceOf } from "./sandbox-flags.ts";
+import { SignalForwarding } from "./signals.ts";
+
+/** GNU timeout's exit status for a command that was ended. */
+const timedOutStatus = 124;
+
+/** The flags of how it is run and reported. */
+export const runFlags: readonly Flag[] = [
+  {
+    name: "timeout",
+    value: "SECONDS",
+    help: "end it after this time: SIGTERM, then SIGKILL",
+  },
+  { name: "json", help: "report the result as one line of JSON on stderr" },
+  { name: "json-fd", value: "N", help: "the same on file descriptor N" },
+];
+
+/** Runs it; returns the exit status. */
+export async function runInSandbox(
+  makeSandbox: () => Sandbox,
+  argv: readonly string[],
+  values: Values,
+): Promise<number> {
+  const report = reporter(values);
+  try {
+    await using sandbox = makeSandbox();
+    return await runToEnd(sandbox, argv, values, report);
+  } catch (error) {
+    if (error instanceof NonoError) {
+      const { code, message, value, remedy } = error;
+      report({ error: { code, message, value, remedy } });
+    }
+    throw error;
+  }
+}
+
+async function runToEnd(
+  sandbox: Sandbox,
+  argv: readonly string[],
+  values: Values,
+  report: (result: unknown) => void,
+): Promise<number> {
+  using signals = new SignalForwarding();
+  const begin = performance.now();
+  const child = await sandbox.spawn(argv, { cwd: workspaceOf(values), stdio: "inherit" });
+  signals.to(child);
+  using deadline = endAfter(values.one("timeout"), child);
+  const exit = await child.exited;
+  report({
+    exitCode: exit.exitCode,
+    signal: exit.signal,
+    timedOut: deadline.hasPassed,
+    durationMs: Math.round(performance.now() - begin),
+    usage: exit.usage,
+    guarantees: await sandbox.guarantees(),
+  });
+  return deadline.hasPassed ? timedOutStatus : exitStatus(exit);
+}
+
+function endAfter(
+  seconds: string | undefined,
+  child: SandboxedProcess,
+): Disposable & { readonly hasPassed: boolean } {
+  const deadline = { hasPassed: false, [Symbol.dispose]: (): void => clearTimeout(timer) };
+  const timer =
+    seconds === undefined
+      ? undefined
+      : setTimeout(
+          () => {
+            deadline.hasPassed = true;
+            void child.terminate().catch(() => {});
+          },
+          number("--timeout", seconds) * 1000,
+        );
+  return deadline;
+}
+
+/** What a shell would report (sh: "Exit status for commands"). */
+function exitStatus({ exitCode, signal }: Exit): number {
+  return exitCode ?? 128 + (signal === null ? 0 : constants.signals[signal]);
+}
+
+function reporter(values: Values): (result: unknown) => void {
+  const text = values.one("json-fd");
+  if (text === undefined && !values.has("json")) return () => {};
+  const fd = text === undefined ? 2 : descriptor(text);
+  return (result) => void writeSync(fd, `${JSON.stringify(result)}\n`);
+}
+
+function descriptor(text: string): number {
+  const fd = number("--json-fd", text);
+  if (Number.isInteger(fd) && fd !== 1) return fd;
+  throw refuse("--json-fd can't be the command's own", text, "Give an open descriptor, not 1.");
+}

@@ -1,0 +1,160 @@
+// The flags that say what a command may do: the same for all commands that run one or ask about one.
+import path from "node:path";
+import process from "node:process";
+import { Sandbox } from "../sandbox.ts";
+import type { Flag, Values } from "./command.ts";
+import { choice, number, pair, refuse } from "./parse.ts";
+
+/** What they are. */
+export const sandboxFlags: readonly Flag[] = [
+  {
+    name: "policy",
+    short: "p",
+    value: "POLICY",
+    many: true,
+    complete: "preset",
+    help: "add a preset (nono policy list) or a policy file (with a slash: ./nono.jsonc)",
+  },
+  {
+    name: "allow-read",
+    value: "PATH",
+    many: true,
+    complete: "path",
+    help: "let it read a file, or a directory with all below it",
+  },
+  {
+    name: "allow-write",
+    value: "PATH",
+    many: true,
+    complete: "path",
+    help: "let it read and change a file or all below a directory",
+  },
+  {
+    name: "allow-exec",
+    value: "PROGRAM",
+    many: true,
+    complete: "program",
+    help: "let it execute a program: a path, a directory, or a name looked up in PATH (the command itself always may be)",
+  },
+  {
+    name: "allow-net",
+    value: "HOST",
+    many: true,
+    help: "let it reach a host: name, name:port, *.suffix, address or range",
+  },
+  {
+    name: "allow-unix-socket",
+    value: "PATH",
+    many: true,
+    complete: "path",
+    help: "let it connect to a unix socket",
+  },
+  {
+    name: "network",
+    value: "MODE",
+    complete: ["blocked", "open"],
+    help: '"blocked" (default) or "open": every network',
+  },
+  {
+    name: "credential",
+    value: "NAME=HOST",
+    many: true,
+    help: "let it use the keychain's entry NAME (nono keychain set NAME) at a host, without ever having it",
+  },
+  {
+    name: "allow-env",
+    value: "NAME",
+    many: true,
+    help: "pass a variable on; NAME* passes all that begin so",
+  },
+  { name: "env", value: "NAME=VALUE", many: true, help: "set a variable" },
+  {
+    name: "limit",
+    value: "NAME=NUMBER",
+    many: true,
+    help: "memory, fileSize (bytes), processes, openFiles, cpuSeconds",
+  },
+  {
+    name: "no-base-profile",
+    help: "don't add the system's libraries and the like to what may be read",
+  },
+  {
+    name: "tier",
+    value: "TIER",
+    complete: ["namespaces", "flat"],
+    help: '"namespaces" or "flat" (default: the strongest that works)',
+  },
+  {
+    name: "allow-degraded",
+    value: "NAME",
+    many: true,
+    help: "accept that a guarantee can't be given on this machine",
+  },
+  {
+    name: "rollback",
+    help: "keep the state of the writable directories before the run, for nono diff, nono rollback and nono commit",
+  },
+  { name: "no-audit", help: "put nothing on record" },
+  {
+    name: "cwd",
+    value: "PATH",
+    complete: "path",
+    help: "its working directory, and $WORKSPACE of policies (default: the current one)",
+  },
+];
+
+/** Its working directory. */
+export function workspaceOf(values: Values): string {
+  return path.resolve(values.one("cwd") ?? process.cwd());
+}
+
+/** The sandbox that the flags describe, in which `program` may be executed. */
+export function sandboxFrom(values: Values, program: string | undefined): Sandbox {
+  const tier = choice("--tier", values.one("tier"), ["namespaces", "flat"]);
+  const workspace = workspaceOf(values);
+  const sandbox = new Sandbox({
+    ...(tier && { tier }),
+    allowDegraded: values.all("allow-degraded"),
+    ...(values.has("no-base-profile") && { baseProfile: false }),
+    ...(values.has("no-audit") && { audit: false }),
+  });
+  for (const policy of values.all("policy")) sandbox.use(policy, { workspace });
+  sandbox
+    .allowRead(values.all("allow-read").map((name) => path.resolve(name)))
+    .allowWrite(values.all("allow-write").map((name) => path.resolve(name)))
+    .allowExec(values.all("allow-exec").map(programPath))
+    .allowExec(program === undefined ? [] : program)
+    .allowUnixSocket(values.all("allow-unix-socket").map((name) => path.resolve(name)))
+    .allowEnv(values.all("allow-env"))
+    .setEnv(Object.fromEntries(values.all("env").map((text) => pair("--env", text))))
+    .limit(Object.fromEntries(values.all("limit").map(limit)));
+  // What a command leaves is looked at, and brought back, by later commands.
+  if (values.has("rollback") || sandbox.isUndoable) sandbox.enableRollback({ keep: true });
+  for (const text of values.all("credential")) {
+    const [name, proxyTo] = pair("--credential", text);
+    sandbox.injectCredential({ name, proxyTo, tokenFromKeychain: true });
+  }
+  return withNetwork(sandbox, values);
+}
+
+/** A program as the user names it: a bare name is looked up in PATH, anything else is a path. */
+export function programPath(name: string): string {
+  return name.includes("/") ? path.resolve(name) : name;
+}
+
+function withNetwork(sandbox: Sandbox, values: Values): Sandbox {
+  const hosts = values.all("allow-net");
+  const mode = choice("--network", values.one("network"), ["blocked", "open"]);
+  if (mode !== undefined && hosts.length > 0) {
+    const written = hosts.join(" ");
+    throw refuse(`--network ${mode} leaves no room for --allow-net`, written, "Give one of them.");
+  }
+  if (mode === "open") return sandbox.openNetwork();
+  if (mode === "blocked") return sandbox.blockNetwork();
+  return hosts.length > 0 ? sandbox.allowNetwork(hosts) : sandbox;
+}
+
+function limit(text: string): [name: string, value: number] {
+  const [name, value] = pair("--limit", text);
+  return [name, number("--limit", value)];
+}
