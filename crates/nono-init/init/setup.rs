@@ -81,6 +81,10 @@ fn take(
             let socket = network::listen(step.kind, step.data, step.flags as u16)?;
             if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }
         }
+        p::STEP_OPEN_PLACE => {
+            let place = call!(OPENAT, sys::AT_FDCWD, path, sys::O_PATH | sys::O_CLOEXEC, 0)?;
+            if sockets.push(sys::move_high(place as i32)) { Ok(()) } else { Err(sys::E2BIG) }
+        }
         p::STEP_SOCKET_DIAGNOSIS => {
             let socket = network::diagnosis()?;
             if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }

@@ -203,6 +203,9 @@ pub const STEP_HOSTNAME: u32 = 14;
 /// with [`READY`] in the order of the steps.
 pub const STEP_SOCKET_DIAGNOSIS: u32 = 15;
 
+/// Open `path` as a place (`O_PATH`); it is sent with [`READY`] in the order of the steps.
+pub const STEP_OPEN_PLACE: u32 = 16;
+
 /// First bytes of a [`SPAWN`] payload.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

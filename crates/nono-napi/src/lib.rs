@@ -5,3 +5,4 @@ mod error;
 pub mod process;
 mod promise;
 pub mod sandbox;
+mod terminal;

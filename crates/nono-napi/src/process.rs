@@ -9,11 +9,12 @@ use std::os::unix::process::ExitStatusExt;
 use napi::bindgen_prelude::{Either, Object, Uint8Array};
 use napi::{Env, Result};
 use napi_derive::napi;
-use nono::{Callbacks, Command, CommandHandle, Error, Exit, Sandbox};
+use nono::{Callbacks, Command, CommandHandle, Error, Exit, Sandbox, TerminalSize};
 
 use crate::convert::os_string;
 use crate::error;
 use crate::promise::Eventual;
+use crate::terminal::Relay;
 
 /// A command to start.
 #[napi(object)]
@@ -26,6 +27,23 @@ pub struct NativeCommand {
     pub env: Option<HashMap<String, String>>,
     /// By descriptor of the command: `pipe`, `ignore`, or one of ours to duplicate.
     pub stdio: Vec<Either<String, i32>>,
+    /// A new terminal, instead of `stdio`.
+    pub terminal: Option<NativeTerminalSize>,
+}
+
+/// The size of a terminal, in characters.
+#[napi(object)]
+pub struct NativeTerminalSize {
+    /// Characters in a line.
+    pub columns: u16,
+    /// Lines.
+    pub rows: u16,
+}
+
+impl From<NativeTerminalSize> for TerminalSize {
+    fn from(given: NativeTerminalSize) -> Self {
+        TerminalSize { columns: given.columns, rows: given.rows }
+    }
 }
 
 /// What a command used.
@@ -56,6 +74,7 @@ pub struct NativeExit {
 #[napi]
 pub struct NativeChild {
     stdio: Vec<Option<RawFd>>,
+    terminal: Option<(RawFd, Relay)>,
     handle: CommandHandle,
     started: Eventual<i32>,
     exited: Eventual<NativeExit>,
@@ -67,6 +86,27 @@ impl NativeChild {
     #[napi(getter, ts_return_type = "Array<number | null>")]
     pub fn stdio(&self) -> Vec<Option<i32>> {
         self.stdio.clone()
+    }
+
+    /// A socket that leads to its terminal, if it has one; the caller closes it.
+    #[napi(getter, ts_return_type = "number | null")]
+    pub fn terminal(&self) -> Option<i32> {
+        self.terminal.as_ref().map(|(socket, _)| *socket)
+    }
+
+    /// Changes the size of its terminal.
+    #[napi]
+    pub fn resize(&self, size: NativeTerminalSize) -> Result<()> {
+        match &self.terminal {
+            Some((_, relay)) => Ok(relay.resize(size.into())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it has shown something that has not arrived at the socket yet.
+    #[napi]
+    pub fn has_pending_output(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|(_, relay)| relay.has_pending_output())
     }
 
     /// The process number, once the program runs.
@@ -97,13 +137,13 @@ pub(crate) fn spawn(sandbox: &Sandbox, given: NativeCommand) -> Result<NativeChi
     for (name, value) in given.env.unwrap_or_default() {
         command = command.env(name, value);
     }
-    let (theirs, ours) = open_stdio(&given.stdio).map_err(|source| {
-        error::to_napi(&Error::SpawnFailed {
-            program: "the command".into(),
-            stage: "opening its descriptors",
-            source,
-        })
-    })?;
+    let (theirs, ours) = match given.terminal {
+        Some(size) => {
+            command = command.terminal(size.into());
+            (Vec::new(), Vec::new())
+        }
+        None => open_stdio(&given.stdio).map_err(cannot("opening its descriptors"))?,
+    };
     let (started, exited) = (Eventual::new(), Eventual::new());
     let callbacks = Callbacks {
         started: Box::new({
@@ -117,11 +157,23 @@ pub(crate) fn spawn(sandbox: &Sandbox, given: NativeCommand) -> Result<NativeChi
             move |exit| exited.set(Ok(native_exit(&exit)))
         }),
     };
-    let handle = sandbox
+    let mut handle = sandbox
         .spawn_with(command.stdio(theirs), callbacks)
         .map_err(|failure| error::to_napi(&failure))?;
     let stdio = ours.into_iter().map(|end| end.map(IntoRawFd::into_raw_fd)).collect();
-    Ok(NativeChild { stdio, handle, started, exited })
+    let terminal = match handle.take_terminal() {
+        Some(terminal) => Some(Relay::start(terminal).map_err(cannot("relaying its terminal"))?),
+        None => None,
+    };
+    let terminal = terminal.map(|(socket, relay)| (socket.into_raw_fd(), relay));
+    Ok(NativeChild { stdio, terminal, handle, started, exited })
+}
+
+/// For `map_err`: the command could not be started.
+fn cannot(stage: &'static str) -> impl Fn(io::Error) -> napi::Error {
+    move |source| {
+        error::to_napi(&Error::SpawnFailed { program: "the command".into(), stage, source })
+    }
 }
 
 fn native_exit(exit: &Exit) -> NativeExit {

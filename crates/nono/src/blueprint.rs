@@ -111,12 +111,16 @@ impl Blueprint {
             Ok(Some((report, mut sockets))) if report.kind == p::READY => {
                 match self.supervise(tier, plan.supervised, &mut sockets) {
                     Ok(supervisor) => {
+                        let terminals = match tier {
+                            TierName::Namespaces => sockets.pop(),
+                            TierName::Flat => None,
+                        };
                         let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
                             let Listener { port, family, stream, dns } = *listener;
                             GateListener { port, family, stream, dns, fd }
                         });
                         let listeners = listeners.collect();
-                        return Ok(Ready { channel, init, supervisor, listeners });
+                        return Ok(Ready { channel, init, supervisor, listeners, terminals });
                     }
                     Err(source) => failed("starting the supervisor")(source),
                 }

@@ -10,6 +10,7 @@ use nono_init::protocol::MAX_FDS;
 
 use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
+use crate::terminal::TerminalSize;
 use crate::{executable, payload::PayloadBuilder};
 
 /// What to run: a program with its arguments, where, with which variables and descriptors.
@@ -26,7 +27,7 @@ pub struct Command {
     cwd: Option<PathBuf>,
     environment: BTreeMap<OsString, OsString>,
     stdio: Vec<OwnedFd>,
-    terminal: bool,
+    terminal: Option<TerminalSize>,
 }
 
 impl Command {
@@ -59,10 +60,12 @@ impl Command {
         self
     }
 
-    /// Makes descriptor 0, which must be a terminal, the command's controlling terminal.
+    /// Runs it on a new terminal of this size, which becomes its controlling terminal and its
+    /// descriptors 0, 1 and 2; [`Command::stdio`] is not used then. The owner's end is
+    /// [`crate::Child::take_terminal`]. `TERM` is `xterm-256color` unless it is set.
     #[must_use]
-    pub fn terminal(mut self) -> Self {
-        self.terminal = true;
+    pub fn terminal(mut self, size: TerminalSize) -> Self {
+        self.terminal = Some(size);
         self
     }
 
@@ -82,6 +85,9 @@ impl Command {
         }
         let mut environment = policy.environment.clone();
         environment.set(&self.environment)?;
+        if self.terminal.is_some() {
+            environment.set_default("TERM", "xterm-256color");
+        }
         let allowed = |path: &Path| check_program(path, policy).is_ok();
         let program = executable::look_up_allowed(program, environment.search_path(), allowed)?;
         check_program(&program, policy)?;
@@ -111,7 +117,7 @@ pub(crate) struct Prepared {
     cwd: PathBuf,
     argv: Vec<CString>,
     environment: Vec<CString>,
-    terminal: bool,
+    pub(crate) terminal: Option<TerminalSize>,
 }
 
 impl Prepared {
@@ -127,7 +133,7 @@ impl Prepared {
             envp: builder.strings(&self.environment),
             envc: self.environment.len() as u32,
             stdio_count: self.stdio.len() as u32,
-            flags: if self.terminal { SPAWN_TERMINAL } else { 0 },
+            flags: if self.terminal.is_some() { SPAWN_TERMINAL } else { 0 },
         };
         builder.finish(&header)
     }

@@ -51,6 +51,11 @@ impl Environment {
         Ok(())
     }
 
+    /// Sets a variable that is not there.
+    pub(crate) fn set_default(&mut self, name: &str, value: &str) {
+        self.0.entry(name.into()).or_insert_with(|| value.into());
+    }
+
     /// Where programs are looked up.
     pub(crate) fn search_path(&self) -> &OsStr {
         self.0.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path)

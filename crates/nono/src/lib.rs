@@ -27,6 +27,7 @@
 mod blueprint;
 mod capabilities;
 mod channel;
+mod child;
 mod command;
 mod environment;
 mod error;
@@ -44,14 +45,17 @@ mod seccomp;
 mod stage;
 mod supervisor;
 mod support;
+mod terminal;
 mod tier;
 mod user_namespace;
 
 pub use blueprint::Blueprint;
 pub use capabilities::{Capabilities, Limits, Network};
+pub use child::{Callbacks, Child, CommandHandle, Exit, Usage};
 pub use command::Command;
 pub use error::{Error, Result};
 pub use guarantees::{Guarantee, Status};
-pub use sandbox::{Callbacks, Child, CommandHandle, Exit, GateListener, Options, Sandbox, Usage};
+pub use sandbox::{GateListener, Options, Sandbox};
 pub use support::{Support, Tier, support};
+pub use terminal::{Terminal, TerminalSize};
 pub use tier::TierName;

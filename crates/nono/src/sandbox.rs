@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use nono_init::protocol as p;
 use crate::blueprint::Blueprint;
 use crate::capabilities::Capabilities;
 use crate::channel::Channel;
+use crate::child::{Callbacks, Child, CommandHandle, Exit, Usage};
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::guarantees::Guarantee;
@@ -22,6 +23,7 @@ use crate::policy::Policy;
 use crate::reactor::Reactor;
 use crate::stage;
 use crate::supervisor::Supervisor;
+use crate::terminal::Terminal;
 use crate::tier::TierName;
 
 /// A sandbox that stands: its rules are in force and cannot be changed.
@@ -72,54 +74,14 @@ pub struct Options {
     pub allow_degraded: Vec<String>,
 }
 
-/// How a command ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Exit {
-    /// Its exit code or the signal that ended it.
-    pub status: ExitStatus,
-    /// What it used, with the children that it waited for.
-    pub usage: Usage,
-}
-
-/// Resources that a command used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Processor time in user mode.
-    pub user: Duration,
-    /// Processor time in the kernel.
-    pub system: Duration,
-    /// The largest resident set of any one process, in bytes.
-    pub max_rss: u64,
-}
-
-/// What is told about a command as it happens; both run on nono's own thread and must not block.
-pub struct Callbacks {
-    /// The command runs (with this process number, as seen inside), or could not be started.
-    pub started: Box<dyn FnOnce(Result<i32>) + Send>,
-    /// It has ended. Not called when it was never started.
-    pub exited: Box<dyn FnOnce(Exit) + Send>,
-}
-
-/// A running command.
-#[derive(Debug)]
-pub struct Child {
-    handle: CommandHandle,
-    exit: mpsc::Receiver<Exit>,
-}
-
-/// A command that was asked for, to send signals to.
-#[derive(Clone, Debug)]
-pub struct CommandHandle {
-    inner: Arc<Inner>,
-    id: u32,
-}
-
 /// What the sandbox's handles and the reactor share.
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) channel: Channel,
     init: Init,
     policy: Policy,
+    /// The multiplexer of the sandbox's own terminals, as a place (`O_PATH`).
+    terminals: Option<OwnedFd>,
     supervisor: Mutex<Option<Supervisor>>,
     state: Mutex<State>,
 }
@@ -221,10 +183,10 @@ impl Sandbox {
         tier: TierName,
         guarantees: Vec<Guarantee>,
     ) -> Result<Self> {
-        let Ready { channel, init, supervisor, listeners } = ready;
+        let Ready { channel, init, supervisor, listeners, terminals } = ready;
         let supervisor = Mutex::new(supervisor);
         let state = Mutex::default();
-        let inner = Arc::new(Inner { channel, init, policy, supervisor, state });
+        let inner = Arc::new(Inner { channel, init, policy, terminals, supervisor, state });
         let sandbox = Sandbox { inner, tier, guarantees, listeners: Mutex::new(listeners) };
         Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
             Error::SandboxFailed { stage: "watching the control socket".into(), source }
@@ -239,6 +201,7 @@ pub(crate) struct Ready {
     pub(crate) init: Init,
     pub(crate) supervisor: Option<Supervisor>,
     pub(crate) listeners: Vec<GateListener>,
+    pub(crate) terminals: Option<OwnedFd>,
 }
 
 impl Drop for Sandbox {
@@ -259,7 +222,20 @@ impl Inner {
             stage: "packing the request",
             source,
         };
-        if command.stdio.is_empty() {
+        let mut terminal = None;
+        if let Some(size) = command.terminal {
+            let opened = Terminal::open(&self.multiplexer(), size).and_then(|(own, theirs)| {
+                command.stdio = vec![theirs.try_clone()?, theirs.try_clone()?, theirs];
+                Ok(own)
+            });
+            let stage = "opening a terminal";
+            let program = || command.program.clone();
+            terminal = Some(opened.map_err(|source| Error::SpawnFailed {
+                program: program(),
+                stage,
+                source,
+            })?);
+        } else if command.stdio.is_empty() {
             let null = || -> io::Result<OwnedFd> {
                 Ok(std::fs::File::options().read(true).write(true).open("/dev/null")?.into())
             };
@@ -292,7 +268,7 @@ impl Inner {
             self.lock().commands.remove(&id);
             return Err(failed(source));
         }
-        Ok(CommandHandle { inner: self, id })
+        Ok(CommandHandle { inner: self, id, terminal })
     }
 
     /// Takes in what init reports; false: it is gone.
@@ -366,8 +342,17 @@ impl Inner {
         }
     }
 
+    /// The device that makes terminals: in the sandbox's own file system where it has one, so that
+    /// commands find theirs by its path.
+    fn multiplexer(&self) -> PathBuf {
+        match &self.terminals {
+            Some(place) => Path::new("/proc/self/fd").join(place.as_raw_fd().to_string()),
+            None => PathBuf::from("/dev/ptmx"),
+        }
+    }
+
     /// In order after the request that started the command, so init knows its id.
-    fn signal(&self, id: u32, signal: i32) {
+    pub(crate) fn signal(&self, id: u32, signal: i32) {
         if self.lock().commands.contains_key(&id) {
             let request = p::Request { kind: p::SIGNAL, id, signal };
             // A failure means that init is gone, and the command with it.
@@ -388,26 +373,5 @@ impl Inner {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl CommandHandle {
-    /// Sends a signal to the command's process group. Nothing happens when it has ended.
-    pub fn kill(&self, signal: i32) {
-        self.inner.signal(self.id, signal);
-    }
-}
-
-impl Child {
-    /// Waits until the command has ended.
-    #[must_use]
-    pub fn wait(self) -> Exit {
-        let gone = Exit { status: ExitStatus::from_raw(libc::SIGKILL), usage: Usage::default() };
-        self.exit.recv().unwrap_or(gone)
-    }
-
-    /// Sends a signal to the command's process group. Nothing happens when it has ended.
-    pub fn kill(&self, signal: i32) {
-        self.handle.kill(signal);
     }
 }

@@ -5,6 +5,12 @@
 export declare class NativeChild {
   /** Our ends of the pipes, by descriptor of the command; the caller closes them. */
   get stdio(): Array<number | null>
+  /** A socket that leads to its terminal, if it has one; the caller closes it. */
+  get terminal(): number | null
+  /** Changes the size of its terminal. */
+  resize(size: NativeTerminalSize): void
+  /** Whether it has shown something that has not arrived at the socket yet. */
+  hasPendingOutput(): boolean
   /** The process number, once the program runs. */
   started(): Promise<number>
   /** How it ended. Never settles if it was not started. */
@@ -66,6 +72,8 @@ export interface NativeCommand {
   env?: Record<string, string>
   /** By descriptor of the command: `pipe`, `ignore`, or one of ours to duplicate. */
   stdio: Array<string | number>
+  /** A new terminal, instead of `stdio`. */
+  terminal?: NativeTerminalSize
 }
 
 /** Environment variables of all commands. */
@@ -146,6 +154,14 @@ export interface NativeSupport {
   seccompNotify: boolean
   /** Ways to build sandboxes. */
   tiers: Array<NativeTier>
+}
+
+/** The size of a terminal, in characters. */
+export interface NativeTerminalSize {
+  /** Characters in a line. */
+  columns: number
+  /** Lines. */
+  rows: number
 }
 
 /** A way to build sandboxes. */

@@ -8,7 +8,14 @@ export type { Capabilities, EnvironmentCapabilities, Limits, Path } from "./capa
 export type { SandboxOptions } from "./capabilities.ts";
 export * from "./errors.ts";
 export type { ConnectionEnds, GateListener } from "./gate.ts";
-export type { Exit, SandboxedProcess, SpawnOptions, StdioOption, Usage } from "./process.ts";
+export type {
+  Exit,
+  SandboxedProcess,
+  SpawnOptions,
+  StdioOption,
+  TerminalSize,
+  Usage,
+} from "./process.ts";
 export type { Input, RunOptions, RunResult } from "./run.ts";
 export { createSandbox, type Sandbox } from "./sandbox.ts";
 export { support, type Guarantee, type Support } from "./support.ts";

@@ -1,11 +1,12 @@
 import { constants } from "node:os";
-import type { Readable, Writable } from "node:stream";
+import type { Duplex, Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import type { NativeChild } from "./binding.gen.ts";
 import type { Path } from "./capabilities.ts";
 import { ArgumentError } from "./errors.ts";
 import { native, nativeAsync } from "./native-errors.ts";
-import { discardIfUnread, openReadable, openWritable } from "./streams.ts";
+import { discardIfUnread, openDuplex, openReadable, openWritable } from "./streams.ts";
+import { toNativeTerminalSize } from "./to-native.ts";
 
 /**
  * Where a file descriptor of the command leads: `"pipe"` to a stream of the owner, `"ignore"` to
@@ -28,10 +29,24 @@ export interface SpawnOptions {
    * `"pipe"`. A pipe that nobody reads fills up and blocks the command: use `"ignore"` for it.
    */
   readonly stdio?: StdioOption | readonly StdioOption[];
+  /**
+   * Runs the command on a terminal of its own, which is its stdin, stdout, stderr and controlling
+   * terminal; the owner's end is `SandboxedProcess.terminal`. `true`: 80 columns, 24 rows. Excludes
+   * `stdio`. `TERM` is `"xterm-256color"` unless the environment says otherwise. Default: no terminal.
+   */
+  readonly pty?: boolean | TerminalSize;
   /** Aborting it ends the command: SIGTERM, then SIGKILL after `killGrace`. */
   readonly signal?: AbortSignal;
   /** Milliseconds between SIGTERM and SIGKILL. Default: 2000. */
   readonly killGrace?: number;
+}
+
+/** The size of a terminal, in characters, each from 1 to 65535. */
+export interface TerminalSize {
+  /** Characters in a line. */
+  readonly columns: number;
+  /** Lines. */
+  readonly rows: number;
 }
 
 /** How a command ended, and what it used. */
@@ -74,6 +89,20 @@ export class SandboxedProcess {
   /** All streams by descriptor number: 0 writable, the others readable. */
   readonly stdio: readonly (Writable | Readable | null)[];
   /**
+   * The owner's end of its terminal, with `pty`. What is written arrives as if typed (Ctrl-C is
+   * `"\x03"`); what is read is what the command shows. `end()` types the end of input, Ctrl-D;
+   * `destroy()` hangs up, which the command is told by SIGHUP. It ends when no process has the
+   * terminal open any more. Read it: a command that shows more than a terminal holds waits for that.
+   *
+   * @example
+   * ```ts
+   * const child = sandbox.spawn(["bash"], { pty: { columns: 120, rows: 40 } });
+   * process.stdin.setRawMode(true).pipe(child.terminal!).pipe(process.stdout);
+   * process.stdout.on("resize", () => child.resize(process.stdout.columns, process.stdout.rows));
+   * ```
+   */
+  readonly terminal: Duplex | null;
+  /**
    * Process id of the command, once the kernel has executed the program: the one that the command
    * itself sees. In the tier `flat` the owner sees the same; `namespaces` numbers from 1.
    * Rejects with {@link StartError} when a step before that failed.
@@ -97,6 +126,7 @@ export class SandboxedProcess {
     this.stdin = stdin as Writable | null;
     this.stdout = stdout as Readable | null;
     this.stderr = stderr as Readable | null;
+    this.terminal = child.terminal === null ? null : openDuplex(child.terminal);
     this.started = nativeAsync(() => child.started());
     this.exited = this.#exit();
     // Whoever cares awaits one of the two; the other must not count as an unhandled rejection.
@@ -115,6 +145,17 @@ export class SandboxedProcess {
   kill(signal: NodeJS.Signals | number = "SIGTERM"): void {
     const number = signalNumber(signal);
     native(() => this.#native.kill(number));
+  }
+
+  /**
+   * Changes the size of its terminal; its foreground processes are told by SIGWINCH. Has no effect
+   * without a terminal, or when that is closed.
+   *
+   * @throws {@link ArgumentError} for a size that no terminal can have.
+   */
+  resize(columns: number, rows: number): void {
+    const size = toNativeTerminalSize({ columns, rows }, "The size");
+    native(() => this.#native.resize(size));
   }
 
   /**
@@ -147,7 +188,14 @@ export class SandboxedProcess {
   /** @internal Called when the sandbox is closed: everything that could write is gone. */
   closeUnread(): void {
     this.stdin?.destroy();
-    for (const stream of this.stdio.slice(1)) if (stream) discardIfUnread(stream as Readable);
+    for (const stream of [...this.stdio.slice(1), this.terminal]) {
+      if (stream) discardIfUnread(stream as Readable);
+    }
+  }
+
+  /** @internal Whether its terminal has shown something that is not in the stream yet. */
+  hasPendingOutput(): boolean {
+    return this.#native.hasPendingOutput();
   }
 
   async #exit(): Promise<Exit> {

@@ -11,8 +11,14 @@ import { checkRunOptions } from "./to-native.ts";
 export type Input = string | Uint8Array | Readable;
 
 /** Options of `Sandbox.run`. */
-export interface RunOptions extends Pick<SpawnOptions, "cwd" | "env" | "signal" | "killGrace"> {
-  /** What the command reads on stdin. Default: nothing (`/dev/null`). */
+export interface RunOptions extends Pick<
+  SpawnOptions,
+  "cwd" | "env" | "pty" | "signal" | "killGrace"
+> {
+  /**
+   * What the command reads on stdin. Default: nothing (`/dev/null`). With `pty` it is typed, and
+   * then the end of input; and what the terminal shows, with the echo, is collected as stdout.
+   */
   readonly input?: Input;
   /** `"pipe"` (default) collects the output in the result; else see {@link StdioOption}. */
   readonly stdout?: StdioOption;
@@ -53,11 +59,15 @@ export async function run(
     ...(options.cwd !== undefined && { cwd: options.cwd }),
     ...(options.env !== undefined && { env: options.env }),
     ...(options.killGrace !== undefined && { killGrace: options.killGrace }),
-    stdio: [
-      input === undefined ? "ignore" : "pipe",
-      options.stdout ?? "pipe",
-      options.stderr ?? "pipe",
-    ],
+    ...(options.pty !== undefined && options.pty !== false
+      ? { pty: options.pty }
+      : {
+          stdio: [
+            input === undefined ? "ignore" : "pipe",
+            options.stdout ?? "pipe",
+            options.stderr ?? "pipe",
+          ],
+        }),
   });
 
   let failure: ((result: RunResult<string | Buffer>) => unknown) | undefined;
@@ -71,16 +81,18 @@ export async function run(
   const onOverflow = (): void => endBecause((result) => overflow(argv, maxOutput, result), 0);
   const onBadInput = (error: unknown): void => endBecause(() => error);
 
-  const stdout = new Collector(child.stdout, maxOutput, onOverflow);
+  const isPending = (): boolean => child.hasPendingOutput();
+  const stdout = new Collector(child.terminal ?? child.stdout, maxOutput, onOverflow, isPending);
   const stderr = new Collector(child.stderr, maxOutput, onOverflow);
   signal?.addEventListener("abort", onAbort, { once: true });
   const timer = timeout === undefined ? undefined : setTimeout(onTimeout, timeout);
   try {
-    const fed = feed(child.stdin, input).catch(onBadInput);
+    const fed = feed(child.terminal ?? child.stdin, input).catch(onBadInput);
     const exit = await child.exited;
     child.stdin?.destroy();
-    await fed;
     await Promise.all([stdout.drained(), stderr.drained()]);
+    child.terminal?.destroy();
+    await fed;
     const result = { ...exit, stdout: stdout.take(encoding), stderr: stderr.take(encoding) };
     if (failure) throw failure(result);
     return result;
@@ -99,12 +111,19 @@ const pipeCapacity = 1024 * 1024;
 /** Collects a stream in memory, up to a limit. */
 class Collector {
   readonly #stream: Readable | null;
+  readonly #isPending: () => boolean;
   readonly #chunks: Buffer[] = [];
   #size = 0;
   #ended: boolean;
 
-  constructor(stream: Readable | null, limit: number, onOverflow: () => void) {
+  constructor(
+    stream: Readable | null,
+    limit: number,
+    onOverflow: () => void,
+    isPending: () => boolean = () => false,
+  ) {
     this.#stream = stream;
+    this.#isPending = isPending;
     this.#ended = stream === null;
     stream?.on("data", (chunk: Buffer) => {
       const room = limit - this.#size;
@@ -121,12 +140,15 @@ class Collector {
    * by then, so this ends at the end of the stream, or at a turn of the event loop in which the pipe
    * was empty, or after as much as a pipe can hold. Not only at the end of the stream: a process that
    * the command left in the background may hold the pipe open, and write, until the sandbox closes.
+   * A terminal's output comes by way of a thread: `isPending` tells while that holds some.
    */
   async drained(): Promise<void> {
     const end = this.#size + pipeCapacity;
     let before = -1;
-    while (!this.#ended && before !== this.#size && this.#size < end) {
+    let wasPending = true;
+    while (!this.#ended && (before !== this.#size || wasPending) && this.#size < end) {
       before = this.#size;
+      wasPending = this.#isPending();
       // The first may still belong to the turn that is under way.
       await turn();
       await turn();
@@ -144,8 +166,8 @@ class Collector {
 }
 
 /** Writes the input. That the command reads no more of it is the command's right, not an error. */
-async function feed(stdin: Writable | null, input: Input | undefined): Promise<void> {
-  if (stdin === null || input === undefined) return;
+async function feed(stdin: Writable | null, input: Input = ""): Promise<void> {
+  if (stdin === null) return;
   const source = input instanceof Readable ? input : Readable.from([Buffer.from(input)]);
   try {
     await pipeline(source, stdin);

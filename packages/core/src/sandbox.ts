@@ -153,7 +153,7 @@ export class Sandbox {
   /** Keeps a process until it has ended and all its streams are closed. */
   async #remember(process: SandboxedProcess): Promise<void> {
     this.#processes.add(process);
-    const streams = process.stdio.filter((stream) => stream !== null);
+    const streams = [...process.stdio, process.terminal].filter((stream) => stream !== null);
     const closed = streams.map((stream) => new Promise((done) => stream.once("close", done)));
     await Promise.allSettled([process.exited, ...closed]);
     this.#processes.delete(process);

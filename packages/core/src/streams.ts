@@ -1,5 +1,5 @@
 import { Socket } from "node:net";
-import type { Readable, Writable } from "node:stream";
+import type { Duplex, Readable, Writable } from "node:stream";
 
 /** A stream that reads the owner's end of a pipe and closes it at the end of the data. */
 export function openReadable(fd: number): Readable {
@@ -9,6 +9,11 @@ export function openReadable(fd: number): Readable {
 /** A stream that writes into the owner's end of a pipe; `end()` closes it. */
 export function openWritable(fd: number): Writable {
   return new Socket({ fd, readable: false, writable: true });
+}
+
+/** A stream in both directions over the owner's end of a socket; it ends when the other end does. */
+export function openDuplex(fd: number): Duplex {
+  return new Socket({ fd, readable: true, writable: true });
 }
 
 /** Closes a stream that nobody has begun to read; one with a reader goes on to its end. */

@@ -2,7 +2,12 @@
 // the caller may be JavaScript or a parsed file: a misspelt `deny`, or the string "/etc" where a
 // list belongs, must not silently become a weaker policy.
 import { Readable } from "node:stream";
-import type { NativeCapabilities, NativeCommand, NativeOptions } from "./binding.gen.ts";
+import type {
+  NativeCapabilities,
+  NativeCommand,
+  NativeOptions,
+  NativeTerminalSize,
+} from "./binding.gen.ts";
 import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
 import { ArgumentError, CapabilitiesError, type NonoError } from "./errors.ts";
 import type { SpawnOptions, StdioOption } from "./process.ts";
@@ -81,13 +86,9 @@ export function toNativeOptions(options: SandboxOptions): NativeOptions {
 
 /** The argument of the native `spawn`. */
 export function toNativeCommand(argv: readonly Path[], options: SpawnOptions): NativeCommand {
-  const known = ["cwd", "env", "stdio", "signal", "killGrace"];
-  const { cwd, env, stdio, signal, killGrace } = fields(
-    options,
-    "The options",
-    known,
-    refuseOption,
-  );
+  const known = ["cwd", "env", "stdio", "pty", "signal", "killGrace"];
+  const given = fields(options, "The options", known, refuseOption);
+  const { cwd, env, stdio, pty = false, signal, killGrace } = given;
   if (signal !== undefined) abortSignal(signal);
   if (killGrace !== undefined) milliseconds(killGrace, "killGrace");
   const command = paths(argv, "argv", refuseArgv);
@@ -96,19 +97,34 @@ export function toNativeCommand(argv: readonly Path[], options: SpawnOptions): N
     argv: command,
     ...(cwd !== undefined && { cwd: aPath(cwd, "cwd", refuseOption) }),
     ...(env !== undefined && { env: variables(env, "env", refuseEnv) }),
-    stdio: toNativeStdio(stdio as SpawnOptions["stdio"]),
+    ...(pty === false
+      ? { stdio: toNativeStdio(stdio as SpawnOptions["stdio"]) }
+      : { stdio: [], terminal: terminal(pty, stdio) }),
   };
+}
+
+/** The argument of the native `resize`. */
+export function toNativeTerminalSize(size: unknown, what: string): NativeTerminalSize {
+  const { columns, rows } = fields(size, what, ["columns", "rows"], refuseOption);
+  if (isPositiveUint16(columns) && isPositiveUint16(rows)) return { columns, rows };
+  throw refuseOption(what, size, "{ columns, rows } with whole numbers from 1 to 65535");
+}
+
+function terminal(pty: unknown, stdio: unknown): NativeTerminalSize {
+  if (stdio !== undefined) throw refuseOption("stdio", stdio, "absent where there is a pty");
+  if (pty === true) return { columns: 80, rows: 24 };
+  return toNativeTerminalSize(pty, "pty");
 }
 
 /** Refuses options of `run` that are not of the declared shape; those of `spawn` follow later. */
 export function checkRunOptions(options: RunOptions): void {
-  const known = ["cwd", "env", "signal", "killGrace", "input", "stdout", "stderr", "timeout"];
-  const { input, timeout, maxOutput, encoding, signal } = fields(
-    options,
-    "The options",
-    [...known, "maxOutput", "encoding"],
-    refuseOption,
-  );
+  const ofSpawn = ["cwd", "env", "pty", "signal", "killGrace"];
+  const known = [...ofSpawn, "input", "stdout", "stderr", "timeout", "maxOutput", "encoding"];
+  const given = fields(options, "The options", known, refuseOption);
+  const { input, timeout, maxOutput, encoding, signal, pty = false, stdout, stderr } = given;
+  if (pty !== false && (stdout ?? stderr) !== undefined) {
+    throw refuseOption("stdout or stderr", stdout ?? stderr, "absent where there is a pty");
+  }
   if (timeout !== undefined) milliseconds(timeout, "timeout");
   if (maxOutput !== undefined && !(Number.isSafeInteger(maxOutput) && (maxOutput as number) >= 0)) {
     throw refuseOption("maxOutput", maxOutput, "a whole number of bytes");
@@ -124,11 +140,11 @@ export function checkRunOptions(options: RunOptions): void {
 }
 
 function ports(value: unknown, what: string, refuse: Refuse): number[] {
-  if (Array.isArray(value) && value.every(isPort)) return value;
+  if (Array.isArray(value) && value.every(isPositiveUint16)) return value;
   throw refuse(what, value, "a list of port numbers from 1 to 65535");
 }
 
-function isPort(value: unknown): value is number {
+function isPositiveUint16(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) > 0 && (value as number) <= 65_535;
 }
 

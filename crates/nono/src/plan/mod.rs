@@ -26,7 +26,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<String>,
     /// What each socket in the answer is.
     pub(crate) listeners: Vec<Listener>,
-    /// Whether a socket to ask about unix sockets follows them, and then the supervisor's listener.
+    /// The multiplexer of the sandbox's terminals follows them in the namespaces tier. Then, whether a
+    /// socket to ask about unix sockets follows, and the supervisor's listener.
     pub(crate) supervised: Supervised,
 }
 
@@ -46,6 +47,7 @@ impl Plan {
             TierName::Namespaces => {
                 mounts::plan(&mut builder, policy);
                 listeners = network::plan(&mut builder, &policy.network);
+                mounts::hand_out_terminals(&mut builder);
             }
         }
         if landlock_abi >= 6 {

@@ -71,6 +71,13 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy) {
     }
 }
 
+/// Lets the owner make terminals for commands among those of the sandbox.
+pub(super) fn hand_out_terminals(builder: &mut PlanBuilder) {
+    let path = builder.bytes(b"/dev/pts/ptmx");
+    let step = Step { op: p::STEP_OPEN_PLACE, path, ..Step::default() };
+    builder.step("handing out the private terminals", step);
+}
+
 /// What must come through, and whether it may be written: the topmost writable places, and what is
 /// granted below private directories. Parents come before what is below them.
 fn to_keep(policy: &Policy) -> Vec<(PathBuf, bool)> {

@@ -5,4 +5,5 @@ mod enforcement;
 mod escape;
 mod exec;
 mod gate;
+mod terminal;
 mod unix_sockets;
