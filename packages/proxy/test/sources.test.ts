@@ -1,17 +1,14 @@
-import { spawnSync } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { afterAll, describe, expect, test } from "vitest";
 import {
-  type CredentialStore,
   EmbeddedStore,
   fromCommand,
   fromEnv,
   fromFile,
   fromKeychain,
-  fromKeytar,
   fromOnePassword,
   fromVault,
 } from "../src/index.ts";
@@ -98,71 +95,4 @@ describe("the embedded store", () => {
       code: "ERR_NONO_CREDENTIAL_INVALID",
     });
   });
-});
-
-test("a keytar module is used through its getPassword", async () => {
-  const asked: string[][] = [];
-  const keytar: CredentialStore = {
-    getPassword: async (...names) => {
-      asked.push(names);
-      return names[1] === "TOKEN" ? "from-keytar" : null;
-    },
-  };
-  const store = fromKeytar(keytar);
-  expect(String(await fromKeychain({ account: "TOKEN", service: "s", store }).read())).toBe(
-    "from-keytar",
-  );
-  await expect(fromKeychain({ account: "OTHER", store }).read()).rejects.toMatchObject({
-    code: "ERR_NONO_CREDENTIAL_MISSING",
-  });
-  expect(asked[0]).toEqual(["s", "TOKEN"]);
-});
-
-const tools = ["dbus-run-session", "gnome-keyring-daemon", "secret-tool"];
-const missing = tools.filter((tool) => spawnSync("sh", ["-c", `command -v ${tool}`]).status !== 0);
-if (missing.length > 0) console.log(`SKIPPED: a real Secret Service: no ${missing.join(", ")}`);
-
-describe.skipIf(missing.length > 0)("a real Secret Service", () => {
-  interface State {
-    readonly state: string;
-    readonly value?: string;
-    readonly code?: string;
-    readonly remedy?: string;
-  }
-
-  function states(extra: NodeJS.ProcessEnv): State[] {
-    const home = mkdtempSync(at("home-"));
-    const script = path.join(import.meta.dirname, "support", "keyring.ts");
-    const { stdout, stderr } = spawnSync("dbus-run-session", ["--", process.execPath, script], {
-      encoding: "utf8",
-      timeout: 25_000,
-      env: { ...process.env, HOME: home, XDG_DATA_HOME: home, XDG_RUNTIME_DIR: home, ...extra },
-    });
-    const lines = stdout.split("\n").filter((line) => line.startsWith("{"));
-    if (lines.length === 0) throw new Error(stderr);
-    return lines.map((line) => JSON.parse(line) as State);
-  }
-
-  test("unlocked, missing and locked are told apart", () => {
-    const found = states({});
-    expect(found[0]).toEqual({ state: "unlocked", value: "kept-in-the-keychain" });
-    expect(found[1]).toMatchObject({ state: "missing", code: "ERR_NONO_CREDENTIAL_MISSING" });
-    expect(found[2]).toMatchObject({ state: "locked", code: "ERR_NONO_CREDENTIAL_LOCKED" });
-  }, 30_000);
-
-  test("no bus is a failure with a remedy, never another keyring", () => {
-    const home = mkdtempSync(at("home-"));
-    const script = path.join(import.meta.dirname, "support", "keyring.ts");
-    const { stdout } = spawnSync(process.execPath, [script], {
-      encoding: "utf8",
-      timeout: 25_000,
-      env: {
-        PATH: process.env["PATH"],
-        HOME: home,
-        NONO_KEYRING: "absent",
-        DBUS_SESSION_BUS_ADDRESS: "unix:path=/nonexistent",
-      },
-    });
-    expect(JSON.parse(stdout)).toMatchObject({ code: "ERR_NONO_CREDENTIAL_STORE" });
-  }, 30_000);
 });

@@ -92,7 +92,7 @@ function keychainError(error: unknown, description: string): GateError {
       error,
     );
   }
-  if (/locked|prompt was dismissed/i.test(text)) {
+  if (/\b(is)?locked\b|prompt was dismissed/i.test(text)) {
     return sourceError(
       "ERR_NONO_CREDENTIAL_LOCKED",
       `The keychain is locked, so ${description} cannot be read.`,
@@ -104,14 +104,14 @@ function keychainError(error: unknown, description: string): GateError {
     return sourceError(
       "ERR_NONO_CREDENTIAL_STORE",
       `No Secret Service runs on this session's bus, so ${description} cannot be read.`,
-      "Start gnome-keyring or KWallet, or use fromStore with an embedded store.",
+      "Start gnome-keyring or KWallet, or give fromKeychain an EmbeddedStore.",
       error,
     );
   }
   return sourceError(
     "ERR_NONO_CREDENTIAL_STORE",
     `The keychain cannot be reached, so ${description} cannot be read.`,
-    "There is no session bus (DBUS_SESSION_BUS_ADDRESS): use fromStore, fromEnv or fromFile on servers.",
+    "Is there a session bus (DBUS_SESSION_BUS_ADDRESS)? On servers use fromEnv, fromFile or an EmbeddedStore.",
     error,
   );
 }

@@ -1,37 +1,93 @@
-// Installs what the tests use and this machine may lack. As root only; tests say so where something is missing.
+// Installs and builds what the tests use and this machine may lack. What cannot be had is named; tests skip it.
 import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import path from "node:path";
 import process from "node:process";
+import { cached } from "./cache.ts";
 
-const tools: Record<string, string> = {
-  nginx: "nginx",
-  curl: "curl",
-  git: "git",
-  wget: "wget",
-  openssl: "openssl",
-  nghttp: "nghttp2-client",
-  wrk: "wrk",
-  fcgiwrap: "fcgiwrap",
-  "gnome-keyring-daemon": "gnome-keyring",
-  "dbus-run-session": "dbus",
-  "secret-tool": "libsecret-tools",
-  ip: "iproute2",
-};
+/** A shell command that succeeds where the tool is there, and the Debian package that brings it. */
+const tools: readonly (readonly [string, string])[] = [
+  ["test -x /usr/sbin/nginx", "nginx"],
+  ["command -v curl", "curl"],
+  ["command -v git", "git"],
+  ["command -v wget", "wget"],
+  ["command -v openssl", "openssl"],
+  ["command -v nghttp", "nghttp2-client"],
+  ["command -v wrk", "wrk"],
+  ["test -x /usr/sbin/fcgiwrap", "fcgiwrap"],
+  ["command -v gnome-keyring-daemon", "gnome-keyring"],
+  ["command -v dbus-run-session", "dbus"],
+  ["command -v secret-tool", "libsecret-tools"],
+  ["pkg-config --exists libsecret-1", "libsecret-1-dev"],
+  ["command -v ip", "iproute2"],
+  ["test -x /usr/sbin/sshd", "openssh-server"],
+  ["/usr/bin/python3 -c 'import requests'", "python3-requests"],
+  ["/usr/bin/python3 -c 'import httpx, h2'", "python3-httpx python3-h2"],
+];
+
+const succeeds = (command: string): boolean => spawnSync("sh", ["-c", command]).status === 0;
 
 function apt(...args: string[]): number | null {
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   return spawnSync("apt-get", args, { stdio: "ignore", env }).status;
 }
 
-const has = (tool: string): boolean =>
-  spawnSync("sh", ["-c", `command -v ${tool} || test -x /usr/sbin/${tool}`]).status === 0;
-const missing = Object.keys(tools).filter((tool) => !has(tool));
-if (missing.length > 0 && process.getuid?.() === 0) {
-  const packages = missing.map((tool) => tools[tool] ?? tool);
-  apt("update");
-  if (apt("install", "-y", "--no-install-recommends", ...packages) !== 0) {
-    for (const name of packages) apt("install", "-y", "--no-install-recommends", name);
+function installPackages(): void {
+  const missing = tools.filter(([probe]) => !succeeds(probe));
+  if (missing.length > 0 && process.getuid?.() === 0) {
+    const packages = missing.flatMap(([, names]) => names.split(" "));
+    apt("update");
+    if (apt("install", "-y", "--no-install-recommends", ...packages) !== 0) {
+      for (const name of packages) apt("install", "-y", "--no-install-recommends", name);
+    }
+  }
+  for (const [probe, name] of tools) {
+    if (!succeeds(probe)) console.log(`SKIPPED: proxy tests with ${name}: it is not installed`);
   }
 }
-for (const tool of Object.keys(tools)) {
-  if (!has(tool)) console.log(`SKIPPED: proxy tests with ${tool}: it is not installed`);
+
+/** The archived module has no binary for a new Node: it is compiled, with the headers that came with this Node. */
+function buildKeytar(): void {
+  if (existsSync(cached.keytar)) return;
+  const prefix = path.join(cached.directory, "keytar");
+  mkdirSync(prefix, { recursive: true });
+  const nodedir = path.resolve(process.execPath, "..", "..");
+  const env = { ...process.env, npm_config_nodedir: nodedir, npm_config_build_from_source: "true" };
+  const args = ["install", "--no-audit", "--no-fund", "--prefix", prefix, "keytar@7.9.0"];
+  const { status } = spawnSync("npm", args, { stdio: "ignore", env, timeout: 120_000 });
+  if (status !== 0) console.log("SKIPPED: proxy tests with node-keytar: it could not be built");
 }
+
+const goProgram = `package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	response, err := http.Get(os.Args[1])
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	body, _ := io.ReadAll(response.Body)
+	fmt.Print(string(body))
+}
+`;
+
+function buildGoClient(): void {
+  if (existsSync(cached.goClient) || !succeeds("command -v go")) return;
+  const source = path.join(cached.directory, "go-client.go");
+  writeFileSync(source, goProgram);
+  const args = ["build", "-o", cached.goClient, source];
+  const env = { ...process.env, GOFLAGS: "-mod=mod" };
+  spawnSync("go", args, { stdio: "ignore", env, timeout: 120_000 });
+}
+
+mkdirSync(cached.directory, { recursive: true });
+installPackages();
+buildKeytar();
+buildGoClient();
