@@ -3,6 +3,7 @@
 // readable: they may hold tokens, and are programs for the next run outside.
 import type { Policy } from "../policy.ts";
 import type { Host } from "../host.ts";
+import { realpathSync } from "node:fs";
 import path from "node:path";
 import type { Preset } from "./preset.ts";
 
@@ -47,7 +48,7 @@ export const codex: Preset = {
     read: packageOf(host, "codex"),
     network: { allow: ["api.openai.com"] },
     credentials: [openAi],
-    env: { set: { CODEX_HOME: "$SCRATCH/codex" } },
+    env: { set: { CODEX_HOME: "$SCRATCH" } },
   }),
 };
 
@@ -75,10 +76,11 @@ export const opencode: Preset = {
 /** aider, with whichever of the two APIs its model needs. */
 export const aider: Preset = {
   summary: "aider: $WORKSPACE, git, Python, api.anthropic.com, api.openai.com",
-  policy: () => ({
+  policy: (host) => ({
     ...work,
     extends: ["python", ...tools],
     exec: ["aider"],
+    read: environmentOf(host, "aider"),
     network: { allow: ["api.anthropic.com", "api.openai.com"] },
     credentials: [anthropic, openAi],
     env: {
@@ -86,6 +88,21 @@ export const aider: Preset = {
     },
   }),
 };
+
+/** The virtual environment that a program belongs to, and the Python that the environment is made of. */
+function environmentOf(host: Host, program: string): string[] {
+  const file = host.program(program);
+  if (file === undefined) return [];
+  const environment = path.dirname(path.dirname(file));
+  const interpreter = realpathSync(path.join(environment, "bin", "python3"), { encoding: "utf8" });
+  return [
+    // The first line of the program names a link in bin.
+    `${environment}/bin`,
+    `${environment}/lib?`,
+    `${environment}/pyvenv.cfg?`,
+    path.dirname(path.dirname(interpreter)),
+  ];
+}
 
 /** The npm package that a program belongs to, with its platform's own package beside it. */
 function packageOf(host: Host, program: string): string[] {
