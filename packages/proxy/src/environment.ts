@@ -55,6 +55,8 @@ export function trustEnvironment(files: TrustFiles): Record<string, string> {
     GIT_SSL_CAINFO: files.bundle,
     CARGO_HTTP_CAINFO: files.bundle,
     AWS_CA_BUNDLE: files.bundle,
+    GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: files.bundle, // gRPC in C, Python, Ruby, PHP and Node
+    CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE: files.bundle,
     WGETRC: files.wgetrc,
     JAVA_TOOL_OPTIONS:
       `-Djavax.net.ssl.trustStore=${files.javaStore} ` +

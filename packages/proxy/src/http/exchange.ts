@@ -1,3 +1,4 @@
+import { constants } from "node:http2";
 import { PassThrough, type Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { Injection } from "../credentials/broker.ts";
@@ -117,6 +118,7 @@ export class Exchange {
         if (finished) return;
         finish();
         const scrubbed = this.#injection.scrubTrailers(trailers);
+        this.#stopUpload();
         writer?.end(scrubbed, (error) => {
           if (error) breakOff(response);
         });
@@ -162,6 +164,14 @@ export class Exchange {
     dispatcher.dispatch({ ...plain, body: body ? detached(body) : null }, handler);
   }
 
+  /** The server has said all before the client did: on HTTP/2 the client is told so (RFC 9113 section 8.1). */
+  #stopUpload(): void {
+    const response = this.#response;
+    if (!("stream" in response) || this.#request.readableEnded) return;
+    const { stream } = response;
+    response.once("finish", () => stream.close(constants.NGHTTP2_NO_ERROR));
+  }
+
   /** Early hints go through; 100 is the gate's own affair (RFC 9110 section 15.2). */
   #inform(controller: Dispatcher.DispatchController, status: number): void {
     const response = this.#response;
@@ -192,7 +202,16 @@ export class Exchange {
     );
     const headers = announceTrailers(endToEnd(writer.headers));
     if ("stream" in response) {
-      response.writeHead(status, grouped(headers));
+      // gRPC's answer of trailers only is one frame that ends the stream: the header waits for that end.
+      if (valuesOf(headers, "grpc-status").length === 0) {
+        response.writeHead(status, grouped(headers));
+      } else {
+        response.statusCode = status;
+        for (const [name, value] of Object.entries(grouped(headers))) {
+          response.setHeader(name, value);
+        }
+        return writer;
+      }
     } else {
       response.sendDate = false;
       // The rest of a body that nobody asked for is not waited for.

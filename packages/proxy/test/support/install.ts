@@ -21,6 +21,8 @@ const tools: readonly (readonly [string, string])[] = [
   ["pkg-config --exists libsecret-1", "libsecret-1-dev"],
   ["command -v ip", "iproute2"],
   ["test -x /usr/sbin/sshd", "openssh-server"],
+  ["command -v ssh", "openssh-client"],
+  ["/usr/bin/python3 -c 'import grpc'", "python3-grpcio"],
   ["/usr/bin/python3 -c 'import requests'", "python3-requests"],
   ["/usr/bin/python3 -c 'import httpx, h2'", "python3-httpx python3-h2"],
 ];
