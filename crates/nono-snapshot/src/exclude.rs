@@ -65,6 +65,13 @@ impl Exclude {
         self.empty
     }
 
+    /// Whether the entry at `path`, or a directory above it, matches.
+    pub(crate) fn covers(&self, path: &Path, is_dir: bool) -> bool {
+        let above = || path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
+        !self.empty
+            && (self.matches(path, is_dir) || above().any(|above| self.matches(above, true)))
+    }
+
     /// Whether the entry at `path`, relative to the directory, matches. The walk asks from the root
     /// down, so parents need not be asked again.
     pub(crate) fn matches(&self, path: &Path, is_dir: bool) -> bool {
@@ -76,12 +83,8 @@ impl Exclude {
 mod tests {
     use super::*;
 
-    /// Asks from the root down, as the walk does.
     fn matches(pattern: &str, path: &str, is_dir: bool) -> bool {
-        let exclude = Exclude::new(&[pattern.to_owned()]).unwrap();
-        let path = Path::new(path);
-        let mut above = path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty());
-        exclude.matches(path, is_dir) || above.any(|above| exclude.matches(above, true))
+        Exclude::new(&[pattern.to_owned()]).unwrap().covers(Path::new(path), is_dir)
     }
 
     #[test]

@@ -77,18 +77,12 @@ impl Manifest {
     }
 
     /// Whether the entry may have changed after it was listed without its times showing it: the
-    /// kernel's clock for them ticks every 1 to 10 ms.
+    /// kernel's clock for them ticks every 1 to 10 ms, and some file systems (zfs-fuse, FAT, old
+    /// NFS servers) keep whole seconds only.
     pub(crate) fn is_racy(&self, entry: Entry) -> bool {
-        const TICK: u32 = 20_000_000;
-        let start = if self.taken.nanoseconds >= TICK {
-            Time { nanoseconds: self.taken.nanoseconds - TICK, ..self.taken }
-        } else {
-            Time {
-                seconds: self.taken.seconds - 1,
-                nanoseconds: self.taken.nanoseconds + 1_000_000_000 - TICK,
-            }
-        };
-        self.meta(entry).ctime >= start
+        let ctime = self.meta(entry).ctime;
+        let granularity = if ctime.nanoseconds == 0 { 2_000_000_000 } else { 20_000_000 };
+        ctime.since_epoch() >= self.taken.since_epoch() - granularity
     }
 
     /// This list with the selected entries as `now` has them.

@@ -15,6 +15,13 @@ pub struct Time {
     pub nanoseconds: u32,
 }
 
+impl Time {
+    /// In nanoseconds.
+    pub(crate) fn since_epoch(self) -> i128 {
+        i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds)
+    }
+}
+
 impl From<StatxTimestamp> for Time {
     fn from(time: StatxTimestamp) -> Self {
         Self { seconds: time.tv_sec, nanoseconds: time.tv_nsec }

@@ -12,12 +12,13 @@ use crate::changes::{Tree, difference};
 use crate::copy::{Contents, Copier, copy_tree};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
+use crate::excluded;
 use crate::manifest::{Entry, Manifest};
 use crate::meta::{stat_at, stat_fd};
 use crate::select::Selection;
+use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
 use crate::strategy::tree::fresh_stage;
-use crate::transaction::{DirectoryState, Place, Step};
 use crate::walk::{open_beneath, open_directory, scan, split};
 use crate::xattr::Inode;
 
@@ -66,6 +67,7 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
     }
     let now = scan(&placement.dir, exclude)?;
     let kept = scan(&placement.tree(), &Exclude::none())?;
+    excluded::refuse_conflicts(&placement.dir, &now, &kept)?;
     let kept_root = open_directory(&placement.tree())?;
     let stage = fresh_stage(placement)?;
     let mut made = HashMap::<PathBuf, usize>::new();
@@ -76,7 +78,7 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
                 continue;
             }
             match kept.find(parent) {
-                Some(entry) if kept.meta(entry).is_dir() => {
+                Some(entry) => {
                     let fd =
                         open_beneath(&kept_root, parent).context("open the directory", parent)?;
                     let state =
@@ -87,7 +89,6 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
                         after: state,
                     });
                 }
-                Some(_) => return Err(Error::ExcludedConflict(placement.dir.join(path))),
                 None => {
                     let name = PathBuf::from(made.len().to_string());
                     shell(&placement.dir, parent, &stage, &name)?;
@@ -108,11 +109,13 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
 }
 
 /// An empty directory `name` in `stage` with the attributes of `path` in `root`.
-fn shell(root: &Path, path: &Path, stage: &Path, name: &Path) -> Result<()> {
+pub(crate) fn shell(root: &Path, path: &Path, stage: &Path, name: &Path) -> Result<()> {
     let source = open_beneath(&open_directory(root)?, path)
         .context("open the directory", &root.join(path))?;
     let stage_fd = open_directory(stage)?;
-    mkdirat(&stage_fd, name, Mode::RWXU).context("create the directory", &stage.join(name))?;
+    open_beneath(&stage_fd, split(name).0)
+        .and_then(|parent| Ok(mkdirat(parent, split(name).1, Mode::RWXU)?))
+        .context("create the directory", &stage.join(name))?;
     let made = open_beneath(&stage_fd, name).context("open the directory", &stage.join(name))?;
     let meta = stat_fd(&source).context("examine", &root.join(path))?.meta;
     attributes(&Inode::Open(&source), &Inode::Open(&made), &meta)

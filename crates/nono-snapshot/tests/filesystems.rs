@@ -78,6 +78,51 @@ fn scratch_on(mounted: &Mounted, subvolume: bool) -> Scratch {
     Scratch { root, project, store }
 }
 
+/// What is excluded is neither listed nor restored nor deleted, whatever strategy keeps the rest.
+fn leaves_excluded_alone(scratch: &Scratch, strategy: &str, expected: &str) {
+    for path in ["src/main", "node_modules/a/b", ".env.local", "pkg/node_modules/c", "target/out"] {
+        scratch.write(path, path);
+    }
+    let options = Options {
+        strategy: Some(strategy.to_owned()),
+        exclude: ["node_modules", "/target/", "*.local"].map(str::to_owned).to_vec(),
+        ..Options::default()
+    };
+    let dirs = std::slice::from_ref(&scratch.project);
+    let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+    assert_eq!(checkpoint.strategy().0, expected, "{}", checkpoint.strategy().1);
+    let before = fingerprint(&scratch.project);
+    scratch.write("src/main", "wrecked");
+    scratch.write("node_modules/a/b", "changed while excluded");
+    scratch.write("newdir/node_modules/d", "new while excluded");
+    scratch.write("newdir/other", "new");
+    fs::remove_dir_all(scratch.project.join("pkg/node_modules")).unwrap();
+    fs::remove_file(scratch.project.join(".env.local")).unwrap();
+    let listed: Vec<_> =
+        checkpoint.changes().unwrap().into_iter().map(|change| change.path).collect();
+    assert_eq!(listed, ["newdir", "newdir/other", "src/main"].map(PathBuf::from));
+    scratch.write("both", "restored alone");
+    checkpoint
+        .rollback(Some(&[PathBuf::from("both"), PathBuf::from("node_modules")]), false)
+        .unwrap();
+    assert!(!scratch.project.join("both").exists());
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(scratch.read("src/main"), "src/main");
+    assert_eq!(scratch.read("node_modules/a/b"), "changed while excluded");
+    assert_eq!(scratch.read("newdir/node_modules/d"), "new while excluded");
+    assert!(!scratch.project.join("newdir/other").exists());
+    assert_eq!(scratch.read("target/out"), "target/out");
+    assert!(!scratch.project.join("pkg/node_modules").exists());
+    assert!(!scratch.project.join(".env.local").exists(), "deleted while excluded");
+    let after = fingerprint(&scratch.project);
+    for path in ["", "src", "pkg", "src/main"].map(Path::new) {
+        assert_eq!(after[path], before[path], "{expected}: {path:?}");
+    }
+    checkpoint.purge().unwrap();
+    scratch.store.recover().unwrap();
+    assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
+}
+
 /// The same for every strategy: list, roll back single paths, nest, commit, roll back everything.
 fn conforms(scratch: &Scratch, strategy: &str, expected: &str) {
     furnish(&scratch.project);
@@ -127,6 +172,7 @@ fn conforms(scratch: &Scratch, strategy: &str, expected: &str) {
 fn ext4() {
     let Some(mounted) = mounted("ext4", "") else { return };
     conforms(&scratch_on(&mounted, false), "auto", "copy");
+    leaves_excluded_alone(&scratch_on(&mounted, false), "auto", "copy");
 }
 
 #[test]
@@ -140,13 +186,104 @@ fn xfs() {
     let Some(mounted) = mounted("xfs", "") else { return };
     conforms(&scratch_on(&mounted, false), "auto", "reflink");
     conforms(&scratch_on(&mounted, false), "copy", "copy");
+    leaves_excluded_alone(&scratch_on(&mounted, false), "auto", "reflink");
 }
 
 #[test]
 fn btrfs() {
     let Some(mounted) = mounted("btrfs", "") else { return };
     conforms(&scratch_on(&mounted, true), "auto", "btrfs");
+    leaves_excluded_alone(&scratch_on(&mounted, true), "auto", "btrfs");
     conforms(&scratch_on(&mounted, false), "auto", "reflink");
+}
+
+/// zfs-fuse: the daemon is started unless one runs already, and ends with the test.
+struct Pool {
+    name: String,
+    dir: tempfile::TempDir,
+    daemon: Option<std::process::Child>,
+}
+
+impl Pool {
+    fn new() -> Option<Self> {
+        let skip = |why: &str| {
+            println!("SKIPPED: rollback on zfs: {why}");
+            None
+        };
+        if !rustix::process::geteuid().is_root() {
+            return skip("mounting needs root");
+        }
+        if !Path::new("/dev/fuse").exists() {
+            return skip("there is no /dev/fuse");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut pool = Self { name: format!("nonotest{}", std::process::id()), dir, daemon: None };
+        if run("zpool", &["list"]).is_err() {
+            let mut command = Command::new("zfs-fuse");
+            command
+                .arg("--no-daemon")
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null());
+            let Ok(daemon) = command.spawn() else { return skip("zfs-fuse is not installed") };
+            pool.daemon = Some(daemon);
+            for _ in 0..100 {
+                if run("zpool", &["list"]).is_ok() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+        }
+        let image = pool.dir.path().join("image");
+        fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        let mountpoint = pool.dir.path().join("mnt");
+        let made = run(
+            "zpool",
+            &["create", "-m", mountpoint.to_str().unwrap(), &pool.name, image.to_str().unwrap()],
+        );
+        if let Err(error) = made { skip(&error) } else { Some(pool) }
+    }
+
+    /// A project that is a dataset of its own, and a store outside of the pool.
+    fn scratch(&self, name: &str) -> Scratch {
+        run("zfs", &["create", &format!("{}/{name}", self.name)]).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(&root.path().join("state")).unwrap();
+        Scratch { root, project: self.dir.path().join("mnt").join(name), store }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let _ = run("zpool", &["destroy", "-f", &self.name]);
+        if let Some(daemon) = &mut self.daemon {
+            let pid = rustix::process::Pid::from_child(daemon);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = daemon.wait();
+        }
+    }
+}
+
+#[test]
+fn zfs() {
+    let Some(pool) = Pool::new() else { return };
+    conforms(&pool.scratch("conforms"), "auto", "zfs");
+    leaves_excluded_alone(&pool.scratch("excluded"), "auto", "zfs");
+    // Somebody else's newer snapshot would be lost: refused, and nothing has changed.
+    let scratch = pool.scratch("other");
+    scratch.write("file", "before");
+    let dirs = std::slice::from_ref(&scratch.project);
+    let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &Options::default()).unwrap();
+    scratch.write("file", "after");
+    let backup = format!("{}/other@backup", pool.name);
+    run("zfs", &["snapshot", &backup]).unwrap();
+    let error = checkpoint.rollback(None, false).unwrap_err();
+    assert_eq!(error.code(), "ERR_NONO_STRATEGY_UNSUPPORTED");
+    assert!(error.to_string().contains(&backup), "{error}");
+    assert_eq!(scratch.read("file"), "after");
+    run("zfs", &["destroy", &backup]).unwrap();
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(scratch.read("file"), "before");
+    checkpoint.dispose().unwrap();
 }
 
 #[test]

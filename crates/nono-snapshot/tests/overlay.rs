@@ -244,6 +244,85 @@ fn renamed_directories_move_and_come_back() {
     assert_eq!(fingerprint(&scratch.project), before);
 }
 
+/// What the sandbox did to excluded entries stays, whether the rest is discarded, rolled back after it
+/// was applied, or brought back path by path.
+#[test]
+fn what_is_excluded_keeps_its_changes_and_the_rest_comes_back() {
+    const WORK: &str = "
+        echo wrecked > src/main; echo changed > node_modules/a; rm node_modules/b; rm gone.local
+        mkdir -p new/node_modules; echo n > new/node_modules/x; echo n > new/other
+        rm -r anew; mkdir -p anew/node_modules; echo a > anew/node_modules/y; echo a > anew/other
+        rm -r pkg";
+    for mounter in mounters() {
+        for way in ["discard", "apply", "paths"] {
+            let scratch = scratch();
+            for path in ["src/main", "node_modules/a", "node_modules/b", "gone.local"] {
+                scratch.write(path, path);
+            }
+            for path in ["anew/old", "anew/node_modules/z", "pkg/node_modules/c", "pkg/d"] {
+                scratch.write(path, path);
+            }
+            let options = Options {
+                strategy: Some("overlay".to_owned()),
+                exclude: ["node_modules", "*.local"].map(str::to_owned).to_vec(),
+                mounter: Some(mounter),
+            };
+            let dirs = std::slice::from_ref(&scratch.project);
+            let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+            let before = fingerprint(&scratch.project);
+            in_overlay(&checkpoint.mounts()[0], mounter, WORK);
+            let list = |checkpoint: &mut Checkpoint| {
+                let changes = checkpoint.changes().unwrap();
+                changes.into_iter().map(|change| change.path).collect::<Vec<_>>()
+            };
+            let listed = list(&mut checkpoint);
+            assert!(
+                listed.iter().all(|path| !path.to_str().unwrap().contains("node_modules")),
+                "{listed:?}"
+            );
+            for path in ["anew/old", "anew/other", "new/other", "pkg/d", "src/main"] {
+                assert!(listed.contains(&PathBuf::from(path)), "{path} is not in {listed:?}");
+            }
+            match way {
+                "apply" => {
+                    checkpoint.apply().unwrap();
+                    assert_eq!(scratch.read("new/node_modules/x"), "n\n");
+                    assert!(!scratch.project.join("pkg").exists());
+                    let after = list(&mut checkpoint);
+                    assert!(after.contains(&PathBuf::from("new/other")), "{after:?}");
+                }
+                "paths" => {
+                    checkpoint
+                        .rollback(Some(&["new", "src/main"].map(PathBuf::from)), false)
+                        .unwrap();
+                    assert_eq!(scratch.read("new/node_modules/x"), "n\n");
+                    let left = list(&mut checkpoint);
+                    assert!(!left.contains(&PathBuf::from("new/other")), "{left:?}");
+                    assert!(left.contains(&PathBuf::from("anew/other")), "{left:?}");
+                }
+                _ => {}
+            }
+            let rolled_back = checkpoint.rollback(None, false);
+            rolled_back.unwrap_or_else(|error| panic!("{way}: {error}"));
+            assert_eq!(scratch.read("node_modules/a"), "changed\n", "{way}");
+            assert_eq!(scratch.read("new/node_modules/x"), "n\n", "{way}");
+            assert_eq!(scratch.read("anew/node_modules/y"), "a\n", "{way}");
+            for path in ["node_modules/b", "gone.local", "new/other", "anew/other"] {
+                assert!(!scratch.project.join(path).exists(), "{way}: {path}");
+            }
+            let after = fingerprint(&scratch.project);
+            for path in ["src", "src/main", "anew", "anew/old", "pkg/d"].map(Path::new) {
+                assert_eq!(after.get(path), before.get(path), "{way}: {path:?}");
+            }
+            for (path, text) in after {
+                assert!(!text.contains("overlay"), "{way}: a note is left on {path:?}: {text}");
+            }
+            checkpoint.dispose().unwrap();
+            assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
+        }
+    }
+}
+
 #[test]
 fn auto_leaves_overlay_to_those_who_can_rename_directories_in_it() {
     let scratch = scratch();

@@ -7,6 +7,7 @@ use super::{Checkpoint, Options};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
+use crate::mounts::refuse_mounts_inside;
 use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::store::{Store, new_home};
@@ -67,6 +68,7 @@ fn directories(store: &Store, dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
         if !path.is_dir() || path.parent().is_none() {
             return Err(Error::NotADirectory(path));
         }
+        refuse_mounts_inside(&path)?;
         canonical.push(path);
     }
     if canonical.is_empty() {
@@ -88,11 +90,7 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
     let fits = |strategy: &dyn Strategy| {
         let mut reason = String::new();
         for placement in placements {
-            let demands = Demands {
-                excludes: !options.exclude.is_empty(),
-                mounter: options.mounter,
-                placement,
-            };
+            let demands = Demands { mounter: options.mounter, placement };
             reason = strategy.fits(&demands).map_err(|reason| (placement, reason))?;
         }
         Ok::<_, (&Placement, String)>(reason)
@@ -115,11 +113,7 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
     let mut refused = Vec::new();
     for strategy in STRATEGIES {
         let automatic = placements.iter().try_for_each(|placement| {
-            let demands = Demands {
-                excludes: !options.exclude.is_empty(),
-                mounter: options.mounter,
-                placement,
-            };
+            let demands = Demands { mounter: options.mounter, placement };
             strategy.is_automatic(&demands)
         });
         if let Err(reason) = automatic {

@@ -3,22 +3,21 @@
 mod create;
 mod retire;
 
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::changes::Change;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::exclude::Exclude;
-use crate::fault;
 use crate::holders::{Holder, holders};
+use crate::mounts::refuse_mounts_inside;
 use crate::record::{Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::select::Selection;
+use crate::step::Step;
 use crate::store::{Store, is_complete};
 use crate::strategy::overlay::{Mount, Overlay};
 use crate::strategy::{self, Placement, Strategy};
-use crate::transaction::{Step, Transaction, remove_durably};
-use crate::walk::open_directory;
+use crate::transaction::{Transaction, remove_durably, sync_file_system};
 
 /// How a checkpoint is made.
 #[derive(Debug, Clone, Default)]
@@ -119,6 +118,7 @@ impl Checkpoint {
         self.refresh("rolling back")?;
         let selections = self.selections(paths)?;
         let dirs: Vec<&Path> = self.dirs().collect();
+        dirs.iter().try_for_each(|dir| refuse_mounts_inside(dir))?;
         let holders = holders(&dirs);
         if let (true, Some(holder)) = (refuse_held, holders.first()) {
             let Holder { pid, command, path, .. } = holder.clone();
@@ -151,9 +151,13 @@ impl Checkpoint {
         if self.state() == State::Applied || self.mounts().is_empty() {
             return Ok(());
         }
-        let strategy = self.kind()?;
-        let steps: Result<Vec<_>> =
-            self.record.placements.iter().map(|placement| strategy.apply(placement)).collect();
+        let (strategy, exclude) = (self.kind()?, self.exclude()?);
+        let steps: Result<Vec<_>> = self
+            .record
+            .placements
+            .iter()
+            .map(|placement| strategy.apply(placement, &exclude))
+            .collect();
         self.carry_out(steps?.concat(), State::Applied, true)
     }
 
@@ -229,13 +233,8 @@ impl Checkpoint {
     }
 
     fn sync_vaults(&self) -> Result<()> {
-        for Placement { vault, .. } in &self.record.placements {
-            fault::point("syncfs").context("flush", vault)?;
-            rustix::fs::syncfs(open_directory(vault)?)
-                .map_err(io::Error::from)
-                .context("flush", vault)?;
-        }
-        Ok(())
+        let mut placements = self.record.placements.iter();
+        placements.try_for_each(|placement| sync_file_system(&placement.vault))
     }
 
     fn exclude(&self) -> Result<Exclude> {

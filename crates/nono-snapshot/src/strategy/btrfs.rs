@@ -4,19 +4,23 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::{Demands, Placement, Strategy, file_system, tree};
 use crate::changes::{Change, Tree};
 use crate::copy::Contents;
 use crate::error::{Context, Result};
 use crate::exclude::Exclude;
+use crate::excluded;
 use crate::fault;
 use crate::meta::stat_fd;
+use crate::plan;
 use crate::record::State;
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::transaction::Step;
-use crate::walk::open_directory;
+use crate::step::Step;
+use crate::transaction::sync_file_system;
+use crate::walk::{open_directory, scan};
 
 /// `BTRFS_FIRST_FREE_OBJECTID`: the inode number of every subvolume's root.
 pub(crate) const SUBVOLUME_ROOT: u64 = 256;
@@ -78,18 +82,41 @@ fn has_inner_subvolumes(root: impl AsFd) -> io::Result<bool> {
     Ok(page.0[8 + 255 * 16] > 0)
 }
 
+/// Takes a snapshot of the subvolume at `source` as `name` in the directory `parent`.
+fn snapshot(source: &Path, parent: &Path, name: &str) -> Result<()> {
+    let (subvolume, parent) = (open_directory(source)?, open_directory(parent)?);
+    fault::point("snapshot").context("take a snapshot of", source)?;
+    let page = Page::new(subvolume.as_raw_fd().into(), OsStr::new(name), 56);
+    page.and_then(|mut page| ioctl(&parent, SNAP_CREATE_V2, &mut page))
+        .context("take a snapshot of", source)
+}
+
 /// A snapshot of the subvolume that the directory is.
 pub(crate) struct Btrfs;
 
 impl Btrfs {
-    fn before(placement: &Placement) -> Result<Tree> {
-        tree::live(&placement.tree(), placement.began())
+    fn before(placement: &Placement, exclude: &Exclude) -> Result<Tree> {
+        tree::live(&placement.tree(), exclude, placement.began())
     }
 
     /// A subvolume's entries can't be renamed out of it, so they are staged inside.
     fn clean(placement: &Placement) -> Result<()> {
         tree::remove_inner_stage(&placement.dir)?;
         if placement.tree().is_dir() { tree::remove_inner_stage(&placement.tree()) } else { Ok(()) }
+    }
+
+    /// What is excluded can't be renamed across subvolumes either: a second snapshot gets its
+    /// condition of now, sharing blocks, and then takes the place of the directory.
+    fn with_excluded_of_now(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
+        let restored = placement.vault.join("restored");
+        remove_tree(&restored)?;
+        snapshot(&placement.tree(), &placement.vault, "restored")?;
+        let now = scan(&placement.dir, exclude)?;
+        let kept = scan(&restored, exclude)?;
+        excluded::replace(&placement.dir, &now, &restored, &kept)?;
+        sync_file_system(&restored)?;
+        let place = |path: &Path| plan::Base::of(path).place(Path::new(""));
+        Ok(vec![Step::exchange(place(&placement.dir), place(&restored))?])
     }
 }
 
@@ -109,10 +136,6 @@ impl Strategy for Btrfs {
             return Err("it is not a subvolume".to_owned());
         }
         tree::exchangeable(demands.placement)?;
-        if demands.excludes {
-            // They would have to be renamed across subvolumes, which btrfs refuses.
-            return Err("a snapshot can't leave out what is excluded".to_owned());
-        }
         match has_inner_subvolumes(&fd) {
             Ok(false) => Ok("it is a btrfs subvolume".to_owned()),
             Ok(true) => Err("there are subvolumes inside, which a snapshot leaves out".to_owned()),
@@ -121,17 +144,12 @@ impl Strategy for Btrfs {
     }
 
     fn begin(&self, placement: &Placement, _: &Exclude) -> Result<()> {
-        let source = open_directory(&placement.dir)?;
-        let vault = open_directory(&placement.vault)?;
-        fault::point("snapshot").context("take a snapshot of", &placement.dir)?;
-        let mut page = Page::new(source.as_raw_fd().into(), OsStr::new("tree"), 56)
-            .context("take a snapshot of", &placement.dir)?;
-        ioctl(&vault, SNAP_CREATE_V2, &mut page).context("take a snapshot of", &placement.dir)
+        snapshot(&placement.dir, &placement.vault, "tree")
     }
 
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
         Self::clean(placement)?;
-        tree::changes_since(placement, exclude, &Self::before(placement)?)
+        tree::changes_since(placement, exclude, &Self::before(placement, exclude)?)
     }
 
     fn rollback(
@@ -141,14 +159,12 @@ impl Strategy for Btrfs {
         select: &Selection,
     ) -> Result<Vec<Step>> {
         Self::clean(placement)?;
+        if *select == Selection::All && !exclude.is_empty() {
+            return Self::with_excluded_of_now(placement, exclude);
+        }
+        let before = || Self::before(placement, exclude);
         let stage = || tree::inner_stage(&placement.dir);
-        tree::rollback(
-            placement,
-            exclude,
-            select,
-            &|| Self::before(placement),
-            (Contents::Shared, &stage),
-        )
+        tree::rollback(placement, exclude, select, &before, (Contents::Shared, &stage))
     }
 
     fn commit(
@@ -158,14 +174,9 @@ impl Strategy for Btrfs {
         select: &Selection,
     ) -> Result<Vec<Step>> {
         Self::clean(placement)?;
+        let before = || Self::before(placement, exclude);
         let stage = || tree::inner_stage(&placement.tree());
-        tree::commit(
-            placement,
-            exclude,
-            select,
-            &Self::before(placement)?,
-            (Contents::Shared, &stage),
-        )
+        tree::commit(placement, exclude, select, &before, (Contents::Shared, &stage))
     }
 
     fn conclude(&self, placement: &Placement, _: &[Step], _: State) -> Result<()> {

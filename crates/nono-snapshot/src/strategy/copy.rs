@@ -7,7 +7,7 @@ use crate::exclude::Exclude;
 use crate::fault;
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::transaction::Step;
+use crate::step::Step;
 
 /// A second tree made by reading and writing: works everywhere.
 pub(crate) struct Copy;
@@ -83,6 +83,7 @@ pub(crate) fn commit(
     select: &Selection,
     contents: Contents,
 ) -> Result<Vec<Step>> {
+    let kept = || tree::kept(placement);
     let stage = || tree::fresh_stage(placement);
-    tree::commit(placement, exclude, select, &tree::kept(placement)?, (contents, &stage))
+    tree::commit(placement, exclude, select, &kept, (contents, &stage))
 }

@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod overlay;
 pub(crate) mod reflink;
 pub(crate) mod tree;
+pub(crate) mod zfs;
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,8 @@ use crate::exclude::Exclude;
 use crate::meta::Time;
 use crate::record::{Mounter, State};
 use crate::select::Selection;
-use crate::transaction::Step;
+use crate::step::Step;
+use crate::walk::split;
 
 /// One directory of a checkpoint and where its pre-image is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,14 @@ impl Placement {
         self.vault.join("stage")
     }
 
+    /// A name that no other directory of any checkpoint has.
+    pub(crate) fn label(&self) -> String {
+        // Either the checkpoint's directory and a number in it, or `ID-NUMBER` beside the directory.
+        let name = |path: &Path| split(path).1.to_string_lossy().into_owned();
+        let (above, own) = (split(&self.vault).0, name(&self.vault));
+        if own.contains('-') { own } else { format!("{}-{own}", name(above)) }
+    }
+
     pub(crate) fn began(&self) -> Time {
         Time { seconds: self.began.0, nanoseconds: self.began.1 }
     }
@@ -59,7 +69,6 @@ impl Placement {
 
 /// What the caller asks of a strategy besides keeping the state.
 pub(crate) struct Demands<'a> {
-    pub(crate) excludes: bool,
     pub(crate) mounter: Option<Mounter>,
     pub(crate) placement: &'a Placement,
 }
@@ -106,8 +115,8 @@ pub(crate) trait Strategy: Sync {
     }
 
     /// The steps that bring changes kept elsewhere into the directory.
-    fn apply(&self, placement: &Placement) -> Result<Vec<Step>> {
-        let _ = placement;
+    fn apply(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
+        let _ = (placement, exclude);
         Ok(Vec::new())
     }
 
@@ -122,8 +131,8 @@ pub(crate) trait Strategy: Sync {
 }
 
 /// All of them, in the order in which `auto` tries them.
-pub(crate) static STRATEGIES: [&dyn Strategy; 4] =
-    [&btrfs::Btrfs, &overlay::Overlay, &reflink::Reflink, &copy::Copy];
+pub(crate) static STRATEGIES: [&dyn Strategy; 5] =
+    [&btrfs::Btrfs, &zfs::Zfs, &overlay::Overlay, &reflink::Reflink, &copy::Copy];
 
 /// The strategy of that name.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Strategy> {

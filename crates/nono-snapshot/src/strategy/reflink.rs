@@ -7,7 +7,7 @@ use crate::copy::Contents;
 use crate::error::Result;
 use crate::exclude::Exclude;
 use crate::select::Selection;
-use crate::transaction::Step;
+use crate::step::Step;
 
 /// A second tree whose files share their blocks with the originals until either is written.
 pub(crate) struct Reflink;

@@ -14,8 +14,8 @@ use crate::meta::{Time, stat_fd};
 use crate::plan;
 use crate::remove::remove_tree;
 use crate::select::Selection;
+use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
-use crate::transaction::{DirectoryState, Place, Step};
 use crate::walk::{open_directory, scan};
 use crate::xattr::Inode;
 
@@ -27,8 +27,8 @@ pub(crate) fn kept(placement: &Placement) -> Result<Tree> {
 }
 
 /// Lists a pre-image whose inodes have the numbers and times of the originals.
-pub(crate) fn live(tree: &Path, began: Time) -> Result<Tree> {
-    let mut manifest = scan(tree, &Exclude::none())?;
+pub(crate) fn live(tree: &Path, exclude: &Exclude, began: Time) -> Result<Tree> {
+    let mut manifest = scan(tree, exclude)?;
     manifest.taken = began;
     Tree::new(tree, manifest)
 }
@@ -76,12 +76,13 @@ pub(crate) fn commit(
     placement: &Placement,
     exclude: &Exclude,
     select: &Selection,
-    before: &Tree,
+    before: &dyn Fn() -> Result<Tree>,
     (contents, stage): (Contents, &dyn Fn() -> Result<PathBuf>),
 ) -> Result<Vec<Step>> {
     if *select == Selection::All {
         return Ok(Vec::new()); // The pre-image is dropped as a whole.
     }
+    let before = &before()?;
     let now = current(placement, exclude)?;
     let stage = stage()?;
     let mut steps =

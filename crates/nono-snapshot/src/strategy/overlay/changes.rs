@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::FormerNames;
+use super::applied::FormerNames;
 use crate::changes::Change;
 use crate::compare::{ChangeKind, Side, compare};
 use crate::error::{Context, Result};
@@ -13,8 +13,8 @@ use crate::exclude::Exclude;
 use crate::manifest::Manifest;
 use crate::meta::{Meta, stat_at};
 use crate::plan::Base;
+use crate::step::Step;
 use crate::strategy::Placement;
-use crate::transaction::Step;
 use crate::walk::{scan, split};
 
 /// Lists what the steps change. `done`: they were run, so the two sides have changed places.
@@ -61,6 +61,8 @@ pub(super) fn changes_of(placement: &Placement, steps: &[Step], done: bool) -> R
                     );
                 }
             }
+            // ZFS only.
+            Step::Revert { .. } => {}
         }
     }
     for (path, old) in taken.into_values() {

@@ -12,12 +12,12 @@ use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::manifest::{Entry, Manifest};
 use crate::meta::{stat_at, stat_fd};
-use crate::plan::Base;
+use crate::plan::{Base, shell};
 use crate::remove::remove_tree;
 use crate::select::Selection;
+use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
 use crate::strategy::tree::{fresh_stage, private_directory};
-use crate::transaction::{DirectoryState, Place, Step};
 use crate::walk::{open_beneath, open_directory, scan, split};
 use crate::xattr::Inode;
 
@@ -28,8 +28,18 @@ fn note(dir: &OwnedFd, name: &str) -> std::io::Result<Option<Vec<u8>>> {
     Ok(value("trusted").or_else(|| value("user")))
 }
 
+/// A step, and whether it is about what the checkpoint leaves alone: then no rollback undoes it.
+pub(super) struct Planned {
+    pub(super) step: Step,
+    pub(super) excluded: bool,
+}
+
 /// The steps that bring what is in the upper layer into the directory.
-pub(super) fn plan(placement: &Placement, select: &Selection) -> Result<Vec<Step>> {
+pub(super) fn plan(
+    placement: &Placement,
+    exclude: &Exclude,
+    select: &Selection,
+) -> Result<Vec<Planned>> {
     let mount = Overlay::mount(placement);
     let upper = scan(&mount.upper, &Exclude::none())?;
     // Not the stage, which is emptied when a step list is done: a rollback finds its entries here.
@@ -46,6 +56,7 @@ pub(super) fn plan(placement: &Placement, select: &Selection) -> Result<Vec<Step
         lower_root,
         upper_root,
         stage,
+        exclude,
         select,
         parked: Vec::new(),
         steps: Vec::new(),
@@ -53,7 +64,7 @@ pub(super) fn plan(placement: &Placement, select: &Selection) -> Result<Vec<Step
         number: 0,
     };
     merge.park_renamed_directories()?;
-    merge.directory(Path::new(""), Manifest::ROOT, Path::new(""))?;
+    merge.directory(Path::new(""), Manifest::ROOT, Path::new(""), false)?;
     let mut steps = merge.steps;
     steps.extend(merge.times.into_iter().rev());
     Ok(steps)
@@ -67,11 +78,12 @@ struct Merge<'a> {
     lower_root: OwnedFd,
     upper_root: OwnedFd,
     stage: PathBuf,
+    exclude: &'a Exclude,
     select: &'a Selection,
     /// Directories that were renamed: where they are in the directory, and where they wait.
     parked: Vec<(PathBuf, Place)>,
-    steps: Vec<Step>,
-    times: Vec<Step>,
+    steps: Vec<Planned>,
+    times: Vec<Planned>,
     number: u32,
 }
 
@@ -79,6 +91,10 @@ impl Merge<'_> {
     fn next(&mut self) -> Place {
         self.number += 1;
         Place::new(&self.stage, self.number.to_string())
+    }
+
+    fn push(&mut self, step: Step, excluded: bool) {
+        self.steps.push(Planned { step, excluded });
     }
 
     /// Every directory that has another name in the overlay leaves its old place first, the inner
@@ -104,7 +120,7 @@ impl Merge<'_> {
         sources.sort_by_key(|source| std::cmp::Reverse(source.components().count()));
         for source in sources {
             let place = self.next();
-            self.steps.push(Step::shift(self.base.place(&source), place.clone())?);
+            self.push(Step::shift(self.base.place(&source), place.clone())?, false);
             self.parked.push((source, place));
         }
         Ok(())
@@ -148,93 +164,153 @@ impl Merge<'_> {
     }
 
     /// Merges an upper directory into the one whose entries are at `lower` before any step and at
-    /// `path` by now.
-    fn directory(&mut self, path: &Path, entry: Entry, lower: &Path) -> Result<()> {
+    /// `path` by now. `excluded`: so is the directory, with all that is in it.
+    fn directory(&mut self, path: &Path, entry: Entry, lower: &Path, excluded: bool) -> Result<()> {
         for child in self.upper.children(entry) {
-            let name = self.upper.name(child).to_owned();
-            let (path, meta) = (path.join(&name), *self.upper.meta(child));
-            if !self.select.reaches(&path) {
-                continue;
+            let path = path.join(self.upper.name(child));
+            if self.select.reaches(&path) {
+                self.entry(&path, child, lower, excluded)?;
             }
-            let same_name = lower.join(&name);
-            let parked = self.parked.iter().any(|(source, _)| *source == same_name);
-            let present = if parked { None } else { self.lower_is_dir(&same_name)? };
-            if meta.file_type() == FileType::CharacterDevice && meta.rdev == 0 {
-                if present.is_some() && self.select.contains(&path) {
-                    let gone = self.next();
-                    self.steps.push(Step::shift_from(
-                        self.base.place(&path),
-                        &self.base.place(&same_name),
-                        gone,
-                    )?);
-                }
-                continue;
-            }
-            if meta.is_dir() {
-                let fd = self.open_upper(&path)?;
-                let lower_path = self.lower_path(&fd, &path, lower)?;
-                let waiting = self
-                    .parked
-                    .iter()
-                    .find(|(source, _)| *source == lower_path)
-                    .map(|(_, place)| place.clone());
-                let opaque =
-                    note(&fd, "opaque").context("read the attributes of", &path)?.as_deref()
-                        == Some(b"y");
-                if let (Some(waiting), false) = (waiting, opaque) {
-                    if present.is_some() {
-                        let gone = self.next();
-                        self.steps.push(Step::shift_from(
-                            self.base.place(&path),
-                            &self.base.place(&same_name),
-                            gone,
-                        )?);
-                    }
-                    let source = self.base.place(&lower_path);
-                    self.steps.push(Step::shift_from(waiting, &source, self.base.place(&path))?);
-                    self.directory(&path, child, &lower_path)?;
-                    continue;
-                }
-                if present == Some(true) && !opaque {
-                    self.directory(&path, child, &same_name)?;
-                    continue;
-                }
-            }
-            if !self.select.contains(&path) {
-                return Err(Error::RenamedDirectory(self.placement.dir.join(path)));
-            }
-            let new = self.upper_base.place(&path);
-            self.steps.push(match present {
-                Some(_) => {
-                    Step::exchange_from(self.base.place(&path), &self.base.place(&same_name), new)?
-                }
-                None => Step::shift(new, self.base.place(&path))?,
-            });
         }
         if self.select.contains(path) {
-            self.attributes(path, entry, lower)?;
+            self.attributes(path, entry, lower, excluded)?;
         }
         Ok(())
     }
 
-    /// The directory gets the attributes that it has in the overlay.
-    fn attributes(&mut self, path: &Path, entry: Entry, lower: &Path) -> Result<()> {
-        let shown = self.placement.dir.join(path);
-        let was = open_beneath(&self.lower_root, lower).context("open the directory", &shown)?;
-        let meta = stat_fd(&was).context("examine", &shown)?.meta;
-        let before = DirectoryState::of(&was, &meta).context("examine", &shown)?;
-        let after = DirectoryState::of(&self.open_upper(path)?, self.upper.meta(entry))
-            .context("examine", &shown)?;
-        // Also when they are equal: exchanging an entry changes the time of its directory.
-        self.times.push(Step::Directory { at: self.base.place(path), before, after });
+    /// `lower`: where the entries of the directory around it are before any step.
+    fn entry(&mut self, path: &Path, entry: Entry, lower: &Path, excluded: bool) -> Result<()> {
+        let meta = *self.upper.meta(entry);
+        let same_name = lower.join(split(path).1);
+        let parked = self.parked.iter().any(|(source, _)| *source == same_name);
+        let present = if parked { None } else { self.lower_is_dir(&same_name)? };
+        let whiteout = meta.file_type() == FileType::CharacterDevice && meta.rdev == 0;
+        let is_dir = if whiteout { present == Some(true) } else { meta.is_dir() };
+        let excluded = excluded || self.exclude.matches(path, is_dir);
+        if whiteout {
+            if present.is_some() && self.select.contains(path) {
+                self.put_aside(path, &same_name, excluded)?;
+            }
+            return Ok(());
+        }
+        if is_dir {
+            let fd = self.open_upper(path)?;
+            let lower_path = self.lower_path(&fd, path, lower)?;
+            let waiting = self.parked.iter().find(|(source, _)| *source == lower_path);
+            let waiting = waiting.map(|(_, place)| place.clone());
+            let opaque = note(&fd, "opaque").context("read the attributes of", path)?.as_deref()
+                == Some(b"y");
+            if let (Some(waiting), false) = (waiting, opaque) {
+                if present.is_some() {
+                    self.put_aside(path, &same_name, excluded)?;
+                }
+                let source = self.base.place(&lower_path);
+                self.push(Step::shift_from(waiting, &source, self.base.place(path))?, false);
+                return self.directory(path, entry, &lower_path, excluded);
+            }
+            if present == Some(true) && !opaque {
+                return self.directory(path, entry, &same_name, excluded);
+            }
+            if !excluded && self.holds_excluded(path, entry) {
+                return self.around_excluded(path, entry, &same_name, present);
+            }
+        }
+        if !self.select.contains(path) {
+            return Err(Error::RenamedDirectory(self.placement.dir.join(path)));
+        }
+        let new = self.upper_base.place(path);
+        let step = match present {
+            Some(_) => {
+                Step::exchange_from(self.base.place(path), &self.base.place(&same_name), new)?
+            }
+            None => Step::shift(new, self.base.place(path))?,
+        };
+        self.push(step, excluded);
+        Ok(())
+    }
+
+    /// What is at `path` by now, and was at `lower`, leaves the directory.
+    fn put_aside(&mut self, path: &Path, lower: &Path, excluded: bool) -> Result<()> {
+        let gone = self.next();
+        let step = Step::shift_from(self.base.place(path), &self.base.place(lower), gone)?;
+        self.push(step, excluded);
+        Ok(())
+    }
+
+    fn holds_excluded(&self, path: &Path, entry: Entry) -> bool {
+        self.upper.children(entry).any(|child| {
+            let (path, is_dir) =
+                (path.join(self.upper.name(child)), self.upper.meta(child).is_dir());
+            self.exclude.matches(&path, is_dir) || is_dir && self.holds_excluded(&path, child)
+        })
+    }
+
+    /// A directory that is new, or was made anew, and holds something excluded comes entry by entry:
+    /// so a rollback can take out the others and leave it.
+    fn around_excluded(
+        &mut self,
+        path: &Path,
+        entry: Entry,
+        lower: &Path,
+        present: Option<bool>,
+    ) -> Result<()> {
+        match present {
+            Some(false) => {
+                return Err(Error::ExcludedConflict(self.placement.dir.join(path)));
+            }
+            Some(true) => {
+                let root = self.placement.dir.join(lower);
+                let old = scan(&root, &Exclude::none())?;
+                for child in old.children(Manifest::ROOT) {
+                    let name = old.name(child);
+                    if self.upper.child(entry, name).is_none() {
+                        let path = path.join(name);
+                        let excluded = self.exclude.matches(&path, old.meta(child).is_dir());
+                        self.put_aside(&path, &lower.join(name), excluded)?;
+                    }
+                }
+            }
+            None => {
+                let shell_place = self.next();
+                let upper = Overlay::mount(self.placement).upper;
+                shell(&upper, path, &self.stage, &shell_place.path)?;
+                self.push(Step::shift(shell_place, self.base.place(path))?, true);
+            }
+        }
+        self.directory(path, entry, lower, false)
+    }
+
+    /// The directory gets the attributes that it has in the overlay, also when they are equal:
+    /// renaming its entries changes its time.
+    fn attributes(
+        &mut self,
+        path: &Path,
+        entry: Entry,
+        lower: &Path,
+        excluded: bool,
+    ) -> Result<()> {
+        let shown = || self.placement.dir.join(path);
+        let upper = self.open_upper(path)?;
+        let after =
+            DirectoryState::of(&upper, self.upper.meta(entry)).with_context("examine", shown)?;
+        let (before, excluded) =
+            if self.lower_is_dir(lower)? == Some(true) || lower == Path::new("") {
+                let was = open_beneath(&self.lower_root, lower)
+                    .with_context("open the directory", shown)?;
+                let meta = stat_fd(&was).with_context("examine", shown)?.meta;
+                (DirectoryState::of(&was, &meta).with_context("examine", shown)?, excluded)
+            } else {
+                // It was made for what is excluded in it, and stays.
+                (after.clone(), true)
+            };
+        let step = Step::Directory { at: self.base.place(path), before, after };
+        self.times.push(Planned { step, excluded });
         Ok(())
     }
 }
 
 /// Steps that take the selected entries out of the upper layer, so that the directory's show again.
 pub(super) fn drop_from_upper(placement: &Placement, paths: &[PathBuf]) -> Result<Vec<Step>> {
-    // Refuses renamed directories, whose other half would lose its contents.
-    plan(placement, &Selection::Paths(paths.to_owned()))?;
     let mount = Overlay::mount(placement);
     let upper = scan(&mount.upper, &Exclude::none())?;
     let stage = fresh_stage(placement)?;

@@ -7,33 +7,33 @@
 //! deletions, replaced and renamed directories is described in
 //! Documentation/filesystems/overlayfs.rst of the kernel.
 
+mod applied;
 mod changes;
 mod merge;
+mod notes;
 mod probe;
 
-use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, openat};
-use serde::{Deserialize, Serialize};
-
+use self::applied::{Applied, FormerNames, backwards, chosen};
 use self::changes::changes_of;
-use self::merge::{drop_from_upper, plan};
+use self::merge::{Planned, drop_from_upper, plan};
+use self::notes::strip_notes;
 use super::tree::private_directory;
 use super::{Demands, Placement, Strategy, file_system};
 use crate::attributes::attributes;
 use crate::changes::Change;
-use crate::compare::is_overlay_note;
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
-use crate::meta::{stat_at, stat_fd};
+use crate::meta::stat_fd;
 use crate::plan::Base;
 use crate::record::{Mounter, State};
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::transaction::{Place, Step, write_durably};
-use crate::walk::{names, open_beneath, open_directory, split};
+use crate::step::{DirectoryState, Place, Step};
+use crate::transaction::sync_file_system;
+use crate::walk::{open_beneath, open_directory};
 use crate::xattr::Inode;
 
 /// An upper layer that the sandbox mounts over the directory.
@@ -63,12 +63,6 @@ impl Overlay {
     }
 }
 
-/// Steps that were applied, in the checkpoint's vault: run backwards they are the rollback.
-#[derive(Debug, Serialize, Deserialize)]
-struct Applied {
-    steps: Vec<Step>,
-}
-
 impl Strategy for Overlay {
     fn name(&self) -> &'static str {
         "overlay"
@@ -79,9 +73,6 @@ impl Strategy for Overlay {
         let name = file_system(dir);
         if matches!(name, "overlayfs" | "nfs" | "fuse" | "zfs") {
             return Err(format!("{name} can't hold an upper layer"));
-        }
-        if demands.excludes {
-            return Err("an upper layer can't leave out what is excluded".to_owned());
         }
         Ok(match demands.mounter {
             Some(Mounter::Privileged) => {
@@ -123,44 +114,68 @@ impl Strategy for Overlay {
         placement.vault.join("upper").is_dir()
     }
 
-    fn changes(&self, placement: &Placement, _: &Exclude) -> Result<Vec<Change>> {
-        match Applied::read(placement)? {
-            Some(applied) => changes_of(placement, &applied.steps, true),
-            None => changes_of(placement, &plan(placement, &Selection::All)?, false),
-        }
+    fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
+        let mut changes = match Applied::read(placement)? {
+            Some(applied) => changes_of(placement, &applied.steps, true)?,
+            None => {
+                let (_, steps) = divided(plan(placement, exclude, &Selection::All)?);
+                changes_of(placement, &steps, false)?
+            }
+        };
+        // What was excluded in a directory that was deleted.
+        changes.retain(|change| {
+            let is_dir = change.before.or(change.after).is_some_and(|meta| meta.is_dir());
+            !exclude.covers(&change.path, is_dir)
+        });
+        Ok(changes)
     }
 
     fn rollback(
         &self,
         placement: &Placement,
-        _: &Exclude,
+        exclude: &Exclude,
         select: &Selection,
     ) -> Result<Vec<Step>> {
         match (Applied::read(placement)?, select) {
             (Some(applied), _) => {
                 Ok(backwards(placement, &chosen(placement, &applied.steps, select)?))
             }
-            (None, Selection::All) => Ok(Vec::new()), // The upper layer is dropped as a whole.
-            (None, Selection::Paths(paths)) => drop_from_upper(placement, paths),
+            // The upper layer is dropped as a whole.
+            (None, Selection::All) => kept_of_excluded(placement, exclude),
+            (None, Selection::Paths(paths)) => {
+                // Refuses renamed directories, whose other half would lose its contents.
+                plan(placement, &Exclude::none(), select)?;
+                let kept = kept_of_excluded(placement, exclude)?;
+                let mut steps = without_traces(placement, kept)?;
+                steps.extend(drop_from_upper(placement, paths)?);
+                Ok(steps)
+            }
         }
     }
 
     fn commit(&self, placement: &Placement, _: &Exclude, select: &Selection) -> Result<Vec<Step>> {
+        let all = || Ok::<_, Error>(whole(plan(placement, &Exclude::none(), select)?));
         match Applied::read(placement)? {
-            None if *select == Selection::All => plan(placement, select),
-            None => without_traces(placement, plan(placement, select)?),
+            None if *select == Selection::All => all(),
+            None => without_traces(placement, all()?),
             // The changes are there already; what is committed is only no longer undone.
             Some(mut applied) => {
                 let kept = chosen(placement, &applied.steps, select)?;
                 applied.steps.retain(|step| !kept.contains(step));
-                applied.write(placement)?;
+                applied.write(&Applied::path(placement))?;
                 Ok(Vec::new())
             }
         }
     }
 
-    fn apply(&self, placement: &Placement) -> Result<Vec<Step>> {
-        plan(placement, &Selection::All)
+    fn apply(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
+        let planned = plan(placement, exclude, &Selection::All)?;
+        let steps = planned.iter().filter(|planned| !planned.excluded);
+        let base = Base::of(&placement.dir);
+        let undoable = steps.map(|planned| planned.step.clone());
+        let steps = undoable.filter(|step| step.path_in(&base).is_some()).collect();
+        Applied { steps }.write(&Applied::next(placement))?;
+        Ok(whole(planned))
     }
 
     fn conclude(&self, placement: &Placement, steps: &[Step], state: State) -> Result<()> {
@@ -170,7 +185,8 @@ impl Strategy for Overlay {
         match (state, Applied::read(placement)?) {
             (State::Applied, None) => {
                 strip_notes(&base, &own)?;
-                Applied { steps: own }.write(placement)
+                let (next, applied) = (Applied::next(placement), Applied::path(placement));
+                std::fs::rename(&next, &applied).context("name", &next)
             }
             // Single paths were rolled back, or this runs again after a crash.
             (State::Applied, Some(mut applied)) => {
@@ -179,9 +195,9 @@ impl Strategy for Overlay {
                         .iter()
                         .all(|step| own.contains(step))
                 });
-                applied.write(placement)
+                applied.write(&Applied::path(placement))
             }
-            (State::Committed | State::Active, None) => strip_notes(&base, &own),
+            (_, None) => strip_notes(&base, &own),
             _ => Ok(()),
         }
     }
@@ -191,74 +207,51 @@ impl Strategy for Overlay {
     }
 }
 
-impl Applied {
-    fn path(placement: &Placement) -> PathBuf {
-        placement.vault.join("applied")
-    }
-
-    /// `None`: nothing was applied, and the upper layer holds the sandbox's changes.
-    fn read(placement: &Placement) -> Result<Option<Self>> {
-        let path = Self::path(placement);
-        match std::fs::read(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            bytes => serde_json::from_slice(&bytes.context("read", &path)?)
-                .map(Some)
-                .map_err(|error| Error::Corrupt { path, reason: error.to_string() }),
-        }
-    }
-
-    fn write(&self, placement: &Placement) -> Result<()> {
-        let path = Self::path(placement);
-        let bytes =
-            serde_json::to_vec(self).map_err(std::io::Error::from).context("encode", &path)?;
-        write_durably(&path, &bytes)
-    }
+/// The steps about what is excluded, and the others.
+fn divided(planned: Vec<Planned>) -> (Vec<Step>, Vec<Step>) {
+    let (excluded, others): (Vec<_>, Vec<_>) =
+        planned.into_iter().partition(|planned| planned.excluded);
+    (whole(excluded), whole(others))
 }
 
-/// The steps that undo `steps`. Directories get their own attributes last, as renames in them
-/// change their times, and by then have their former names.
-fn backwards(placement: &Placement, steps: &[Step]) -> Vec<Step> {
-    let (base, names) = (Base::of(&placement.dir), FormerNames::of(placement, steps));
-    let (own, renames): (Vec<&Step>, Vec<&Step>) =
-        steps.iter().partition(|step| matches!(step, Step::Directory { .. }));
-    let mut undone: Vec<Step> = renames.into_iter().rev().map(Step::reversed).collect();
-    undone.extend(own.into_iter().map(|step| match (step.reversed(), step.path_in(&base)) {
-        (Step::Directory { before, after, .. }, Some(path)) => {
-            Step::Directory { at: base.place(&names.of_path(&path)), before, after }
-        }
-        (other, _) => other,
-    }));
-    undone
+fn whole(planned: Vec<Planned>) -> Vec<Step> {
+    planned.into_iter().map(|planned| planned.step).collect()
 }
 
-/// The names that renamed directories had before the steps.
-#[derive(Debug, Default)]
-struct FormerNames(Vec<(PathBuf, PathBuf)>);
-
-impl FormerNames {
-    fn of(placement: &Placement, steps: &[Step]) -> Self {
-        let base = Base::of(&placement.dir);
-        let (mut taken, mut names) = (Vec::new(), Vec::new());
-        for step in steps {
-            let Step::Move { from, to, .. } = step else { continue };
-            match (base.path_of(from), base.path_of(to)) {
-                (Some(path), None) => taken.push((to, path)),
-                (None, Some(path)) => {
-                    let source = taken.iter().find(|(place, _)| *place == from);
-                    names.extend(source.map(|(_, source)| (path, source.clone())));
-                }
-                _ => {}
-            }
+/// What the sandbox did to excluded entries outlasts the upper layer. Directories it renamed keep
+/// their former names.
+fn kept_of_excluded(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
+    if exclude.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (excluded, others) = divided(plan(placement, exclude, &Selection::All)?);
+    if excluded.is_empty() {
+        return Ok(Vec::new());
+    }
+    sync_file_system(&placement.vault)?;
+    let (base, names) = (Base::of(&placement.dir), FormerNames::of(placement, &others));
+    let former = |place: Place| match base.path_of(&place) {
+        Some(path) => base.place(&names.of_path(&path)),
+        None => place,
+    };
+    let mut steps: Vec<Step> = excluded.into_iter().map(|step| step.with_places(former)).collect();
+    // Renames move the times of the directories around them, which stay as they are otherwise.
+    let mut around = BTreeSet::new();
+    for path in steps.iter().filter_map(|step| step.path_in(&base)) {
+        around.extend(path.parent().map(Path::to_owned));
+    }
+    for path in around.into_iter().rev() {
+        if steps.iter().any(|step| step.path_in(&base).as_ref() == Some(&path)) {
+            continue;
         }
-        Self(names)
+        let shown = || placement.dir.join(&path);
+        let dir = open_directory(&placement.dir)?;
+        let dir = open_beneath(&dir, &path).with_context("open the directory", shown)?;
+        let meta = stat_fd(&dir).with_context("examine", shown)?.meta;
+        let state = DirectoryState::of(&dir, &meta).with_context("examine", shown)?;
+        steps.push(Step::Directory { at: base.place(&path), before: state.clone(), after: state });
     }
-
-    fn of_path(&self, path: &Path) -> PathBuf {
-        // The last is the innermost.
-        let moved =
-            self.0.iter().rev().find_map(|(new, old)| Some(old.join(path.strip_prefix(new).ok()?)));
-        moved.unwrap_or_else(|| path.to_owned())
-    }
+    Ok(steps)
 }
 
 /// Of committed single paths, what was there before leaves the upper layer: it would pass for a change.
@@ -271,56 +264,4 @@ fn without_traces(placement: &Placement, mut steps: Vec<Step>) -> Result<Vec<Ste
         }
     }
     Ok(steps)
-}
-
-/// Those steps that are about selected entries.
-fn chosen(placement: &Placement, steps: &[Step], select: &Selection) -> Result<Vec<Step>> {
-    let base = Base::of(&placement.dir);
-    let mut chosen = Vec::new();
-    for step in steps {
-        let path = step.path_in(&base).unwrap_or_default();
-        if select.contains(&path) {
-            chosen.push(step.clone());
-        } else if select.reaches(&path) && !matches!(step, Step::Directory { .. }) {
-            // A step about a whole directory can't be undone in part.
-            return Err(Error::RenamedDirectory(placement.dir.join(path)));
-        }
-    }
-    Ok(chosen)
-}
-
-/// overlayfs's notes come off what is now in the directory.
-fn strip_notes(base: &Base, steps: &[Step]) -> Result<()> {
-    for step in steps {
-        let place = match step {
-            Step::Exchange { a, .. } => a,
-            Step::Move { to, .. } if base.path_of(to).is_some() => to,
-            _ => continue,
-        };
-        let full = place.full();
-        let parent = open_beneath(&open_directory(&place.base)?, split(&place.path).0);
-        strip(parent.context("open the directory of", &full)?, split(&place.path).1, &full)?;
-    }
-    Ok(())
-}
-
-fn strip(parent: impl AsFd, name: &OsStr, full: &Path) -> Result<()> {
-    let entry = Inode::Named(&parent, name);
-    let noted = entry.read().context("read the attributes of", full)?;
-    for name in noted.keys().filter(|name| is_overlay_note(name)) {
-        entry.remove(name).context("clean the attributes of", full)?;
-    }
-    if stat_at(&parent, name).context("examine", full)?.meta.is_dir() {
-        let dir = openat(
-            &parent,
-            name,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .context("open the directory", full)?;
-        for name in names(&dir, || full.to_owned())? {
-            strip(&dir, &name, &full.join(&name))?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,314 @@
+//! What a rollback or commit does, one atomic system call at a time.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{
+    AtFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, renameat_with, utimensat,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::attributes::set_attributes;
+use crate::compare::{ChangeKind, is_overlay_note};
+use crate::encoding;
+use crate::error::{Context, Error, Result};
+use crate::identity::identity;
+use crate::meta::{Meta, Time, stat_at};
+use crate::plan::Base;
+use crate::strategy::zfs;
+use crate::walk::{open_beneath, open_directory, split};
+use crate::xattr::Inode;
+
+/// A name in a directory. `base` is trusted; below it no symbolic link is followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    #[serde(with = "encoding::path")]
+    pub(crate) base: PathBuf,
+    #[serde(with = "encoding::path")]
+    pub(crate) path: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new(base: &Path, path: impl Into<PathBuf>) -> Self {
+        Self { base: base.to_owned(), path: path.into() }
+    }
+
+    pub(crate) fn full(&self) -> PathBuf {
+        self.base.join(&self.path)
+    }
+
+    /// Where an entry waits that changes places with this one in three renames.
+    fn aside(&self) -> Self {
+        let mut path = self.path.clone().into_os_string();
+        path.push(".nono-exchange");
+        Self::new(&self.base, path)
+    }
+
+    pub(crate) fn parent(&self) -> io::Result<OwnedFd> {
+        let base = open_directory(&self.base).map_err(|error| match error {
+            Error::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })?;
+        open_beneath(&base, split(&self.path).0)
+    }
+
+    fn identity(&self) -> Result<Option<String>> {
+        let parent = self.parent().context("open the directory of", &self.full())?;
+        identity(&parent, split(&self.path).1).context("examine", &self.full())
+    }
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Step {
+    /// `a` and `b` change places; each is the identity of what is there before.
+    Exchange { a: Place, b: Place, was_a: String, was_b: String },
+    /// The entry at `from`, of that identity, moves to `to`, where nothing is.
+    Move { from: Place, to: Place, what: String },
+    /// The directory's own attributes; its entries stay.
+    Directory { at: Place, before: DirectoryState, after: DirectoryState },
+    /// A ZFS dataset goes back to a snapshot. Always the only step about its directory, and the last.
+    Revert { snapshot: String },
+}
+
+/// A directory's own attributes, which change without the directory being replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DirectoryState {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    seconds: i64,
+    nanoseconds: u32,
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl DirectoryState {
+    /// The attributes of the open directory, as `meta` gives them.
+    pub(crate) fn of(dir: &OwnedFd, meta: &Meta) -> io::Result<Self> {
+        let Time { seconds, nanoseconds } = meta.mtime;
+        let xattrs =
+            Inode::Open(dir).read()?.into_iter().filter(|(name, _)| !is_overlay_note(name));
+        let (mode, uid, gid) = (meta.mode, meta.uid, meta.gid);
+        Ok(Self { mode, uid, gid, seconds, nanoseconds, xattrs: xattrs.collect() })
+    }
+
+    /// In what the two differ, apart from the modification time.
+    pub(crate) fn difference(&self, other: &Self) -> Option<ChangeKind> {
+        if self.mode != other.mode {
+            Some(ChangeKind::Mode)
+        } else if (self.uid, self.gid) != (other.uid, other.gid) {
+            Some(ChangeKind::Owner)
+        } else {
+            (self.xattrs != other.xattrs).then_some(ChangeKind::Xattr)
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        Meta {
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: Time { seconds: self.seconds, nanoseconds: self.nanoseconds },
+            ..Meta::default()
+        }
+    }
+
+    pub(crate) fn apply(&self, dir: &OwnedFd) -> io::Result<()> {
+        set_attributes(&Inode::Open(dir), &self.xattrs.iter().cloned().collect(), &self.meta())
+    }
+}
+
+impl Step {
+    /// Plans an exchange of what is at the two places now.
+    pub(crate) fn exchange(a: Place, b: Place) -> Result<Self> {
+        let missing = |place: &Place| Error::ChangedMeanwhile(place.full());
+        let was_a = a.identity()?.ok_or_else(|| missing(&a))?;
+        let was_b = b.identity()?.ok_or_else(|| missing(&b))?;
+        Ok(Self::Exchange { a, b, was_a, was_b })
+    }
+
+    /// Plans a move of what is at `from` now.
+    pub(crate) fn shift(from: Place, to: Place) -> Result<Self> {
+        let what = from.identity()?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
+        Ok(Self::Move { from, to, what })
+    }
+
+    /// Plans an exchange with what will be at `a` by then and now is at `origin`.
+    pub(crate) fn exchange_from(a: Place, origin: &Place, b: Place) -> Result<Self> {
+        let was_a = origin.identity()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        let was_b = b.identity()?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
+        Ok(Self::Exchange { a, b, was_a, was_b })
+    }
+
+    /// Plans a move of what will be at `from` by then and now is at `origin`.
+    pub(crate) fn shift_from(from: Place, origin: &Place, to: Place) -> Result<Self> {
+        let what = origin.identity()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        Ok(Self::Move { from, to, what })
+    }
+
+    /// The entry of the tree that the step is about.
+    pub(crate) fn path_in(&self, base: &Base) -> Option<PathBuf> {
+        self.places().into_iter().find_map(|place| base.path_of(place))
+    }
+
+    /// The step with its places replaced.
+    pub(crate) fn with_places(self, replace: impl Fn(Place) -> Place) -> Self {
+        match self {
+            Self::Exchange { a, b, was_a, was_b } => {
+                Self::Exchange { a: replace(a), b: replace(b), was_a, was_b }
+            }
+            Self::Move { from, to, what } => {
+                Self::Move { from: replace(from), to: replace(to), what }
+            }
+            Self::Directory { at, before, after } => {
+                Self::Directory { at: replace(at), before, after }
+            }
+            revert @ Self::Revert { .. } => revert,
+        }
+    }
+
+    /// The step that undoes this one.
+    pub(crate) fn reversed(&self) -> Self {
+        match self.clone() {
+            Self::Exchange { a, b, was_a, was_b } => {
+                Self::Exchange { a, b, was_a: was_b, was_b: was_a }
+            }
+            Self::Move { from, to, what } => Self::Move { from: to, to: from, what },
+            Self::Directory { at, before, after } => {
+                Self::Directory { at, before: after, after: before }
+            }
+            // There is no way back: the journal leads forward.
+            revert @ Self::Revert { .. } => revert,
+        }
+    }
+
+    /// Undoes the step, or does nothing when it was not done.
+    pub(crate) fn undo(&self) -> Result<()> {
+        match self {
+            Self::Move { from, what, .. } if from.identity()?.as_ref() == Some(what) => Ok(()),
+            Self::Revert { .. } => Ok(()),
+            step => step.reversed().run(),
+        }
+    }
+
+    /// Does the step, or nothing when it is done already.
+    pub(crate) fn run(&self) -> Result<()> {
+        match self {
+            Self::Exchange { a, b, was_a, was_b } => {
+                let (at_a, at_b) = (a.identity()?, b.identity()?);
+                if at_a.as_ref() == Some(was_b) && at_b.as_ref() == Some(was_a) {
+                    return Ok(());
+                }
+                let begun = at_a.is_none() || at_b.is_none();
+                if begun && b.aside().identity()?.as_ref() == Some(was_a) {
+                    return exchange_by_three(a, b, was_a, was_b);
+                }
+                if at_a.as_ref() != Some(was_a) || at_b.as_ref() != Some(was_b) {
+                    return Err(Error::ChangedMeanwhile(a.full()));
+                }
+                let times = [times(b)?, times(a)?];
+                exchange(a, b, was_a, was_b)?;
+                set_times(a, times[0])?;
+                set_times(b, times[1])
+            }
+            Self::Move { from, to, what } => {
+                let source = from.identity()?;
+                if source.is_none() && to.identity()?.as_ref() == Some(what) {
+                    return Ok(());
+                }
+                if source.as_ref() != Some(what) {
+                    return Err(Error::ChangedMeanwhile(from.full()));
+                }
+                match rename(from, to, RenameFlags::NOREPLACE) {
+                    Err(error) if is(&error, Errno::EXIST) => {
+                        Err(Error::ChangedMeanwhile(to.full()))
+                    }
+                    Err(error) if is(&error, Errno::INVAL) => {
+                        if to.identity()?.is_some() {
+                            return Err(Error::ChangedMeanwhile(to.full()));
+                        }
+                        rename(from, to, RenameFlags::empty())
+                    }
+                    outcome => outcome,
+                }
+            }
+            Self::Directory { at, after, .. } => {
+                let base = open_directory(&at.base)?;
+                let dir =
+                    open_beneath(&base, &at.path).context("open the directory", &at.full())?;
+                after.apply(&dir).context("set the attributes of", &at.full())
+            }
+            Self::Revert { snapshot } => zfs::revert(snapshot),
+        }
+    }
+
+    pub(crate) fn places(&self) -> Vec<&Place> {
+        match self {
+            Self::Exchange { a, b, .. } => vec![a, b],
+            Self::Move { from, to, .. } => vec![from, to],
+            Self::Directory { at, .. } => vec![at],
+            Self::Revert { .. } => Vec::new(),
+        }
+    }
+}
+
+/// The modification time of a directory. XFS moves it when an exchange gives the directory another
+/// parent (xfs_cross_rename); elsewhere setting it again changes nothing.
+fn times(place: &Place) -> Result<Option<Time>> {
+    let stat = place.parent().and_then(|parent| stat_at(parent, split(&place.path).1));
+    let meta = stat.context("examine", &place.full())?.meta;
+    Ok(meta.is_dir().then_some(meta.mtime))
+}
+
+fn set_times(place: &Place, was: Option<Time>) -> Result<()> {
+    let Some(was) = was.filter(|&was| times(place).is_ok_and(|now| now != Some(was))) else {
+        return Ok(());
+    };
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: was.seconds, tv_nsec: was.nanoseconds.into() },
+    };
+    let set = place.parent().and_then(|parent| {
+        Ok(utimensat(parent, split(&place.path).1, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    });
+    set.context("set the times of", &place.full())
+}
+
+fn is(error: &Error, errno: Errno) -> bool {
+    matches!(error, Error::Io { source, .. } if Errno::from_io_error(source) == Some(errno))
+}
+
+fn exchange(a: &Place, b: &Place, was_a: &str, was_b: &str) -> Result<()> {
+    match rename(a, b, RenameFlags::EXCHANGE) {
+        Err(error) if is(&error, Errno::INVAL) => exchange_by_three(a, b, was_a, was_b),
+        exchanged => exchanged,
+    }
+}
+
+/// For file systems that know no flags of rename: FUSE before protocol 7.23 (zfs-fuse), OpenZFS
+/// before 2.2. Goes on from wherever a crash left it.
+fn exchange_by_three(a: &Place, b: &Place, was_a: &str, was_b: &str) -> Result<()> {
+    let aside = b.aside();
+    let is_at =
+        |place: &Place, what: &str| Ok::<_, Error>(place.identity()?.as_deref() == Some(what));
+    if is_at(a, was_a)? {
+        rename(a, &aside, RenameFlags::empty())?;
+    }
+    if is_at(b, was_b)? {
+        rename(b, a, RenameFlags::empty())?;
+    }
+    if is_at(&aside, was_a)? {
+        rename(&aside, b, RenameFlags::empty())?;
+    }
+    Ok(())
+}
+
+fn rename(from: &Place, to: &Place, flags: RenameFlags) -> Result<()> {
+    let renamed = (|| {
+        let (old, new) = (from.parent()?, to.parent()?);
+        Ok::<_, io::Error>(renameat_with(old, split(&from.path).1, new, split(&to.path).1, flags)?)
+    })();
+    renamed.context("rename", &from.full())
+}

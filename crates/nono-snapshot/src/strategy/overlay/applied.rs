@@ -1,0 +1,112 @@
+//! What was applied to the directory, and the way back.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::plan::Base;
+use crate::select::Selection;
+use crate::step::Step;
+use crate::strategy::Placement;
+use crate::transaction::write_durably;
+
+/// Steps that were applied, in the checkpoint's vault: run backwards they are the rollback.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Applied {
+    pub(super) steps: Vec<Step>,
+}
+
+impl Applied {
+    pub(super) fn path(placement: &Placement) -> PathBuf {
+        placement.vault.join("applied")
+    }
+
+    /// Written before the steps are run; it gets its name after.
+    pub(super) fn next(placement: &Placement) -> PathBuf {
+        placement.vault.join("applied-next")
+    }
+
+    /// `None`: nothing was applied, and the upper layer holds the sandbox's changes.
+    pub(super) fn read(placement: &Placement) -> Result<Option<Self>> {
+        let path = Self::path(placement);
+        match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            bytes => serde_json::from_slice(&bytes.context("read", &path)?)
+                .map(Some)
+                .map_err(|error| Error::Corrupt { path, reason: error.to_string() }),
+        }
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<()> {
+        let bytes =
+            serde_json::to_vec(self).map_err(std::io::Error::from).context("encode", path)?;
+        write_durably(path, &bytes)
+    }
+}
+
+/// The steps that undo `steps`. Directories get their own attributes last, as renames in them
+/// change their times, and by then have their former names.
+pub(super) fn backwards(placement: &Placement, steps: &[Step]) -> Vec<Step> {
+    let (base, names) = (Base::of(&placement.dir), FormerNames::of(placement, steps));
+    let (own, renames): (Vec<&Step>, Vec<&Step>) =
+        steps.iter().partition(|step| matches!(step, Step::Directory { .. }));
+    let mut undone: Vec<Step> = renames.into_iter().rev().map(Step::reversed).collect();
+    undone.extend(own.into_iter().map(|step| match (step.reversed(), step.path_in(&base)) {
+        (Step::Directory { before, after, .. }, Some(path)) => {
+            Step::Directory { at: base.place(&names.of_path(&path)), before, after }
+        }
+        (other, _) => other,
+    }));
+    undone
+}
+
+/// The names that renamed directories had before the steps.
+#[derive(Debug, Default)]
+pub(super) struct FormerNames(Vec<(PathBuf, PathBuf)>);
+
+impl FormerNames {
+    pub(super) fn of(placement: &Placement, steps: &[Step]) -> Self {
+        let base = Base::of(&placement.dir);
+        let (mut taken, mut names) = (Vec::new(), Vec::new());
+        for step in steps {
+            let Step::Move { from, to, .. } = step else { continue };
+            match (base.path_of(from), base.path_of(to)) {
+                (Some(path), None) => taken.push((to, path)),
+                (None, Some(path)) => {
+                    let source = taken.iter().find(|(place, _)| *place == from);
+                    names.extend(source.map(|(_, source)| (path, source.clone())));
+                }
+                _ => {}
+            }
+        }
+        Self(names)
+    }
+
+    pub(super) fn of_path(&self, path: &Path) -> PathBuf {
+        // The last is the innermost.
+        let moved =
+            self.0.iter().rev().find_map(|(new, old)| Some(old.join(path.strip_prefix(new).ok()?)));
+        moved.unwrap_or_else(|| path.to_owned())
+    }
+}
+
+/// Those steps that are about selected entries.
+pub(super) fn chosen(
+    placement: &Placement,
+    steps: &[Step],
+    select: &Selection,
+) -> Result<Vec<Step>> {
+    let base = Base::of(&placement.dir);
+    let mut chosen = Vec::new();
+    for step in steps {
+        let path = step.path_in(&base).unwrap_or_default();
+        if select.contains(&path) {
+            chosen.push(step.clone());
+        } else if select.reaches(&path) && !matches!(step, Step::Directory { .. }) {
+            // A step about a whole directory can't be undone in part.
+            return Err(Error::RenamedDirectory(placement.dir.join(path)));
+        }
+    }
+    Ok(chosen)
+}

@@ -1,0 +1,263 @@
+//! ZFS snapshots, by the `zfs` command: its library has no stable interface.
+//!
+//! A whole rollback is `zfs rollback`. Single paths, exclusions and the list of changes need to read
+//! the snapshot: a clone of it is mounted in the vault when that is first asked for.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Demands, Placement, Strategy, file_system, tree};
+use crate::changes::{Change, Tree};
+use crate::copy::Contents;
+use crate::error::{Context, Error, Result};
+use crate::exclude::Exclude;
+use crate::fault;
+use crate::plan;
+use crate::record::State;
+use crate::remove::remove_tree;
+use crate::select::Selection;
+use crate::step::Step;
+use crate::transaction::write_durably;
+
+/// A snapshot of the dataset that is mounted at the directory.
+pub(crate) struct Zfs;
+
+/// Snapshots and clones with this prefix are ours.
+const PREFIX: &str = "nono-";
+
+/// Runs `zfs` and returns what it prints; its complaint when it fails.
+fn zfs(args: &[&str]) -> std::result::Result<String, String> {
+    let output = Command::new("zfs").env("LC_ALL", "C").args(args).output();
+    let output = output.map_err(|error| format!("the zfs command can't be run ({error})"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "))
+}
+
+/// `zfs` on behalf of a directory's checkpoint.
+fn zfs_for(dir: &Path, args: &[&str]) -> Result<String> {
+    zfs(args).map_err(|reason| Error::StrategyUnsupported {
+        strategy: "zfs",
+        path: dir.to_owned(),
+        reason: format!("zfs {}: {reason}", args[0]),
+    })
+}
+
+/// The dataset mounted at `dir`.
+fn dataset(dir: &Path) -> std::result::Result<String, String> {
+    let path = dir.to_str().ok_or("the zfs command takes no name that is not UTF-8")?;
+    let listed = zfs(&["list", "-H", "-o", "name,mountpoint", "-t", "filesystem", path])?;
+    match listed.trim_end().split_once('\t') {
+        Some((name, mountpoint)) if Path::new(mountpoint) == dir => Ok(name.to_owned()),
+        _ => Err("no dataset is mounted at it".to_owned()),
+    }
+}
+
+/// The snapshots of a dataset, oldest first.
+fn snapshots(dataset: &str) -> std::result::Result<Vec<String>, String> {
+    let listed = zfs(&[
+        "list", "-H", "-r", "-d", "1", "-t", "snapshot", "-o", "name", "-s", "creation", dataset,
+    ])?;
+    Ok(listed.lines().map(str::to_owned).collect())
+}
+
+/// A clone's name: beside the pool's other datasets.
+fn clone_of(snapshot: &str) -> Option<String> {
+    let (dataset, name) = snapshot.split_once('@')?;
+    Some(format!("{}/{name}", dataset.split('/').next()?))
+}
+
+/// Deletes a dataset or snapshot of ours. A file system that was just used may be busy for a moment.
+fn destroy(name: &str) -> std::result::Result<(), String> {
+    debug_assert!(name.contains(PREFIX));
+    let mut attempt = 0;
+    loop {
+        match zfs(&["destroy", name]) {
+            Err(reason)
+                if reason.contains("does not exist") || reason.contains("could not find") =>
+            {
+                return Ok(());
+            }
+            Err(reason) if reason.contains("busy") && attempt < 20 => {
+                attempt += 1;
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            outcome => return outcome.map(drop),
+        }
+    }
+}
+
+fn destroy_with_clone(snapshot: &str) -> std::result::Result<(), String> {
+    if let Some(clone) = clone_of(snapshot) {
+        destroy(&clone)?;
+    }
+    destroy(snapshot)
+}
+
+/// Brings the dataset back to the snapshot. Later checkpoints of the dataset go, as they would be
+/// superseded; anybody else's later snapshot is a reason to refuse.
+pub(crate) fn revert(snapshot: &str) -> Result<()> {
+    let failed = |reason: String| Error::Io {
+        action: "roll back to the snapshot",
+        path: snapshot.into(),
+        source: std::io::Error::other(reason),
+    };
+    for later in later_checkpoints(snapshot).map_err(failed)? {
+        destroy_with_clone(&later).map_err(failed)?;
+    }
+    fault::point("zfs rollback").context("roll back to the snapshot", Path::new(snapshot))?;
+    zfs(&["rollback", snapshot]).map(drop).map_err(failed)
+}
+
+fn later_checkpoints(snapshot: &str) -> std::result::Result<Vec<String>, String> {
+    let (dataset, _) = snapshot.split_once('@').ok_or("it is not the name of a snapshot")?;
+    let mut later = snapshots(dataset)?.into_iter().skip_while(|name| name != snapshot);
+    if later.next().is_none() {
+        return Err("the snapshot is gone".to_owned());
+    }
+    let later: Vec<String> = later.collect();
+    let ours = |name: &&String| {
+        name.strip_prefix(dataset).is_some_and(|name| name[1..].starts_with(PREFIX))
+    };
+    match later.iter().find(|name| !ours(name)) {
+        Some(other) => Err(format!("{other} is newer and would be lost: destroy it first")),
+        None => Ok(later),
+    }
+}
+
+impl Zfs {
+    /// The snapshot's name, known before it is made.
+    fn snapshot(placement: &Placement) -> Result<String> {
+        let path = placement.vault.join("snapshot");
+        std::fs::read_to_string(&path).context("read", &path)
+    }
+
+    /// The snapshot as a tree.
+    fn before(placement: &Placement, exclude: &Exclude) -> Result<Tree> {
+        let snapshot = Self::snapshot(placement)?;
+        let at = placement.tree();
+        if !at.is_dir() {
+            tree::private_directory(&at)?;
+        }
+        if !plan::is_mount_point(&at)? {
+            let clone = clone_of(&snapshot).unwrap_or_default();
+            let mountpoint = format!("mountpoint={}", at.display());
+            if zfs(&["list", "-H", &clone]).is_ok() {
+                // Not mounted since a reboot.
+                zfs_for(&placement.dir, &["mount", &clone])?;
+            } else {
+                zfs_for(&placement.dir, &["clone", "-o", &mountpoint, &snapshot, &clone])?;
+            }
+        }
+        tree::live(&at, exclude, placement.began())
+    }
+
+    /// Whether the clone was changed by a commit of single paths, so that the snapshot is out of date.
+    fn is_edited(placement: &Placement) -> bool {
+        placement.vault.join("edited").exists()
+    }
+
+    /// Entries can't be renamed to another dataset, so they are staged inside.
+    fn clean(placement: &Placement) -> Result<()> {
+        tree::remove_inner_stage(&placement.dir)?;
+        let clone = placement.tree();
+        if clone.is_dir() { tree::remove_inner_stage(&clone) } else { Ok(()) }
+    }
+}
+
+impl Strategy for Zfs {
+    fn name(&self) -> &'static str {
+        "zfs"
+    }
+
+    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
+        let dir = &demands.placement.dir;
+        // zfs-fuse is a kind of FUSE to the kernel.
+        if !matches!(file_system(dir), "zfs" | "fuse") {
+            return Err(format!("{} is not ZFS", file_system(dir)));
+        }
+        let dataset = dataset(dir)?;
+        if !rustix::process::geteuid().is_root() {
+            return Err("mounting a snapshot of it needs root".to_owned());
+        }
+        Ok(format!("it is the ZFS dataset {dataset}"))
+    }
+
+    fn begin(&self, placement: &Placement, _: &Exclude) -> Result<()> {
+        let unsupported = |reason| Error::StrategyUnsupported {
+            strategy: "zfs",
+            path: placement.dir.clone(),
+            reason,
+        };
+        let dataset = dataset(&placement.dir).map_err(unsupported)?;
+        let snapshot = format!("{dataset}@{PREFIX}{}", placement.label());
+        write_durably(&placement.vault.join("snapshot"), snapshot.as_bytes())?;
+        fault::point("snapshot").context("take a snapshot of", &placement.dir)?;
+        zfs_for(&placement.dir, &["snapshot", &snapshot])?;
+        write_durably(&placement.vault.join("complete"), b"")
+    }
+
+    fn is_complete(&self, placement: &Placement) -> bool {
+        placement.vault.join("complete").exists()
+    }
+
+    fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
+        Self::clean(placement)?;
+        tree::changes_since(placement, exclude, &Self::before(placement, exclude)?)
+    }
+
+    fn rollback(
+        &self,
+        placement: &Placement,
+        exclude: &Exclude,
+        select: &Selection,
+    ) -> Result<Vec<Step>> {
+        Self::clean(placement)?;
+        if *select == Selection::All && exclude.is_empty() && !Self::is_edited(placement) {
+            let snapshot = Self::snapshot(placement)?;
+            // Before anything starts.
+            later_checkpoints(&snapshot).map_err(|reason| Error::StrategyUnsupported {
+                strategy: "zfs",
+                path: placement.dir.clone(),
+                reason,
+            })?;
+            return Ok(vec![Step::Revert { snapshot }]);
+        }
+        let (before, now) = (Self::before(placement, exclude)?, tree::current(placement, exclude)?);
+        let stage = tree::inner_stage(&placement.dir)?;
+        let base = plan::Base::of(&placement.dir);
+        plan::selected(&before, &now, base, &stage, Contents::Bytes, select)
+    }
+
+    fn commit(
+        &self,
+        placement: &Placement,
+        exclude: &Exclude,
+        select: &Selection,
+    ) -> Result<Vec<Step>> {
+        Self::clean(placement)?;
+        if *select != Selection::All {
+            write_durably(&placement.vault.join("edited"), b"")?;
+        }
+        let stage = || tree::inner_stage(&placement.tree());
+        let before = || Self::before(placement, exclude);
+        tree::commit(placement, exclude, select, &before, (Contents::Bytes, &stage))
+    }
+
+    fn conclude(&self, placement: &Placement, _: &[Step], _: State) -> Result<()> {
+        Self::clean(placement)
+    }
+
+    fn discard(&self, placement: &Placement) -> Result<()> {
+        if placement.vault.join("snapshot").exists() {
+            destroy_with_clone(&Self::snapshot(placement)?).map_err(|reason| Error::Io {
+                action: "destroy the snapshot for",
+                path: placement.dir.clone(),
+                source: std::io::Error::other(reason),
+            })?;
+        }
+        remove_tree(&placement.vault)
+    }
+}
