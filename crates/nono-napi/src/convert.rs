@@ -29,6 +29,10 @@ pub struct NativeCapabilities {
     pub network: Option<String>,
     /// With `gate`: TCP ports that programs may connect to.
     pub gate_ports: Option<Vec<u16>>,
+    /// Ports of services on the host's loopback to connect to.
+    pub localhost_ports: Option<Vec<u16>>,
+    /// Ports of servers inside that the host reaches.
+    pub publish: Option<Vec<u16>>,
     /// Unix sockets of the host to connect to.
     pub unix_sockets: Option<Vec<Either<String, Uint8Array>>>,
     /// Environment variables.
@@ -93,6 +97,12 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
     }
     for path in paths(given.exec) {
         capabilities = capabilities.allow_exec(path);
+    }
+    for port in given.localhost_ports.into_iter().flatten() {
+        capabilities = capabilities.allow_localhost(port);
+    }
+    for port in given.publish.into_iter().flatten() {
+        capabilities = capabilities.publish(port);
     }
     for path in paths(given.unix_sockets) {
         capabilities = capabilities.allow_unix_socket(path);

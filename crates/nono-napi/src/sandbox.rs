@@ -1,5 +1,6 @@
 //! Sandboxes: built and closed off the main thread, used on it.
 
+use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
@@ -26,7 +27,16 @@ pub struct NativeGuarantee {
     pub reason: Option<String>,
 }
 
-/// A socket that was born in the sandbox's private network.
+/// An internet address with its port.
+#[napi(object)]
+pub struct NativeAddress {
+    /// In IPv4 or IPv6, as text.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// A socket at which connections or DNS queries of a sandbox arrive.
 #[napi(object)]
 pub struct NativeListener {
     /// The port it listens on.
@@ -103,7 +113,19 @@ impl NativeSandbox {
         self.sandbox.tier().as_str()
     }
 
-    /// The sockets born inside, once: the caller owns and closes them.
+    /// Where the connection that came from `remote` to `local` was meant to go: told once.
+    #[napi]
+    pub fn destination(
+        &self,
+        local: NativeAddress,
+        remote: NativeAddress,
+    ) -> Option<NativeAddress> {
+        let parse = |end: NativeAddress| Some(SocketAddr::new(end.address.parse().ok()?, end.port));
+        let meant = self.sandbox.destination(parse(local)?, parse(remote)?)?;
+        Some(NativeAddress { address: meant.ip().to_string(), port: meant.port() })
+    }
+
+    /// The sockets of the gate, once: the caller owns and closes them.
     #[napi]
     pub fn take_listeners(&self) -> Vec<NativeListener> {
         let native = |listener: nono::GateListener| NativeListener {

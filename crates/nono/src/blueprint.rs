@@ -1,21 +1,25 @@
 //! From capabilities to a sandbox that stands.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nono_init::protocol as p;
 
 use crate::capabilities::{Capabilities, Network};
 use crate::channel::Channel;
 use crate::error::{Error, Result};
+use crate::gate::{self, Destinations, GateListener};
 use crate::guarantees;
 use crate::launch::Init;
 use crate::plan::{Listener, Plan};
 use crate::policy::Policy;
-use crate::sandbox::{GateListener, Options, Ready, Sandbox};
-use crate::seccomp::Supervised;
-use crate::supervisor::{Loaders, Supervisor, UnixSockets};
+use crate::sandbox::{Options, Ready, Sandbox};
+use crate::seccomp::{InternetSockets, SocketAccess, Supervised};
+use crate::supervisor::{
+    Diagnosis, Gate, Internet, Led, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
+};
 use crate::tier::TierName;
 use crate::{ruleset, stage, supervisor, support};
 
@@ -55,6 +59,9 @@ impl Blueprint {
             None => match self.build_tier(TierName::Namespaces) {
                 // Whatever refused them (a container, AppArmor, a limit), the other tier may do.
                 Err(Error::SandboxFailed { .. }) => self.build_tier(TierName::Flat),
+                Err(Error::UnsupportedPolicy { guarantees }) => self
+                    .build_tier(TierName::Flat)
+                    .map_err(|_| Error::UnsupportedPolicy { guarantees }),
                 other => other,
             },
         }
@@ -62,8 +69,10 @@ impl Blueprint {
 
     fn build_tier(&self, tier: TierName) -> Result<Sandbox> {
         if support::can_notify() {
-            let sockets = supervisor::can_supervise_sockets();
-            match self.build_with(tier, Supervised { starts: true, sockets }) {
+            let own_network = tier.has_own_network(&self.policy.network);
+            let sockets = supervisor::socket_access(own_network);
+            let leads = tier == TierName::Flat && self.policy.mediates_network();
+            match self.build_with(tier, Supervised { starts: true, sockets, leads }) {
                 // One of our ancestors is supervised: a chain of filters has one listener at most
                 // (`seccomp(2)`, EBUSY).
                 Err(Error::SandboxFailed { source, .. })
@@ -75,20 +84,26 @@ impl Blueprint {
     }
 
     fn build_with(&self, tier: TierName, supervised: Supervised) -> Result<Sandbox> {
-        let network = &self.policy.network;
-        let guarantees = guarantees::report(network, tier, self.landlock_abi, supervised);
+        let guarantees = guarantees::report(&self.policy, tier, self.landlock_abi, supervised);
         let mut missing = guarantees::missing(&guarantees, &self.options.allow_degraded);
-        if tier == TierName::Flat && matches!(self.policy.network, Network::Gate { .. }) {
-            missing.push("net-gate".into());
-        }
-        if !self.policy.unix_sockets.is_empty() && !supervised.sockets {
-            missing.push("unix-sockets".into());
+        if supervised.sockets == SocketAccess::None {
+            if tier == TierName::Flat && self.policy.mediates_network() {
+                let gate = matches!(self.policy.network, Network::Gate { .. });
+                missing.push(if gate { "net-gate" } else { "net-loopback" }.into());
+            }
+            if !self.policy.unix_sockets.is_empty() {
+                missing.push("unix-sockets".into());
+            }
         }
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
         }
         let ready = self.start(tier, supervised)?;
-        Sandbox::of(ready, self.policy.clone(), tier, guarantees)
+        let mut policy = self.policy.clone();
+        if supervised.leads && matches!(policy.network, Network::Gate { .. }) {
+            policy.environment.ask_dns_over_tcp(); // no datagram socket can be made
+        }
+        Sandbox::of(ready, policy, tier, guarantees)
     }
 
     fn start(&self, tier: TierName, supervised: Supervised) -> Result<Ready> {
@@ -96,7 +111,7 @@ impl Blueprint {
             let stage = stage.to_owned();
             move |source| Error::SandboxFailed { stage, source }
         };
-        let ruleset = ruleset::build(&self.policy, self.landlock_abi)?;
+        let ruleset = ruleset::build(&self.policy, tier, self.landlock_abi)?;
         let plan = Plan::new(&self.policy, tier, self.landlock_abi, supervised)
             .map_err(failed("writing the plan"))?;
         let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
@@ -110,17 +125,27 @@ impl Blueprint {
         let error = match answer {
             Ok(Some((report, mut sockets))) if report.kind == p::READY => {
                 match self.supervise(tier, plan.supervised, &mut sockets) {
-                    Ok(supervisor) => {
+                    Ok((supervisor, led)) => {
                         let terminals = match tier {
                             TierName::Namespaces => sockets.pop(),
                             TierName::Flat => None,
                         };
-                        let listeners = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
+                        let born = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
                             let Listener { port, family, stream, dns } = *listener;
                             GateListener { port, family, stream, dns, fd }
                         });
-                        let listeners = listeners.collect();
-                        return Ok(Ready { channel, init, supervisor, listeners, terminals });
+                        let (listeners, destinations) = match led {
+                            Some(led) => (led.listeners, led.destinations),
+                            None => (born.collect(), None),
+                        };
+                        return Ok(Ready {
+                            channel,
+                            init,
+                            supervisor,
+                            listeners,
+                            destinations,
+                            terminals,
+                        });
                     }
                     Err(source) => failed("starting the supervisor")(source),
                 }
@@ -147,25 +172,74 @@ impl Blueprint {
         tier: TierName,
         supervised: Supervised,
         sockets: &mut Vec<OwnedFd>,
-    ) -> io::Result<Option<Supervisor>> {
+    ) -> io::Result<(Option<Supervisor>, Option<LedGate>)> {
         if !supervised.starts {
-            return Ok(None);
+            return Ok((None, None));
         }
         let mut arrived = || sockets.pop().ok_or(io::Error::from(io::ErrorKind::UnexpectedEof));
         let listener = supervisor::Listener::new(arrived()?);
         let programs = self.policy.rules.iter().filter(|(_, access)| access.execute);
         let loaders = Loaders::new(programs.map(|(path, _)| path.as_path()));
-        let network = &self.policy.network;
-        let has_own_network = tier.namespaces(network) & libc::CLONE_NEWNET != 0;
-        let unix_sockets = match supervised.sockets {
-            false => None,
-            true => Some(UnixSockets {
+        if supervised.sockets == SocketAccess::None {
+            return Ok((Some(Supervisor::start(listener, loaders, None)?), None));
+        }
+        let (internet, led) = self.internet(tier, supervised)?;
+        let has_own_network = tier.has_own_network(&self.policy.network);
+        let sockets = Sockets {
+            unix: UnixSockets {
                 listed: self.policy.unix_sockets.clone(),
-                diagnosis: arrived()?,
                 bound: (!has_own_network).then(HashSet::new),
-                internet: *network != Network::Blocked,
-            }),
+            },
+            internet,
+            diagnosis: Diagnosis::from(arrived()?),
+            made: (supervised.sockets == SocketAccess::Made).then(MadeSockets::default),
         };
-        Supervisor::start(listener, loaders, unix_sockets).map(Some)
+        Ok((Some(Supervisor::start(listener, loaders, Some(sockets))?), led))
     }
+
+    /// What decides about internet sockets; with it, what the gate is given where it is the
+    /// supervisor.
+    fn internet(
+        &self,
+        tier: TierName,
+        supervised: Supervised,
+    ) -> io::Result<(Internet, Option<LedGate>)> {
+        if !supervised.leads {
+            let absent = self.policy.internet_sockets(tier) == InternetSockets::None;
+            return Ok((if absent { Internet::Absent } else { Internet::AsAsked }, None));
+        }
+        let home = supervisor::choose_home();
+        let mut given = LedGate { listeners: Vec::new(), destinations: None };
+        let gate = match &self.policy.network {
+            Network::Gate { ports } => {
+                let (connections, dns) = (gate::listen_on_loopback()?, gate::listen_on_loopback()?);
+                let destinations = Arc::new(Destinations::new(home));
+                let gate = Gate {
+                    connections: connections.local_addr()?,
+                    dns: dns.local_addr()?,
+                    ports: ports.iter().copied().collect(),
+                    destinations: destinations.clone(),
+                    _held: [connections.try_clone()?.into(), dns.try_clone()?.into()],
+                };
+                given.destinations = Some(destinations);
+                for (listener, address, dns) in
+                    [(connections, gate.connections, false), (dns, gate.dns, true)]
+                {
+                    let (port, fd) = (address.port(), listener.into());
+                    given.listeners.push(GateListener { port, family: 4, stream: true, dns, fd });
+                }
+                Some(gate)
+            }
+            _ => None,
+        };
+        let localhost = self.policy.localhost_ports.iter().copied().collect();
+        let led = Led { home, gate, localhost, listening: HashMap::new() };
+        Ok((Internet::Led(Box::new(led)), Some(given)))
+    }
+}
+
+/// What the gate of a sandbox without a network namespace is given.
+struct LedGate {
+    listeners: Vec<GateListener>,
+    destinations: Option<Arc<Destinations>>,
 }

@@ -22,6 +22,8 @@ pub struct Capabilities {
     pub(crate) write: Vec<PathBuf>,
     pub(crate) exec: Vec<PathBuf>,
     pub(crate) network: Network,
+    pub(crate) localhost_ports: Vec<u16>,
+    pub(crate) publish: Vec<u16>,
     pub(crate) unix_sockets: Vec<PathBuf>,
     pub(crate) environment: EnvironmentGrant,
     pub(crate) limits: Limits,
@@ -31,12 +33,18 @@ pub struct Capabilities {
 /// What commands can reach over the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Network {
-    /// Nothing: no internet socket can be made.
+    /// Nothing: no internet socket can be made, unless for ports of [`Capabilities::allow_localhost`]
+    /// and [`Capabilities::publish`].
     #[default]
     Blocked,
-    /// A private network in which every address is local. Whatever a program connects to, on one of
-    /// these ports, arrives at a listener that is served from outside ([`crate::GateListener`]), and
-    /// so do its DNS queries; all else is refused. Only in the namespaces tier.
+    /// Whatever a program connects to, on one of these ports, arrives at a listener that is served
+    /// from outside ([`crate::GateListener`]), and so do its DNS queries; all else is refused.
+    /// Loopback is private: servers of the sandbox are reached there, and none of the host's.
+    ///
+    /// In the namespaces tier that is a private network in which every address is local. In the flat
+    /// tier the supervisor makes each connection to the gate instead: the program's
+    /// `getpeername(2)` names the gate, and DNS goes over TCP, which C libraries are told by
+    /// `RES_OPTIONS`.
     Gate {
         /// TCP ports that programs may connect to; 53 always leads to DNS.
         ports: Vec<u16>,
@@ -78,6 +86,8 @@ impl Default for Capabilities {
             write: Vec::new(),
             exec: Vec::new(),
             network: Network::Blocked,
+            localhost_ports: Vec::new(),
+            publish: Vec::new(),
             unix_sockets: Vec::new(),
             environment: EnvironmentGrant::default(),
             limits: Limits::default(),
@@ -138,6 +148,22 @@ impl Capabilities {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// Grants connecting to the host's service on this port of its loopback: commands reach it on the
+    /// same port of theirs, and nothing else of the host's loopback.
+    #[must_use]
+    pub fn allow_localhost(mut self, port: u16) -> Self {
+        self.localhost_ports.push(port);
+        self
+    }
+
+    /// Lets processes of the host reach a server that commands run on this port of their loopback.
+    /// [`crate::Sandbox::published`] says on which port of the host's; the same if it is free.
+    #[must_use]
+    pub fn publish(mut self, port: u16) -> Self {
+        self.publish.push(port);
         self
     }
 

@@ -56,6 +56,15 @@ impl Environment {
         self.0.entry(name.into()).or_insert_with(|| value.into());
     }
 
+    /// Tells C libraries that DNS is asked over TCP (`resolv.conf(5)`, `use-vc`).
+    pub(crate) fn ask_dns_over_tcp(&mut self) {
+        let options = self.0.entry("RES_OPTIONS".into()).or_default();
+        if !options.is_empty() {
+            options.push(" ");
+        }
+        options.push("use-vc");
+    }
+
     /// Where programs are looked up.
     pub(crate) fn search_path(&self) -> &OsStr {
         self.0.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path)

@@ -1,7 +1,8 @@
 //! What a sandbox promises, and how far each promise is kept.
 
 use crate::capabilities::Network;
-use crate::seccomp::Supervised;
+use crate::policy::Policy;
+use crate::seccomp::{InternetSockets, SocketAccess, Supervised};
 use crate::tier::TierName;
 
 /// How far a promise is kept.
@@ -54,14 +55,15 @@ impl Guarantee {
 
 /// The promises of a sandbox of this tier on this machine.
 pub(crate) fn report(
-    network: &Network,
+    policy: &Policy,
     tier: TierName,
     abi: i32,
     supervised: Supervised,
 ) -> Vec<Guarantee> {
     let mut report = files(tier, abi);
     report.push(programs(supervised.starts));
-    report.extend(sockets(network, supervised));
+    report.extend(internet(policy, tier));
+    report.push(unix_sockets(supervised.sockets));
     report.extend(processes(tier, abi));
     report.extend([
         Guarantee::enforced("namespaces", "seccomp"),
@@ -125,24 +127,48 @@ fn programs(supervised: bool) -> Guarantee {
     Guarantee::weaker("exec", Status::Partial, mechanism, reason)
 }
 
-fn sockets(network: &Network, supervised: Supervised) -> Vec<Guarantee> {
-    let mut report = Vec::new();
-    let mechanism = match network {
-        Network::Blocked => Some("seccomp socket families"),
-        Network::Gate { .. } => Some("network namespace whose only listeners are the gate's"),
-        Network::Open => None,
-    };
-    for name in ["net-tcp", "net-udp"] {
-        report.extend(mechanism.map(|mechanism| Guarantee::enforced(name, mechanism)));
+fn internet(policy: &Policy, tier: TierName) -> Vec<Guarantee> {
+    let mut report = vec![Guarantee::enforced("net-raw", "seccomp socket families")];
+    if policy.network == Network::Open {
+        return report;
     }
-    report.push(Guarantee::enforced("net-raw", "seccomp socket families"));
-    let mechanism = if supervised.sockets {
-        "seccomp socket types, a supervisor that connects on the caller's behalf"
-    } else {
-        "seccomp socket families: no unix socket can be made"
+    let sockets = policy.internet_sockets(tier);
+    let tcp = match (sockets, tier) {
+        (InternetSockets::None, _) => "seccomp socket families",
+        (_, TierName::Namespaces) => "network namespace whose only listeners are nono's",
+        (_, TierName::Flat) => "a supervisor that makes every connection itself",
     };
-    report.push(Guarantee::enforced("net-unix", mechanism));
+    let udp = match sockets {
+        InternetSockets::TcpAndUdp => tcp,
+        _ => "seccomp socket types",
+    };
+    report.push(Guarantee::enforced("net-tcp", tcp));
+    report.push(Guarantee::enforced("net-udp", udp));
+    if sockets != InternetSockets::None {
+        report.push(match tier {
+            TierName::Namespaces => Guarantee::enforced("net-loopback", "network namespace"),
+            TierName::Flat => Guarantee::weaker(
+                "net-loopback",
+                Status::Partial,
+                "a supervisor that binds to a loopback address of the sandbox's own",
+                "commands reach nothing of the host's loopback that is not granted, but processes of the host can connect to their servers",
+            ),
+        });
+    }
     report
+}
+
+fn unix_sockets(access: SocketAccess) -> Guarantee {
+    let mechanism = match access {
+        SocketAccess::None => "seccomp socket families: no unix socket can be made",
+        SocketAccess::Taken => {
+            "seccomp socket types, a supervisor that connects on the caller's behalf"
+        }
+        SocketAccess::Made => {
+            "seccomp socket types, a supervisor that makes and connects sockets on the caller's behalf"
+        }
+    };
+    Guarantee::enforced("net-unix", mechanism)
 }
 
 fn processes(tier: TierName, abi: i32) -> Vec<Guarantee> {

@@ -1,6 +1,6 @@
 //! Capabilities resolved against this machine: canonical paths with access rights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use crate::capabilities::{Capabilities, Limits, Network};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::seccomp::InternetSockets;
+use crate::tier::TierName;
 use crate::{executable, profile};
 
 /// Rights to a file, or to a directory and all below it.
@@ -69,6 +71,10 @@ pub(crate) struct Policy {
     /// What may be done where: paths that exist, without symbolic links.
     pub(crate) rules: BTreeMap<PathBuf, Access>,
     pub(crate) network: Network,
+    /// Ports of services on the host's loopback that may be connected to.
+    pub(crate) localhost_ports: BTreeSet<u16>,
+    /// Ports of servers inside that the host reaches.
+    pub(crate) publish: BTreeSet<u16>,
     /// Sockets of the host that may be connected to.
     pub(crate) unix_sockets: Vec<ListedSocket>,
     pub(crate) environment: Environment,
@@ -83,11 +89,13 @@ impl Policy {
         capabilities: &Capabilities,
         owner_environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self> {
-        check_network(&capabilities.network)?;
+        check_network(capabilities)?;
         let environment = Environment::new(&capabilities.environment, owner_environment)?;
         let mut policy = Policy {
             rules: BTreeMap::new(),
             network: capabilities.network.clone(),
+            localhost_ports: capabilities.localhost_ports.iter().copied().collect(),
+            publish: capabilities.publish.iter().copied().collect(),
             unix_sockets: Vec::new(),
             environment,
             limits: capabilities.limits,
@@ -122,6 +130,27 @@ impl Policy {
         path.ancestors()
             .filter_map(|ancestor| self.rules.get(ancestor))
             .fold(Access::default(), |access, rule| access.with(*rule))
+    }
+
+    /// Whether commands are confined in what they reach by the internet protocols, but not without
+    /// them altogether.
+    pub(crate) fn mediates_network(&self) -> bool {
+        match self.network {
+            Network::Open => false,
+            Network::Gate { .. } => true,
+            Network::Blocked => !self.localhost_ports.is_empty() || !self.publish.is_empty(),
+        }
+    }
+
+    /// Which internet sockets commands can make in this tier.
+    pub(crate) fn internet_sockets(&self, tier: TierName) -> InternetSockets {
+        match (&self.network, tier) {
+            (Network::Open, _) => InternetSockets::TcpAndUdp,
+            // Datagrams find nothing but the gate's DNS responder.
+            (Network::Gate { .. }, TierName::Namespaces) => InternetSockets::TcpAndUdp,
+            _ if self.mediates_network() => InternetSockets::Tcp,
+            _ => InternetSockets::None,
+        }
     }
 
     fn grant(&mut self, path: PathBuf, access: Access) {
@@ -160,19 +189,40 @@ impl Policy {
     }
 }
 
-fn check_network(network: &Network) -> Result<()> {
+fn check_network(capabilities: &Capabilities) -> Result<()> {
     /// Each port is a listening socket for IPv4 and one for IPv6, all sent in one message.
     const MAX_PORTS: usize = 24;
-    let refuse = |reason: String| Err(Error::InvalidCapabilities { field: "network", reason });
-    match network {
-        Network::Gate { ports } if ports.len() > MAX_PORTS => {
-            refuse(format!("more than {MAX_PORTS} ports"))
+    let refuse =
+        |field, reason: &str| Err(Error::InvalidCapabilities { field, reason: reason.into() });
+    let Capabilities { network, localhost_ports, publish, .. } = capabilities;
+    let no_ports = Vec::new();
+    let gate_ports = if let Network::Gate { ports } = network { ports } else { &no_ports };
+    let has_gate = matches!(network, Network::Gate { .. });
+    for (field, ports) in
+        [("network", gate_ports), ("localhost_ports", localhost_ports), ("publish", publish)]
+    {
+        if ports.contains(&0) {
+            return refuse(field, "port 0 does not exist");
         }
-        Network::Gate { ports } if ports.iter().any(|port| matches!(port, 0 | 53)) => {
-            refuse("port 0 does not exist, and 53 is DNS".into())
+        if ports.contains(&53) && has_gate {
+            return refuse(field, "with a gate, port 53 is its DNS");
         }
-        _ => Ok(()),
     }
+    if gate_ports.len() + localhost_ports.len() > MAX_PORTS {
+        return refuse("network", "more than 24 ports");
+    }
+    if publish.len() > MAX_PORTS {
+        return refuse("publish", "more than 24 ports");
+    }
+    if let Some(port) = publish.iter().find(|port| localhost_ports.contains(port)) {
+        let reason = format!("port {port} cannot be the host's inside and a server's too");
+        return refuse("publish", &reason);
+    }
+    if let Some(port) = publish.iter().find(|port| gate_ports.contains(port)) {
+        let reason = format!("port {port} is the gate's inside: no server can have it");
+        return refuse("publish", &reason);
+    }
+    Ok(())
 }
 
 fn canonical_all(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {

@@ -7,25 +7,33 @@ use landlock::{
     Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
 };
 
-use crate::capabilities::Network;
 use crate::error::{Error, Result};
 use crate::policy::{Access, Policy};
+use crate::seccomp::InternetSockets;
+use crate::tier::TierName;
 
 /// Builds the ruleset in the owner, once per sandbox. `abi` is what the kernel offers: every right
 /// that it knows is handled, so that nothing it can refuse is forgotten.
-pub(crate) fn build(policy: &Policy, abi: i32) -> Result<OwnedFd> {
+pub(crate) fn build(policy: &Policy, tier: TierName, abi: i32) -> Result<OwnedFd> {
     let abi = ABI::from(abi);
-    try_build(policy, abi).map_err(|error| Error::SandboxFailed {
+    try_build(policy, tier, abi).map_err(|error| Error::SandboxFailed {
         stage: "building the Landlock ruleset".into(),
         source: std::io::Error::other(error),
     })
 }
 
-fn try_build(policy: &Policy, abi: ABI) -> std::result::Result<OwnedFd, landlock::RulesetError> {
+fn try_build(
+    policy: &Policy,
+    tier: TierName,
+    abi: ABI,
+) -> std::result::Result<OwnedFd, landlock::RulesetError> {
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(abi))?;
-    if policy.network == Network::Blocked && abi >= ABI::V4 {
+    // Where the supervisor makes every connection there are, commands make none.
+    let led = policy.mediates_network() && tier == TierName::Flat;
+    let none = policy.internet_sockets(tier) == InternetSockets::None;
+    if (led || none) && abi >= ABI::V4 {
         ruleset = ruleset.handle_access(AccessNet::from_all(abi))?;
     }
     if abi >= ABI::V6 {

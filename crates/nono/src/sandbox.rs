@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use crate::channel::Channel;
 use crate::child::{Callbacks, Child, CommandHandle, Exit, Usage};
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::gate::{Destinations, GateListener};
 use crate::guarantees::Guarantee;
 use crate::launch::Init;
 use crate::policy::Policy;
@@ -47,22 +49,8 @@ pub struct Sandbox {
     tier: TierName,
     guarantees: Vec<Guarantee>,
     listeners: Mutex<Vec<GateListener>>,
-}
-
-/// A socket that was born in the sandbox's private network, to be served from outside.
-#[derive(Debug)]
-pub struct GateListener {
-    /// The port on which it listens, on every address of one family: an accepted connection's local
-    /// address and port are what the program meant to connect to.
-    pub port: u16,
-    /// 4 or 6.
-    pub family: u8,
-    /// A listening TCP socket, or else a UDP socket.
-    pub stream: bool,
-    /// It expects DNS queries.
-    pub dns: bool,
-    /// The socket.
-    pub fd: OwnedFd,
+    /// Unless a connection's own address says where it was meant to go.
+    destinations: Option<Arc<Destinations>>,
 }
 
 /// How a sandbox is to be built.
@@ -135,6 +123,19 @@ impl Sandbox {
         std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Where a connection that a gate's listener has accepted was meant to go, by its two ends:
+    /// `local` is the accepting one, `remote` the connecting one. `None`: it is not known, since it
+    /// does not come from this sandbox, and must be refused. Asked for a second time, it is not known
+    /// any more.
+    #[must_use]
+    pub fn destination(&self, local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+        match (&self.destinations, self.tier) {
+            (Some(destinations), _) => destinations.take(remote),
+            (None, TierName::Namespaces) => Some(local),
+            (None, TierName::Flat) => None,
+        }
+    }
+
     /// The process number of the sandbox's first process.
     #[must_use]
     pub fn init_pid(&self) -> i32 {
@@ -183,11 +184,12 @@ impl Sandbox {
         tier: TierName,
         guarantees: Vec<Guarantee>,
     ) -> Result<Self> {
-        let Ready { channel, init, supervisor, listeners, terminals } = ready;
+        let Ready { channel, init, supervisor, listeners, destinations, terminals } = ready;
         let supervisor = Mutex::new(supervisor);
         let state = Mutex::default();
         let inner = Arc::new(Inner { channel, init, policy, terminals, supervisor, state });
-        let sandbox = Sandbox { inner, tier, guarantees, listeners: Mutex::new(listeners) };
+        let listeners = Mutex::new(listeners);
+        let sandbox = Sandbox { inner, tier, guarantees, listeners, destinations };
         Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
             Error::SandboxFailed { stage: "watching the control socket".into(), source }
         })?;
@@ -202,6 +204,7 @@ pub(crate) struct Ready {
     pub(crate) supervisor: Option<Supervisor>,
     pub(crate) listeners: Vec<GateListener>,
     pub(crate) terminals: Option<OwnedFd>,
+    pub(crate) destinations: Option<Arc<Destinations>>,
 }
 
 impl Drop for Sandbox {

@@ -21,6 +21,11 @@ impl TierName {
         }
     }
 
+    /// Whether its network is the sandbox's own.
+    pub(crate) fn has_own_network(self, network: &Network) -> bool {
+        self.namespaces(network) & libc::CLONE_NEWNET != 0
+    }
+
     /// The clone flags of its namespaces. An open network is the machine's own.
     pub(crate) fn namespaces(self, network: &Network) -> i32 {
         match self {

@@ -23,7 +23,9 @@ export declare class NativeChild {
 export declare class NativeSandbox {
   /** The tier that was built. */
   get tier(): "namespaces" | "flat"
-  /** The sockets born inside, once: the caller owns and closes them. */
+  /** Where the connection that came from `remote` to `local` was meant to go: told once. */
+  destination(local: NativeAddress, remote: NativeAddress): NativeAddress | null
+  /** The sockets of the gate, once: the caller owns and closes them. */
   takeListeners(): Array<NativeListener>
   /** The process number of its init. */
   get pid(): number
@@ -37,6 +39,14 @@ export declare class NativeSandbox {
 
 /** Builds a sandbox. */
 export declare function createSandbox(capabilities: NativeCapabilities, options: NativeOptions): Promise<NativeSandbox>
+
+/** An internet address with its port. */
+export interface NativeAddress {
+  /** In IPv4 or IPv6, as text. */
+  address: string
+  /** The port. */
+  port: number
+}
 
 /** What commands may do. */
 export interface NativeCapabilities {
@@ -52,6 +62,10 @@ export interface NativeCapabilities {
   network?: "blocked" | "gate" | "open"
   /** With `gate`: TCP ports that programs may connect to. */
   gatePorts?: Array<number>
+  /** Ports of services on the host's loopback to connect to. */
+  localhostPorts?: Array<number>
+  /** Ports of servers inside that the host reaches. */
+  publish?: Array<number>
   /** Unix sockets of the host to connect to. */
   unixSockets?: Array<string | Uint8Array>
   /** Environment variables. */
@@ -120,7 +134,7 @@ export interface NativeLimits {
   cpuSeconds?: number
 }
 
-/** A socket that was born in the sandbox's private network. */
+/** A socket at which connections or DNS queries of a sandbox arrive. */
 export interface NativeListener {
   /** The port it listens on. */
   port: number

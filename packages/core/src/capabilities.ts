@@ -32,10 +32,9 @@ export interface Capabilities {
   /** Paths inside allowed directories that stay refused. */
   readonly deny?: readonly Path[];
   /**
-   * `"blocked"` (the default): no internet socket can be made. `"gate"`: a private network in which
-   * every address is local, and whatever a program connects to on one of `gatePorts`, or asks of
-   * DNS, arrives at `Sandbox.takeListeners()`; needs the namespaces tier. `"open"`: TCP and UDP as
-   * the host has them.
+   * `"blocked"` (the default): no internet socket can be made. `"gate"`: whatever a program connects
+   * to on one of `gatePorts`, or asks of DNS, arrives at `Sandbox.takeListeners()`; nothing else
+   * exists, and loopback is private. `"open"`: TCP and UDP as the host has them.
    */
   readonly network?: "blocked" | "gate" | "open";
   /** With `network: "gate"`: TCP ports that programs may connect to. Default: 80 and 443. */

@@ -129,7 +129,9 @@ export class Sandbox {
    * ```
    */
   takeListeners(): GateListener[] {
-    return native(() => this.#native.takeListeners()).map(gateListener);
+    return native(() => this.#native.takeListeners()).map((listener) =>
+      gateListener(listener, this.#native),
+    );
   }
 
   /** Kills every process inside and releases the kernel objects. May be called again. */

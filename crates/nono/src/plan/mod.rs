@@ -16,7 +16,7 @@ pub(crate) use network::Listener;
 use crate::capabilities::Limits;
 use crate::payload::PayloadBuilder;
 use crate::policy::Policy;
-use crate::seccomp::{self, Supervised};
+use crate::seccomp::{self, SocketAccess, Supervised};
 use crate::tier::TierName;
 
 /// A plan, packed, with what the owner needs to understand the answer.
@@ -53,14 +53,14 @@ impl Plan {
         if landlock_abi >= 6 {
             flags |= p::PLAN_SCOPES;
         }
-        if supervised.sockets {
+        if supervised.sockets != SocketAccess::None {
             let step = Step { op: p::STEP_SOCKET_DIAGNOSIS, ..Step::default() };
             builder.step("making a socket to ask about unix sockets", step);
         }
         if supervised.starts {
             flags |= p::PLAN_LISTENER;
         }
-        builder.finish(policy, flags, listeners, supervised)
+        builder.finish(policy, tier, flags, listeners, supervised)
     }
 }
 
@@ -109,6 +109,7 @@ impl PlanBuilder {
     fn finish(
         mut self,
         policy: &Policy,
+        tier: TierName,
         flags: u32,
         listeners: Vec<Listener>,
         supervised: Supervised,
@@ -117,7 +118,7 @@ impl PlanBuilder {
             let message = format!("more than {} separate writable places", p::MAX_REGISTERS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let filter = seccomp::filter(&policy.network, supervised);
+        let filter = seccomp::filter(policy.internet_sockets(tier), supervised);
         let limits = limits(&policy.limits);
         let header = p::Plan {
             flags,

@@ -4,4 +4,4 @@ mod filter;
 mod rules;
 
 pub(crate) use filter::Instruction;
-pub(crate) use rules::{Supervised, filter};
+pub(crate) use rules::{InternetSockets, SocketAccess, Supervised, filter};

@@ -1,7 +1,6 @@
 //! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
 
 use super::filter::{Action, Filter, Rules, Test, argument};
-use crate::capabilities::Network;
 
 /// The newest call that was looked at: `mseal` (Linux 6.10). Later ones include the metadata calls
 /// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
@@ -13,22 +12,51 @@ pub(crate) struct Supervised {
     /// Programs as they start.
     pub(crate) starts: bool,
     /// connect() and bind(), which makes unix sockets possible.
-    pub(crate) sockets: bool,
+    pub(crate) sockets: SocketAccess,
+    /// Whether it gives internet sockets their addresses: listen() too, then.
+    pub(crate) leads: bool,
+}
+
+/// How the supervisor gets hold of the sockets whose calls it carries out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SocketAccess {
+    /// Not at all: these calls are not parked, and there are no unix sockets.
+    #[default]
+    None,
+    /// It takes the caller's descriptor (`pidfd_getfd(2)`).
+    Taken,
+    /// It has made the socket itself: socket() is parked as well, and listen().
+    Made,
+}
+
+/// Which internet sockets can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InternetSockets {
+    /// None.
+    None,
+    /// TCP only.
+    Tcp,
+    /// TCP and UDP.
+    TcpAndUdp,
 }
 
 /// The filter of a sandbox.
-pub(crate) fn filter(network: &Network, supervised: Supervised) -> Filter {
+pub(crate) fn filter(internet: InternetSockets, supervised: Supervised) -> Filter {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
     refuse_terminal_injection(&mut rules);
     refuse_executable_memory_files(&mut rules, supervised.starts);
-    decide_sockets(&mut rules, network, supervised.sockets);
+    decide_sockets(&mut rules, internet, supervised.sockets);
+    refuse_fast_open(&mut rules);
     if supervised.starts {
         park_starting_programs(&mut rules);
     }
-    if supervised.sockets {
+    if supervised.sockets != SocketAccess::None {
         rules.notify(&[libc::SYS_connect, libc::SYS_bind]);
+    }
+    if supervised.leads || supervised.sockets == SocketAccess::Made {
+        rules.notify(&[libc::SYS_listen]);
     }
     Filter::compile(&rules)
 }
@@ -184,26 +212,31 @@ fn park_starting_programs(rules: &mut Rules) {
 
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so
 /// everything that is not plain TCP would walk around it: UDP, MPTCP, SCTP, raw, packet and vsock
-/// sockets, and TCP Fast Open, which connects without connect().
-fn decide_sockets(rules: &mut Rules, network: &Network, unix: bool) {
+/// sockets.
+fn decide_sockets(rules: &mut Rules, internet: InternetSockets, access: SocketAccess) {
     const TYPE: u32 = 0xf; // without SOCK_NONBLOCK and SOCK_CLOEXEC
     let family = |family: i32| argument(0).is(family);
     let kind = |kind: i32| argument(1).mask(TYPE).is(kind);
     let protocol = |protocol: i32| argument(2).is(protocol);
-    let allow = |tests: Vec<Test>| (tests, Action::Allow);
+    let make = |tests: Vec<Test>| match access {
+        SocketAccess::Made => (tests, Action::Notify),
+        _ => (tests, Action::Allow),
+    };
 
     // Route and address dumps; changing anything takes CAP_NET_ADMIN, which nobody has.
-    let mut clauses = vec![allow(vec![family(libc::AF_NETLINK), protocol(libc::NETLINK_ROUTE)])];
+    let dumps = vec![family(libc::AF_NETLINK), protocol(libc::NETLINK_ROUTE)];
+    let mut clauses = vec![(dumps, Action::Allow)];
+    let kinds: &[(i32, i32)] = match internet {
+        InternetSockets::None => &[],
+        InternetSockets::Tcp => &[(libc::SOCK_STREAM, libc::IPPROTO_TCP)],
+        InternetSockets::TcpAndUdp => {
+            &[(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)]
+        }
+    };
     for internet in [libc::AF_INET, libc::AF_INET6] {
-        // With a gate, datagrams too: they find nothing but its DNS responder.
-        if *network != Network::Blocked {
-            for (kind_, protocols) in [
-                (libc::SOCK_STREAM, [0, libc::IPPROTO_TCP]),
-                (libc::SOCK_DGRAM, [0, libc::IPPROTO_UDP]),
-            ] {
-                for number in protocols {
-                    clauses.push(allow(vec![family(internet), kind(kind_), protocol(number)]));
-                }
+        for (kind_, number) in kinds {
+            for number in [0, *number] {
+                clauses.push(make(vec![family(internet), kind(*kind_), protocol(number)]));
             }
         }
         clauses.push((vec![family(internet)], Action::Errno(libc::EACCES)));
@@ -213,17 +246,24 @@ fn decide_sockets(rules: &mut Rules, network: &Network, unix: bool) {
     // socket needs no connect(): each message can name another path, in memory. That goes for one
     // made by socketpair(), too.
     let connecting = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
-    if unix {
-        clauses.extend(connecting.map(|with| allow(vec![family(libc::AF_UNIX), kind(with)])));
+    if access != SocketAccess::None {
+        clauses.extend(connecting.map(|with| make(vec![family(libc::AF_UNIX), kind(with)])));
     }
     clauses.push((vec![family(libc::AF_UNIX)], Action::Errno(libc::EACCES)));
     rules.decide(libc::SYS_socket, clauses, Action::Errno(libc::EAFNOSUPPORT));
     rules.decide(
         libc::SYS_socketpair,
-        connecting.map(|with| allow(vec![family(libc::AF_UNIX), kind(with)])),
+        connecting.map(|with| (vec![family(libc::AF_UNIX), kind(with)], Action::Allow)),
         Action::Errno(libc::EAFNOSUPPORT),
     );
+}
 
+/// TCP Fast Open connects without connect(), or before its time.
+fn refuse_fast_open(rules: &mut Rules) {
+    let option =
+        vec![argument(1).is(libc::IPPROTO_TCP), argument(2).is(libc::TCP_FASTOPEN_CONNECT)];
+    let refused = (option, Action::Errno(libc::EOPNOTSUPP));
+    rules.decide(libc::SYS_setsockopt, [refused], Action::Allow);
     let without_fast_open = |index: usize| {
         let flag = argument(index).mask(libc::MSG_FASTOPEN as u32);
         [(vec![flag.is_not(0)], Action::Errno(libc::EOPNOTSUPP))]

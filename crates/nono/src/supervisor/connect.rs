@@ -1,31 +1,30 @@
-//! connect() and bind() of sockets, carried out on the caller's behalf where a decision is made.
+//! connect(), bind() and listen(), carried out on the caller's behalf where a decision is made.
 //!
 //! Landlock does not judge the path of a unix socket, and a filter cannot read an address. So every
 //! connect() is parked, its address copied once, its socket duplicated, and the call is then made
 //! here, on the duplicate, with the copy: nothing that the caller changes meanwhile, neither memory
 //! nor what a descriptor's number stands for, has any part in it. That holds for internet sockets
-//! too, although nothing is decided about them: letting such a call carry on would let another
-//! thread put a unix socket under the same number in between.
+//! too where nothing is decided about them: letting such a call carry on would let another thread
+//! put a unix socket under the same number in between.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::internet::{Internet, Lead};
+use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
-use super::unix::UnixSockets;
-
-/// An errno.
-type Errno = i32;
+use super::socket::{self, Errno};
+use super::sockets::Sockets;
 
 /// `struct sockaddr_storage`, the longest address that there is.
 const MAX_ADDRESS: usize = 128;
 
 /// Carries a connect() out, if it may be.
-pub(super) fn connect(listener: &Arc<Listener>, call: &Notification, sockets: &UnixSockets) {
+pub(super) fn connect(listener: &Arc<Listener>, call: &Notification, sockets: &Sockets) {
     match prepare(listener, call, sockets) {
         Ok(connection) if connection.may_wait() => wait_elsewhere(listener, call, connection),
         Ok(connection) => listener.finish(call, connection.make()),
@@ -33,107 +32,193 @@ pub(super) fn connect(listener: &Arc<Listener>, call: &Notification, sockets: &U
     }
 }
 
-/// Lets a bind() carry on: Landlock and the mounts judge where a socket's file is made. What is
-/// learnt is only that the socket is one of the sandbox's.
-pub(super) fn note_bind(listener: &Listener, call: &Notification, sockets: &mut UnixSockets) {
-    if !sockets.has_own_namespace()
-        && let Ok(socket) = process::take_descriptor(call.thread, call.arguments[0] as RawFd)
-        && listener.is_parked(call)
-        && option(&socket, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
-        && let Ok(found) = File::from(socket).metadata()
-    {
-        sockets.note(found.ino() as u32);
+/// Carries a bind() out where the supervisor gives sockets their addresses. Others carry on: the
+/// mounts and Landlock judge where a unix socket's file is made. What is learnt then is only that
+/// the socket is one of the sandbox's.
+pub(super) fn bind(listener: &Listener, call: &Notification, sockets: &mut Sockets) {
+    let Ok(socket) = sockets.of(call) else { return listener.carry_on(call) };
+    let unix = socket::family(&socket) == Some(libc::AF_UNIX);
+    match &mut sockets.internet {
+        Internet::Led(led) if !unix => {
+            let bound = address(call).and_then(|asked| {
+                parked(listener, call)?;
+                led.bind(&socket, &asked).or_else(|errno| {
+                    // The port may be that of a socket which only we have still.
+                    let freed = errno == libc::EADDRINUSE
+                        && sockets.made.as_ref().is_some_and(MadeSockets::sweep);
+                    if freed { led.bind(&socket, &asked) } else { Err(errno) }
+                })
+            });
+            listener.finish(call, bound);
+        }
+        _ => {
+            if unix
+                && !sockets.unix.has_own_namespace()
+                && listener.is_parked(call)
+                && let Ok(found) = File::from(socket).metadata()
+            {
+                sockets.unix.note(found.ino() as u32, &sockets.diagnosis);
+            }
+            listener.carry_on(call);
+        }
     }
-    listener.carry_on(call);
+}
+
+/// Carries a listen() out: an internet socket that was not bound would get an address of its own
+/// then, and one that was made for the caller needs us no more.
+pub(super) fn listen(listener: &Listener, call: &Notification, sockets: &mut Sockets) {
+    let backlog = call.arguments[1] as i32;
+    let listens = sockets.of(call).and_then(|socket| {
+        parked(listener, call)?;
+        match &mut sockets.internet {
+            Internet::Led(led) if socket::family(&socket) != Some(libc::AF_UNIX) => {
+                led.listen(&socket, backlog)
+            }
+            _ => socket::listen(&socket, backlog),
+        }?;
+        if let Some(made) = &sockets.made {
+            made.give_up(&socket);
+        }
+        Ok(())
+    });
+    listener.finish(call, listens);
 }
 
 /// A connect() that may be made.
 struct Connection {
     socket: OwnedFd,
-    address: Vec<u8>,
-    /// The socket's file, which `address` names by this descriptor.
+    lead: Lead,
+    /// The socket's file, which the address names by this descriptor.
     _place: Option<OwnedFd>,
+    made: Option<MadeSockets>,
 }
 
 fn prepare(
     listener: &Listener,
     call: &Notification,
-    sockets: &UnixSockets,
+    sockets: &Sockets,
 ) -> Result<Connection, Errno> {
-    let [fd, pointer, length, ..] = call.arguments;
+    let asked = address(call)?;
+    let socket = sockets.of(call)?;
+    // Only now is it certain that all of the above was about the caller.
+    parked(listener, call)?;
+    let (lead, place) = match socket::family(&socket).ok_or(libc::ENOTSOCK)? {
+        libc::AF_UNIX => {
+            let found = unix_address(call, sockets, &socket, asked)?;
+            parked(listener, call)?; // its path was looked up in the caller's root
+            found
+        }
+        libc::AF_INET | libc::AF_INET6 => match &sockets.internet {
+            Internet::AsAsked => (Lead::to(asked), None),
+            Internet::Led(led) => (led.connect(&socket, &asked, &sockets.diagnosis)?, None),
+            // No such socket can be made: it was handed in. Landlock would refuse to connect it; here
+            // it would not be asked.
+            Internet::Absent => return Err(libc::EACCES),
+        },
+        _ => return Err(libc::EACCES),
+    };
+    Ok(Connection { socket, lead, _place: place, made: sockets.made.clone() })
+}
+
+/// The address that a call names, copied once.
+fn address(call: &Notification) -> Result<Vec<u8>, Errno> {
+    let [_, pointer, length, ..] = call.arguments;
     let length = length as i32; // an int to the kernel
     if !(0..=MAX_ADDRESS as i32).contains(&length) {
         return Err(libc::EINVAL);
     }
-    let socket = process::take_descriptor(call.thread, fd as RawFd).map_err(errno)?;
-    let address = process::read_memory(call.thread, pointer, length as usize).map_err(errno)?;
-    match option(&socket, libc::SO_DOMAIN).ok_or(libc::ENOTSOCK)? {
-        libc::AF_UNIX => connect_unix(call, sockets, socket, address),
-        // With no network allowed there is no such socket but one that was handed in, which Landlock
-        // would refuse to connect; here it would not be asked.
-        libc::AF_INET | libc::AF_INET6 if sockets.internet => {
-            Ok(Connection { socket, address, _place: None })
-        }
-        _ => Err(libc::EACCES),
-    }
-    .and_then(|connection| {
-        // Only now is it certain that all of the above was about the caller.
-        if listener.is_parked(call) { Ok(connection) } else { Err(libc::EINTR) }
-    })
+    process::read_memory(call.thread, pointer, length as usize)
+        .map_err(|error| socket::errno(&error))
 }
 
-fn connect_unix(
+fn parked(listener: &Listener, call: &Notification) -> Result<(), Errno> {
+    if listener.is_parked(call) { Ok(()) } else { Err(libc::EINTR) }
+}
+
+fn unix_address(
     call: &Notification,
-    sockets: &UnixSockets,
-    socket: OwnedFd,
-    address: Vec<u8>,
-) -> Result<Connection, Errno> {
-    let family = address.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
-    if is_datagram(&socket) {
+    sockets: &Sockets,
+    socket: &OwnedFd,
+    asked: Vec<u8>,
+) -> Result<(Lead, Option<OwnedFd>), Errno> {
+    if socket::is_datagram(socket) {
         return Err(libc::EACCES);
     }
-    if family != Some(libc::AF_UNIX as u16) || address.len() > size_of::<libc::sockaddr_un>() {
+    if super::address::family(&asked) != Some(libc::AF_UNIX)
+        || asked.len() > size_of::<libc::sockaddr_un>()
+    {
         return Err(libc::EINVAL);
     }
-    let Some(path) = process::socket_path(&address) else {
+    let Some(path) = process::socket_path(&asked) else {
         // An abstract name. It means something in the socket's own network namespace only.
-        return if sockets.has_own_namespace() {
-            Ok(Connection { socket, address, _place: None })
-        } else {
-            Err(libc::EPERM)
-        };
+        let known = sockets.unix.has_own_namespace();
+        return if known { Ok((Lead::to(asked), None)) } else { Err(libc::EPERM) };
     };
-    let place = process::open_place(call.thread, path).map_err(errno)?;
+    let place = process::open_place(call.thread, path).map_err(|error| socket::errno(&error))?;
     let place = File::from(place);
-    let file = place.metadata().map_err(errno)?;
+    let file = place.metadata().map_err(|error| socket::errno(&error))?;
     if !file.file_type().is_socket() {
         return Err(libc::ECONNREFUSED);
     }
-    if !sockets.allows(&file) {
+    if !sockets.unix.allows(&file, &sockets.diagnosis) {
         return Err(libc::EACCES);
     }
     // By descriptor: the very file that was looked at, wherever its path leads by now.
     let mut address = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
     address.extend(format!("/proc/self/fd/{}\0", place.as_raw_fd()).bytes());
-    Ok(Connection { socket, address, _place: Some(place.into()) })
+    Ok((Lead::to(address), Some(place.into())))
 }
 
 impl Connection {
     /// Whether making it can take long. The flag is the caller's to change: then it stops its own
     /// supervisor, which nobody outside waits for.
     fn may_wait(&self) -> bool {
-        // SAFETY: no memory is involved.
-        let flags = unsafe { libc::fcntl(self.socket.as_raw_fd(), libc::F_GETFL) };
-        flags & libc::O_NONBLOCK == 0 && !is_datagram(&self.socket)
+        // Connecting a datagram socket only notes the address.
+        !socket::is_nonblocking(&self.socket) && !socket::is_datagram(&self.socket)
     }
 
-    fn make(&self) -> Result<(), Errno> {
-        let length = self.address.len() as libc::socklen_t;
-        // SAFETY: the kernel copies `length` bytes of any content and judges them itself.
-        let made =
-            unsafe { libc::connect(self.socket.as_raw_fd(), self.address.as_ptr().cast(), length) };
-        if made == 0 { Ok(()) } else { Err(errno(io::Error::last_os_error())) }
+    fn make(self) -> Result<(), Errno> {
+        let made = socket::connect(&self.socket, &self.lead.address);
+        if let Some((destinations, entry)) = self.lead.entry
+            && !matches!(made, Ok(()) | Err(libc::EINPROGRESS))
+        {
+            destinations.take_back(entry);
+        }
+        if let Some(sockets) = self.made {
+            match made {
+                Ok(()) if socket::is_datagram(&self.socket) => {} // it may be connected any number of times
+                Ok(()) => give_up(&sockets, &self.socket),
+                Err(libc::EINPROGRESS) => give_up_later(sockets, self.socket),
+                Err(_) => {} // it may be tried again
+            }
+        }
+        made
     }
+}
+
+/// Gives a socket up that was connected, unless it was disconnected (AF_UNSPEC).
+fn give_up(sockets: &MadeSockets, socket: &OwnedFd) {
+    if socket::tcp_family(socket).is_none() || socket::tcp_state(socket) != Some(socket::CLOSED) {
+        sockets.give_up(socket);
+    }
+}
+
+/// Gives a socket up when its connection stands. On loopback it most often does already.
+fn give_up_later(sockets: MadeSockets, socket: OwnedFd) {
+    if socket::tcp_state(&socket) == Some(socket::ESTABLISHED) {
+        return sockets.give_up(&socket);
+    }
+    /// The kernel itself gives up sooner (`tcp_syn_retries` in `tcp(7)`).
+    const LONGEST_MS: i32 = 180_000;
+    let _ = std::thread::Builder::new().name("nono-connecting".into()).stack_size(64 * 1024).spawn(
+        move || {
+            let mut watched =
+                libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+            // SAFETY: the kernel fills `revents` of one element.
+            unsafe { libc::poll(&raw mut watched, 1, LONGEST_MS) };
+            give_up(&sockets, &socket);
+        },
+    );
 }
 
 /// Makes a connection that may take long on a thread of its own, so that no other command waits for
@@ -163,30 +248,4 @@ fn wait_elsewhere(listener: &Arc<Listener>, call: &Notification, connection: Con
     if started.is_err() {
         listener.finish(call, Err(libc::EAGAIN));
     }
-}
-
-/// Connecting a datagram socket only notes the address.
-fn is_datagram(socket: &OwnedFd) -> bool {
-    option(socket, libc::SO_TYPE) == Some(libc::SOCK_DGRAM)
-}
-
-/// A socket's option that is an int.
-fn option(socket: &OwnedFd, name: i32) -> Option<i32> {
-    let mut value = 0i32;
-    let mut length = size_of_val(&value) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes.
-    let got = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            name,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    (got == 0).then_some(value)
-}
-
-fn errno(error: io::Error) -> Errno {
-    error.raw_os_error().unwrap_or(libc::EACCES)
 }

@@ -5,21 +5,33 @@
 //! `nono-init`, and `nono-init` itself makes none of the calls that are parked, so neither can wait
 //! for the other.
 
+mod address;
 mod connect;
+mod diagnosis;
 mod exec;
+mod internet;
+mod made;
 mod memory_file;
 mod notif;
 mod process;
+mod socket;
+mod sockets;
 mod unix;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
+pub(crate) use internet::{Gate, Internet, Led, choose_home};
+pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;
+pub(crate) use sockets::Sockets;
 pub(crate) use unix::UnixSockets;
+
+use crate::seccomp::SocketAccess;
 
 /// A running supervisor. Dropped, it ends, by itself: it is not waited for, since a command may have
 /// brought it to wait for something.
@@ -33,7 +45,7 @@ impl Supervisor {
     pub(crate) fn start(
         listener: Listener,
         loaders: Loaders,
-        sockets: Option<UnixSockets>,
+        sockets: Option<Sockets>,
     ) -> io::Result<Self> {
         // SAFETY: no memory is involved.
         let stop = match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) } {
@@ -59,17 +71,26 @@ impl Drop for Supervisor {
 
 static ONE: u64 = 1;
 
-/// Whether this process can carry out calls of others on their sockets, and ask about unix sockets.
-pub(crate) fn can_supervise_sockets() -> bool {
-    process::can_take_descriptors() && unix::can_ask()
+/// How this process can carry out calls of others on their sockets; `own_network`: in a network
+/// namespace of their own, where it cannot make sockets for them.
+pub(crate) fn socket_access(own_network: bool) -> SocketAccess {
+    if Diagnosis::open().is_err() {
+        SocketAccess::None
+    } else if process::can_take_descriptors() {
+        SocketAccess::Taken
+    } else if own_network {
+        SocketAccess::None
+    } else {
+        SocketAccess::Made
+    }
 }
 
 /// What the thread works with.
 struct Desk {
     listener: Arc<Listener>,
     loaders: Loaders,
-    /// Unless unix sockets are refused altogether.
-    sockets: Option<UnixSockets>,
+    /// Unless calls on sockets are not parked.
+    sockets: Option<Sockets>,
 }
 
 impl Desk {
@@ -105,7 +126,11 @@ impl Desk {
     fn answer(&mut self, call: &Notification) {
         match (call.number, &mut self.sockets) {
             (libc::SYS_connect, Some(sockets)) => connect::connect(&self.listener, call, sockets),
-            (libc::SYS_bind, Some(sockets)) => connect::note_bind(&self.listener, call, sockets),
+            (libc::SYS_bind, Some(sockets)) => connect::bind(&self.listener, call, sockets),
+            (libc::SYS_listen, Some(sockets)) => connect::listen(&self.listener, call, sockets),
+            (libc::SYS_socket, Some(Sockets { made: Some(made), .. })) => {
+                made.make(&self.listener, call);
+            }
             (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
             // Every other call that the filter parks is one that a program makes as it starts.
             _ => exec::certify(&self.listener, call, &mut self.loaders),

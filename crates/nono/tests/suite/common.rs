@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::container::in_container;
 use nono::{Capabilities, Command, Exit, Options, Sandbox, TierName};
 
 /// A directory that is removed at the end of the test.
@@ -82,22 +83,13 @@ pub(crate) fn in_each_tier(capabilities: &Capabilities, mut test: impl FnMut(&Sa
     }
 }
 
-/// Makes one call fail on this thread and in what it starts, as a container's filter would. Returns
-/// what seccomp(2) returned with these flags.
-pub(crate) fn filter_this_thread(refused: libc::c_long, errno: i32, flags: u64) -> libc::c_long {
-    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut program = [
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, refused as u32),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program lives across the calls.
-    let installed = unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    };
-    assert!(installed >= 0, "{}", std::io::Error::last_os_error());
-    installed
+/// [`in_each_tier`], and once more in what a default container leaves of the flat one.
+pub(crate) fn in_each_setting(capabilities: &Capabilities, mut test: impl FnMut(&Sandbox) + Send) {
+    in_each_tier(capabilities, &mut test);
+    in_container(|| {
+        println!("in a container");
+        let sandbox = Sandbox::create(capabilities, &Options::default()).unwrap();
+        assert_eq!(sandbox.tier(), TierName::Flat);
+        test(&sandbox);
+    });
 }

@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use crate::common::{Scratch, filter_this_thread, in_each_tier, run, run_command, shell};
+use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use crate::container::filter_this_thread;
 use nono::{Capabilities, Command, Error, Limits, Options, Sandbox, TierName};
 
 #[test]

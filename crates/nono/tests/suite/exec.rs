@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, Instant};
 
-use crate::common::{Scratch, filter_this_thread, in_each_tier, run, run_command, shell};
+use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use crate::container::filter_this_thread;
 use nono::{Capabilities, Command, Options, Sandbox, Status};
 
 /// Python, a shell and `cp` may be executed; everything else may only be read.

@@ -1,105 +1,201 @@
-//! The private network: whatever a program connects to arrives at a listener served from outside.
+//! The gate's network: whatever a program connects to arrives at a listener that is served from
+//! outside, and says where it was meant to go. Everything else is refused at once.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsFd;
-use std::thread;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
 
-use crate::common::{run_command, shell};
-use nono::{Command, GateListener, Network, Options, Sandbox, TierName};
+use crate::common::{in_each_setting, run_command, shell};
+use crate::test_gate::with_gate;
+use nono::{Capabilities, Command, Network, Sandbox, TierName};
 
-fn sandbox() -> Option<Sandbox> {
-    let capabilities = shell().network(Network::Gate { ports: vec![80, 443] });
-    match Sandbox::create(&capabilities, &Options::default()) {
-        Ok(sandbox) => Some(sandbox),
-        Err(error) => {
-            assert_eq!(error.code(), "ERR_NONO_UNSUPPORTED_POLICY", "{error}");
-            println!("SKIPPED: the gate's network: no namespaces on this machine");
-            None
-        }
-    }
+pub(crate) fn gated(ports: &[u16]) -> Capabilities {
+    shell().network(Network::Gate { ports: ports.to_vec() })
 }
 
-fn tcp(listeners: &[GateListener], port: u16) -> TcpListener {
-    let listener = listeners.iter().find(|listener| listener.port == port && listener.stream);
-    listener.unwrap().fd.as_fd().try_clone_to_owned().unwrap().into()
+/// Runs Python with what these tests need at hand.
+pub(crate) fn python(sandbox: &Sandbox, script: &str) -> String {
+    let prelude = r#"
+import ctypes, errno, os, select, socket, struct, sys, threading
+from errno import *
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(what, call):
+    try: print(what, 'ALLOWED', call())
+    except OSError as error: print(what, errno.errorcode.get(error.errno, error))
+def asked(s):
+    "What the gate says: where the connection was meant to go."
+    s.settimeout(20); s.sendall(b'ping'); answer = b''
+    while not answer.endswith(b'ping'): answer += s.recv(99) or sys.exit('closed: %r' % answer)
+    return answer[:-5].decode()
+def ask(address, family=socket.AF_INET):
+    s = socket.socket(family); s.connect(address); return asked(s)
+def connect(s, address, length=None):
+    "connect(2) itself; address: bytes"
+    ctypes.set_errno(0)
+    libc.connect(s.fileno(), address, len(address) if length is None else length)
+    return errno.errorcode.get(ctypes.get_errno(), 'OK')
+def v4(ip, port): return struct.pack('=H', socket.AF_INET) + struct.pack('!H', port) + socket.inet_aton(ip) + bytes(8)
+def v6(ip, port): return struct.pack('=H', socket.AF_INET6) + struct.pack('!HI', port, 0) + socket.inet_pton(socket.AF_INET6, ip) + bytes(4)
+UNSPEC = bytes(16)
+"#;
+    let command = Command::new(["/usr/bin/python3", "-c", &format!("{prelude}{script}")]);
+    run_command(sandbox, command).1
 }
 
 #[test]
 fn a_connection_says_where_it_was_meant_to_go() {
-    let Some(sandbox) = sandbox() else { return };
-    let listener = tcp(&sandbox.take_listeners(), 443);
-    let gate = thread::spawn(move || {
-        let (mut connection, _) = listener.accept().unwrap();
-        let meant = connection.local_addr().unwrap();
-        let mut greeting = [0; 5];
-        connection.read_exact(&mut greeting).unwrap();
-        connection
-            .write_all(format!("{} for {meant}", greeting.escape_ascii()).as_bytes())
-            .unwrap();
+    let script = r#"
+print(ask(('203.0.113.9', 443)))
+print(ask(('::ffff:203.0.113.9', 80), socket.AF_INET6))
+if socket.has_dualstack_ipv6(): print(ask(('2001:db8::9', 443), socket.AF_INET6))
+s = socket.socket(); s.bind(('0.0.0.0', 0)); s.connect(('203.0.113.10', 80)); print(asked(s))
+s = socket.socket(); s.setblocking(False); print(errno.errorcode[s.connect_ex(('203.0.113.11', 443))]); print(asked(s))
+"#;
+    let expected = "203.0.113.9:443\n203.0.113.9:80\n[2001:db8::9]:443\n203.0.113.10:80\nEINPROGRESS\n203.0.113.11:443\n";
+    in_each_setting(&gated(&[80, 443]), |sandbox| {
+        with_gate(sandbox, |_| assert_eq!(python(sandbox, script), expected));
     });
-    let script = "import socket; s = socket.create_connection(('203.0.113.9', 443)); s.send(b'hello'); print(s.recv(99).decode())";
-    let (_, output) = run_command(&sandbox, Command::new(["/usr/bin/python3", "-c", script]));
-    gate.join().unwrap();
-    assert_eq!(output, "hello for 203.0.113.9:443\n");
 }
 
 #[test]
-fn a_name_is_asked_for_at_the_gate() {
-    let Some(sandbox) = sandbox() else { return };
-    let listeners = sandbox.take_listeners();
-    let dns = listeners.iter().find(|listener| listener.dns && !listener.stream).unwrap();
-    let socket: UdpSocket = dns.fd.as_fd().try_clone_to_owned().unwrap().into();
-    let gate = thread::spawn(move || {
-        let mut query = [0; 512];
-        let (length, client) = socket.recv_from(&mut query).unwrap();
-        let mut refusal = query[..length].to_vec();
-        refusal[2] |= 0x80; // a response
-        refusal[3] = 3; // NXDOMAIN
-        socket.send_to(&refusal, client).unwrap();
-        query[..length].to_vec()
+fn names_are_asked_for_at_the_gate() {
+    let script = r#"
+print(socket.getaddrinfo('name.test', 443, socket.AF_INET, socket.SOCK_STREAM)[0][4])
+print(ask(('name.test', 443)))
+attempt('elsewhere', lambda: socket.gethostbyname('name.example'))
+"#;
+    in_each_setting(&gated(&[443]), |sandbox| {
+        with_gate(sandbox, |seen| {
+            let output = python(sandbox, script);
+            assert!(
+                output.starts_with("('198.18.0.7', 443)\n198.18.0.7:443\nelsewhere "),
+                "{output}"
+            );
+            assert!(!output.contains("ALLOWED"), "{output}");
+            assert!(seen.queries.load(Ordering::Relaxed) >= 3);
+        });
     });
-    let script = "import socket\ntry: socket.getaddrinfo('name.test', 443, socket.AF_INET)\nexcept OSError as e: print(e.errno)";
-    let (_, output) = run_command(&sandbox, Command::new(["/usr/bin/python3", "-c", script]));
-    let query = gate.join().unwrap();
-    assert!(query.windows(11).any(|window| window == b"\x04name\x04test\0"), "{query:?}");
-    assert_eq!(output, "-2\n"); // EAI_NONAME
 }
 
 #[test]
-fn everything_else_is_refused_at_once_and_loopback_is_private() {
-    let Some(sandbox) = sandbox() else { return };
+fn everything_else_is_refused_at_once() {
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = host.local_addr().unwrap().port();
+    let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
+    let (port, open) = (host.local_addr().unwrap().port(), everywhere.local_addr().unwrap().port());
     let script = format!(
         r#"
-import socket
-def attempt(what, family, kind, call):
-    s = socket.socket(family, kind); s.settimeout(2)
-    try: call(s); print(what, 'ALLOWED')
-    except OSError as error: print(what, type(error).__name__)
-for where in ['127.0.0.1', '127.1', '0.0.0.0', '10.0.0.1', '169.254.169.254']:
-    attempt(where, socket.AF_INET, socket.SOCK_STREAM, lambda s: s.connect((where, {port})))
-attempt('v6', socket.AF_INET6, socket.SOCK_STREAM, lambda s: s.connect(('::1', {port})))
-attempt('mapped', socket.AF_INET6, socket.SOCK_STREAM, lambda s: s.connect(('::ffff:127.0.0.1', {port})))
-def datagram(s):
-    s.connect(('127.0.0.1', {port})); s.send(b'x'); s.send(b'x')
-attempt('udp', socket.AF_INET, socket.SOCK_DGRAM, datagram)
-server = socket.create_server(('127.0.0.1', 3000))
-client = socket.create_connection(('127.0.0.1', 3000)); print('own server')
+for port in [{port}, {open}]:
+    for where in ['127.0.0.1', '127.1', '2130706433', '0x7f000001', '0.0.0.0', 'localhost', '10.0.0.1', '169.254.169.254']:
+        attempt(where, lambda: ask((where, port)))
+    for where in ['::1', '::', '::ffff:127.0.0.1', '::ffff:7f00:1']:
+        attempt(where, lambda: ask((where, port), socket.AF_INET6))
+for port in [1, 22, 79, 81, 442, 8443, 65535]: attempt(port, lambda: ask(('203.0.113.9', port)))
+def datagram(port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)
+    s.connect(('127.0.0.1', port)); s.send(b'x'); s.send(b'x')
+attempt('udp', lambda: datagram({port}))
 "#
     );
-    let (_, output) = run_command(&sandbox, Command::new(["/usr/bin/python3", "-c", &script]));
-    assert!(!output.contains("ALLOWED"), "{output}");
-    assert_eq!(output.matches("ConnectionRefusedError").count(), 8, "{output}");
-    assert!(output.ends_with("own server\n"), "{output}");
+    in_each_setting(&gated(&[80, 443]), |sandbox| {
+        with_gate(sandbox, |seen| {
+            let output = python(sandbox, &script);
+            assert_eq!(output.lines().count(), 32, "{output}");
+            assert!(!output.contains("ALLOWED"), "{output}");
+            let (tcp, udp) = output.trim_end().rsplit_once('\n').unwrap();
+            assert_eq!(tcp.matches(" ECONNREFUSED").count(), 31, "{output}");
+            let namespaces = sandbox.tier() == TierName::Namespaces;
+            assert_eq!(udp, if namespaces { "udp ECONNREFUSED" } else { "udp EACCES" });
+            assert!(seen.meant.lock().unwrap().is_empty());
+        });
+    });
+    for listener in [host, everywhere] {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "the host's service was reached");
+    }
 }
 
 #[test]
-fn the_flat_tier_has_no_gate_and_says_so() {
-    let capabilities = shell().network(Network::Gate { ports: vec![443] });
-    let options = Options { tier: Some(TierName::Flat), ..Options::default() };
-    let refused = Sandbox::create(&capabilities, &options).unwrap_err();
-    assert_eq!(refused.code(), "ERR_NONO_UNSUPPORTED_POLICY");
-    assert_eq!(refused.value().as_deref(), Some("net-gate"));
+fn a_stranger_at_the_gate_is_not_known() {
+    in_each_setting(&gated(&[443]), |sandbox| {
+        if sandbox.tier() == TierName::Namespaces {
+            return; // nobody outside can reach its listeners
+        }
+        let listeners = sandbox.take_listeners();
+        for listener in &listeners {
+            let stranger = TcpStream::connect(("127.0.0.1", listener.port)).unwrap();
+            let (local, remote) = (stranger.peer_addr().unwrap(), stranger.local_addr().unwrap());
+            assert_eq!(sandbox.destination(local, remote), None);
+            assert_eq!(sandbox.destination(remote, local), None);
+        }
+    });
+}
+
+#[test]
+fn a_socket_can_be_tried_connected_and_disconnected_as_ever() {
+    let script = r#"
+s = socket.socket()
+print(connect(s, v4('203.0.113.9', 22)), connect(s, v4('203.0.113.9', 22)), connect(s, v4('203.0.113.9', 443)), asked(s))
+print(connect(s, v4('203.0.113.9', 443)), connect(s, v4('203.0.113.8', 22)))
+s = socket.socket(); s.setblocking(False)
+poller = select.epoll(); poller.register(s, select.EPOLLOUT | select.EPOLLET) # before connect, as Go does
+print(connect(s, v4('203.0.113.7', 443)), [event & select.EPOLLOUT for _, event in poller.poll(5)], asked(s))
+s = socket.socket(socket.AF_INET6)
+print(connect(s, v6('::ffff:203.0.113.6', 443)), s.getsockname()[1] > 0, asked(s))
+a, b = socket.socketpair(); print(connect(a, v4('203.0.113.9', 443)))
+r, w = os.pipe(); print(libc.connect(r, v4('203.0.113.9', 443), 16), libc.connect(99, v4('203.0.113.9', 443), 16))
+"#;
+    let expected = "ECONNREFUSED ECONNREFUSED OK 203.0.113.9:443\nEISCONN EISCONN\nEINPROGRESS [4] 203.0.113.7:443\nOK True 203.0.113.6:443\n";
+    in_each_setting(&gated(&[443]), |sandbox| {
+        with_gate(sandbox, |_| {
+            let output = python(sandbox, script);
+            assert!(output.starts_with(expected), "{output}");
+            assert!(output.ends_with("-1 -1\n"), "{output}");
+        });
+    });
+}
+
+#[test]
+fn what_is_no_address_is_refused_as_the_kernel_does() {
+    let script = r#"
+good = v4('203.0.113.9', 443)
+for family, address, lengths in [(socket.AF_INET, good, [-1, 0, 1, 2, 15, 129, 2**31 - 1]),
+        (socket.AF_INET6, v6('2001:db8::9', 443), [-1, 0, 1, 16, 23, 129])]:
+    print([connect(socket.socket(family), address, length) for length in lengths])
+print(connect(socket.socket(), v6('::ffff:203.0.113.9', 443)), connect(socket.socket(), b'\1\0/tmp/x\0' + bytes(8)))
+print(connect(socket.socket(socket.AF_INET6), v6('2001:db8::9', 443)[:24]))
+ctypes.set_errno(0); libc.connect(socket.socket().fileno(), ctypes.c_void_p(8), 16); print(errno.errorcode[ctypes.get_errno()])
+longer = good + bytes(112); print(connect(socket.socket(), longer, 128))
+"#;
+    let expected = "['EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL']\n\
+        ['EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL', 'EINVAL']\nEAFNOSUPPORT EAFNOSUPPORT\nOK\nEFAULT\nOK\n";
+    in_each_setting(&gated(&[443]), |sandbox| {
+        with_gate(sandbox, |_| assert_eq!(python(sandbox, script), expected));
+    });
+}
+
+#[test]
+fn a_thousand_at_once_all_arrive() {
+    let script = r#"
+import asyncio, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
+async def one(n):
+    reader, writer = await asyncio.open_connection('203.0.113.%d' % (n % 250), 443)
+    writer.write(b'ping'); answer = (await reader.readuntil(b'ping')).decode(); writer.close()
+    return answer == '203.0.113.%d:443\nping' % (n % 250)
+async def all(): return await asyncio.gather(*[one(n) for n in range(1000)], return_exceptions=True)
+print(set(asyncio.run(all())))
+failed = []
+def blocking():
+    for _ in range(10):
+        try: assert ask(('203.0.113.5', 443)) == '203.0.113.5:443'
+        except BaseException as error: failed.append(repr(error))
+threads = [threading.Thread(target=blocking) for _ in range(100)]; [t.start() for t in threads]; [t.join() for t in threads]
+print(failed)
+"#;
+    in_each_setting(&gated(&[443]), |sandbox| {
+        with_gate(sandbox, |seen| {
+            assert_eq!(python(sandbox, script), "{True}\n[]\n");
+            assert_eq!(seen.meant.lock().unwrap().len(), 2000);
+            assert_eq!(seen.strangers.load(Ordering::Relaxed), 0);
+        });
+    });
 }
