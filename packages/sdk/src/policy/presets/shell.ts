@@ -14,7 +14,7 @@ const utilities = [
   ..."sleep sort split stat stty tac tail tar tee test timeout touch tr true tty uname uniq unzip wc which".split(
     " ",
   ),
-  ..."whoami xargs xz gzip gunzip bzip2 zip".split(" "),
+  ..."whoami xargs yes xz gzip gunzip bzip2 zip".split(" "),
 ];
 
 /** Shells with the programs that scripts take for granted. */

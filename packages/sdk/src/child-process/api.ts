@@ -1,0 +1,88 @@
+import type {
+  ChildProcess,
+  exec as nodeExec,
+  execFile as nodeExecFile,
+  ExecFileException,
+  ExecFileOptions,
+  spawn as nodeSpawn,
+  SpawnOptions,
+} from "node:child_process";
+import { promisify } from "node:util";
+import type { Sandbox } from "../sandbox.ts";
+import { SandboxedChild } from "./child.ts";
+
+/** The type of Node's `spawn`. */
+export type SpawnFunction = typeof nodeSpawn;
+/** The type of Node's `execFile`. */
+export type ExecFileFunction = typeof nodeExecFile;
+/** The type of Node's `exec`. */
+export type ExecFunction = typeof nodeExec;
+
+/** What `node:child_process` has, and can be had in a sandbox. */
+export interface ChildProcessApi {
+  readonly spawn: SpawnFunction;
+  readonly execFile: ExecFileFunction;
+  readonly exec: ExecFunction;
+}
+
+type Callback = (
+  error: ExecFileException | null,
+  stdout: string | Buffer,
+  stderr: string | Buffer,
+) => void;
+
+/** The functions, for the sandbox that `sandboxFor` gives when the first of them is called. */
+export function childProcessApi(sandboxFor: () => Sandbox): ChildProcessApi {
+  const spawn = (file: string, ...rest: unknown[]): ChildProcess => {
+    const { args, options } = split(rest);
+    return new SandboxedChild(sandboxFor(), file, args, options).asChildProcess();
+  };
+  const execFile = (file: string, ...rest: unknown[]): ChildProcess => {
+    const { args, options, callback } = split(rest);
+    const child = new SandboxedChild(sandboxFor(), file, args, { ...options, stdio: "pipe" });
+    if (callback) child.collect(options, callback);
+    return child.asChildProcess();
+  };
+  const exec = (command: string, ...rest: unknown[]): ChildProcess => {
+    const { options, callback } = split(rest);
+    return execFile(command, { shell: true, ...options }, callback);
+  };
+  // The overloads are Node's; what they have in common is checked above.
+  return {
+    spawn: spawn as SpawnFunction,
+    execFile: withPromise(execFile) as unknown as ExecFileFunction,
+    exec: withPromise(exec) as unknown as ExecFunction,
+  };
+}
+
+/** `(args?, options?, callback?)`, each of which may be left out. */
+function split(rest: readonly unknown[]): {
+  args: readonly string[];
+  options: SpawnOptions & ExecFileOptions;
+  callback: Callback | undefined;
+} {
+  return {
+    args: (rest.find((value) => Array.isArray(value)) ?? []) as readonly string[],
+    options: rest.find(isOptions) ?? {},
+    callback: rest.find((value) => typeof value === "function") as Callback | undefined,
+  };
+}
+
+function isOptions(value: unknown): value is object {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** `util.promisify` resolves to both streams, as Node documents it for these functions. */
+function withPromise(
+  run: (file: string, ...rest: unknown[]) => ChildProcess,
+): (file: string, ...rest: unknown[]) => ChildProcess {
+  const asPromise = (file: string, ...rest: unknown[]): Promise<unknown> =>
+    new Promise((resolve, reject) => {
+      const done: Callback = (error, stdout, stderr) => {
+        if (error) reject(Object.assign(error, { stdout, stderr }));
+        else resolve({ stdout, stderr });
+      };
+      run(file, ...rest, done);
+    });
+  return Object.assign(run, { [promisify.custom]: asPromise });
+}
