@@ -6,7 +6,7 @@ import { ArgumentError } from "@nono/core";
 import { suggestion } from "../suggest.ts";
 import { commands } from "./commands/index.ts";
 import { helpOf, overview, version } from "./help.ts";
-import { print } from "./output.ts";
+import { print, printJson } from "./output.ts";
 import { parse } from "./parse.ts";
 
 /** Exit status for nono's own errors, as of env(1), nohup(1) and timeout(1) of GNU. */
@@ -52,13 +52,22 @@ interface Refusal {
   readonly code: string;
   readonly message: string;
   readonly remedy?: string;
+  readonly details?: unknown;
 }
 
 function isRefusal(error: unknown): error is Refusal {
   return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_NONO_");
 }
 
-function tell(error: unknown): void {
+/** On stderr for people; with `--json`, on stdout for programs, where no command has that. */
+function tell(error: unknown, [name, ...args]: readonly string[]): void {
+  const command = commands.find((candidate) => candidate.name === name);
+  const ownsStdout =
+    command && "flags" in command && !command.flags.some((flag) => flag.name === "json-fd");
+  if (isRefusal(error) && ownsStdout && args.includes("--json")) {
+    const { code, message, remedy, details } = error;
+    printJson({ error: { code, message, remedy, details } });
+  }
   if (!isRefusal(error)) {
     process.stderr.write(`nono: ${error instanceof Error ? error.stack : String(error)}\n`);
     return;
@@ -75,6 +84,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  tell(error);
+  tell(error, process.argv.slice(2));
   process.exitCode = ownFailure;
 }

@@ -8,6 +8,7 @@ import type { Flag, Values } from "./command.ts";
 import { number, refuse } from "./parse.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
+import { joinTerminals, streamsFor } from "./terminal.ts";
 
 /** GNU timeout's exit status for a command that was ended. */
 const timedOutStatus = 124;
@@ -49,37 +50,39 @@ async function runToEnd(
   report: (result: unknown) => void,
 ): Promise<number> {
   using signals = new SignalForwarding();
+  const timeout = values.one("timeout");
+  const milliseconds = timeout === undefined ? undefined : number("--timeout", timeout) * 1000;
   const begin = performance.now();
-  const child = await sandbox.spawn(argv, { cwd: workspaceOf(values), stdio: "inherit" });
+  const child = await sandbox.spawn(argv, { cwd: workspaceOf(values), ...streamsFor() });
   signals.to(child);
-  using deadline = endAfter(values.one("timeout"), child);
+  await using _ = joinTerminals(child);
+  using deadline = endAfter(milliseconds, child);
   const exit = await child.exited;
+  const guarantees = await sandbox.guarantees();
+  await sandbox.close();
   report({
     exitCode: exit.exitCode,
     signal: exit.signal,
     timedOut: deadline.hasPassed,
     durationMs: Math.round(performance.now() - begin),
     usage: exit.usage,
-    guarantees: await sandbox.guarantees(),
+    guarantees,
   });
   return deadline.hasPassed ? timedOutStatus : exitStatus(exit);
 }
 
 function endAfter(
-  seconds: string | undefined,
+  milliseconds: number | undefined,
   child: SandboxedProcess,
 ): Disposable & { readonly hasPassed: boolean } {
   const deadline = { hasPassed: false, [Symbol.dispose]: (): void => clearTimeout(timer) };
   const timer =
-    seconds === undefined
+    milliseconds === undefined
       ? undefined
-      : setTimeout(
-          () => {
-            deadline.hasPassed = true;
-            void child.terminate().catch(() => {});
-          },
-          number("--timeout", seconds) * 1000,
-        );
+      : setTimeout(() => {
+          deadline.hasPassed = true;
+          void child.terminate().catch(() => {});
+        }, milliseconds);
   return deadline;
 }
 

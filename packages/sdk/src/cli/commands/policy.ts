@@ -19,7 +19,8 @@ print   them, merged, with every variable and preset resolved
 list    the presets
 schema  the JSON Schema of policy files
 
-POLICY is the name of a preset, or the path of a file (with a slash: ./nono.jsonc).`,
+POLICY is the name of a preset, or the path of a file with a slash in it, such
+as ./nono.jsonc.`,
   flags: [
     { name: "json", help: "print one line of JSON" },
     {

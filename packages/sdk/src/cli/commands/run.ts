@@ -9,8 +9,8 @@ export const run: Command = {
   summary: "run a command with exactly the capabilities that the flags declare",
   operands: "[--] PROGRAM [ARGUMENT...]",
   complete: "program",
-  about: `Relative paths are taken from the current directory. Stdin, stdout and stderr are
-the command's own; signals to nono go to it.`,
+  about: `Relative paths are taken from the current directory. Stdin, stdout and stderr
+are the command's own, or a terminal of its own; signals to nono go to it.`,
   flags: [...sandboxFlags, ...runFlags],
   runsProgram: true,
   run(values, [name, ...args]) {

@@ -9,8 +9,8 @@ export const shell: Command = {
   summary: "open a shell in a sandbox, to see what an agent would see",
   operands: "[SHELL]",
   complete: "program",
-  about: `The shell is $SHELL, or sh. The current directory may be read; the preset "shell"
-says which programs there are.`,
+  about: `The shell is $SHELL, or sh. The current directory may be read; the preset
+"shell" says which programs there are.`,
   flags: [...sandboxFlags, ...runFlags],
   run(values, [name]) {
     const program = programPath(name ?? process.env["SHELL"] ?? "sh");

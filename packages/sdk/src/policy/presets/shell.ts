@@ -22,6 +22,7 @@ export const shell: Preset = {
   summary: "sh, bash and the programs that scripts take for granted",
   policy: () => ({
     extends: "scratch",
+    read: ["/etc/bash.bashrc?", "/etc/profile?", "/etc/profile.d?"],
     exec: ["sh", "bash?", ...utilities.map((name) => `${name}?`)],
     env: { allow: ["SHELL"] },
   }),

@@ -1,0 +1,157 @@
+// The commands around a run: doctor, keychain, completions, shell.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { has, main, nono } from "./support/nono.ts";
+import { useOwnState } from "./support/state.ts";
+
+useOwnState();
+
+let directory: string;
+beforeAll(() => {
+  directory = mkdtempSync(path.join(tmpdir(), "nono-cli-tools-"));
+  const shim = `#!/bin/sh\nexec ${process.execPath} ${main} "$@"\n`;
+  writeFileSync(path.join(directory, "nono"), shim, { mode: 0o755 });
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+const withNono = (): NodeJS.ProcessEnv => ({
+  ...process.env,
+  PATH: `${directory}:${process.env["PATH"]}`,
+});
+
+function shellCommand(shell: string, ...args: string[]): string {
+  const options = { env: withNono(), encoding: "utf8", cwd: directory } as const;
+  const { stdout, stderr, status } = spawnSync(shell, args, options);
+  expect(status, stderr).toBe(0);
+  return stdout;
+}
+
+/** What a script prints in a session with an unlocked keychain. */
+function inSession(script: string): string {
+  const unlock = "echo password | gnome-keyring-daemon --unlock --components=secrets >&2";
+  const env = { ...withNono(), HOME: directory, XDG_DATA_HOME: directory };
+  const session = ["--", "sh", "-c", `${unlock}\n${script}`];
+  return spawnSync("dbus-run-session", session, { env, encoding: "utf8" }).stdout;
+}
+
+/** What bash offers for the last of the words. */
+function bashOffers(...words: string[]): string[] {
+  const script = `source <(nono completions bash)
+    COMP_WORDS=(${words.map((word) => `'${word}'`).join(" ")}); COMP_CWORD=${words.length - 1}
+    _nono; printf '%s\\n' "\${COMPREPLY[@]}"`;
+  return shellCommand("bash", "-c", script).trim().split("\n");
+}
+
+function fishOffers(line: string): string {
+  const script = `nono completions fish | source; complete -C '${line}'`;
+  return shellCommand("fish", "--no-config", "-c", script);
+}
+
+/** What a terminal shows of a command line into which `typed` is typed. */
+function onTerminal(line: string, typed: string): string {
+  const args = ["--quiet", "--return", "--command", line, "/dev/null"];
+  const options = { env: withNono(), encoding: "utf8", input: typed, cwd: directory } as const;
+  return spawnSync("script", args, options).stdout;
+}
+
+test("doctor names each gap with what to do", () => {
+  const { status, stdout } = nono(["doctor"]);
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/\+ landlock: ABI \d+/);
+  expect(stdout).toContain("guarantees in the tier");
+  expect(stdout).not.toContain("\u001B["); // no colour but on a terminal
+  const { findings, tiers } = JSON.parse(nono(["doctor", "--json"]).stdout) as {
+    findings: { what: string; status: string; remedy?: string }[];
+    tiers: Record<string, { name: string }[]>;
+  };
+  expect(findings.map(({ what }) => what)).toEqual(
+    expect.arrayContaining([
+      "node",
+      "landlock",
+      "seccomp",
+      "user namespaces",
+      "keychain",
+      "records",
+    ]),
+  );
+  for (const finding of findings) if (finding.status !== "ok") expect(finding.remedy).toBeTruthy();
+  expect(
+    Object.values(tiers)
+      .flat()
+      .map(({ name }) => name),
+  ).toContain("fs-write");
+});
+
+describe.runIf(
+  has("dbus-run-session", "nono keychain") && has("gnome-keyring-daemon", "nono keychain"),
+)("keychain, with a real one", () => {
+  test("set, list and rm", () => {
+    const script = `
+      echo first-secret | nono keychain set FIRST
+      printf second | nono keychain set SECOND --json
+      nono keychain list --json
+      nono keychain rm FIRST; echo $?
+      nono keychain rm FIRST; echo $?
+      nono keychain list`;
+    expect(inSession(script).split("\n")).toEqual([
+      "FIRST is stored",
+      '{"stored":"SECOND","service":"nono"}',
+      '["FIRST","SECOND"]',
+      "FIRST is removed",
+      "0",
+      "there is no FIRST",
+      "1",
+      "SECOND",
+      "",
+    ]);
+  });
+});
+
+test("keychain refuses what is not a value, and says where there is no keychain", () => {
+  expect(nono(["keychain", "set", "NAME"], { input: "" }).stderr).toContain("The value is empty");
+  expect(nono(["keychain", "set"], { input: "x" }).stderr).toContain("There is no name");
+  const without = nono(["keychain", "list"], {
+    env: { DBUS_SESSION_BUS_ADDRESS: "unix:path=/none" },
+  });
+  expect(without).toMatchObject({ status: 125, stdout: "" });
+});
+
+describe("completions", () => {
+  test.runIf(has("bash", "completions of bash"))("bash", () => {
+    expect(bashOffers("nono", "do")).toEqual(["doctor"]);
+    expect(bashOffers("nono", "run", "--allow-w")).toEqual(["--allow-write"]);
+    expect(bashOffers("nono", "run", "--policy", "claude")).toEqual(["claude-code"]);
+    expect(bashOffers("nono", "run", "--tier", "")).toEqual(["namespaces", "flat"]);
+    expect(bashOffers("nono", "policy", "che")).toEqual(["check"]);
+  });
+
+  test.runIf(has("zsh", "completions of zsh"))("zsh", () => {
+    const script =
+      "autoload -Uz compinit; compinit -D -u; source <(nono completions zsh); print $_comps[nono]";
+    expect(shellCommand("zsh", "-f", "-c", script)).toBe("_nono\n");
+  });
+
+  test.runIf(has("fish", "completions of fish"))("fish", () => {
+    expect(fishOffers("nono do")).toContain("doctor\t");
+    expect(fishOffers("nono run --allow-w")).toContain("--allow-write\t");
+    expect(fishOffers("nono run --policy cod")).toContain("codex");
+  });
+});
+
+describe.runIf(has("script", "commands on a terminal"))("on a terminal", () => {
+  test("a command has a terminal of its own", () => {
+    const script = "test -t 0 && test -t 1 && test -t 2 && echo yes";
+    expect(onTerminal(`nono run --no-audit --allow-read . -- sh -c '${script}'`, "")).toContain(
+      "yes",
+    );
+  });
+
+  test("nono shell is a shell to type into", () => {
+    const shown = onTerminal("nono shell --no-audit sh", "echo $((40 + 2))\nexit\n");
+    expect(shown).toContain("42");
+  });
+});
