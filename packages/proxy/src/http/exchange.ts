@@ -220,8 +220,11 @@ export class Exchange {
       }
       response.writeHead(status, reason, headers);
     }
-    // A response may be a header for minutes before its first byte (events, long polls).
-    if ("flushHeaders" in response) response.flushHeaders();
+    // A response may be a header for minutes before its first byte (events, long polls). A body that came along with it
+    // leaves in the same packet.
+    process.nextTick(() => {
+      if ("flushHeaders" in response && !writer.begun) response.flushHeaders();
+    });
     return writer;
   }
 }

@@ -18,7 +18,9 @@ export interface Destination {
 export function originForm(request: GateRequest, destination: Destination): string {
   const { url = "" } = request;
   const defaultPort = destination.secure ? 443 : 80;
+  const { host } = destination.endpoint;
   for (const authority of authoritiesOf(request)) {
+    if (authority === host.text || authority === formatEndpoint(destination.endpoint)) continue;
     const claimed = parseAuthority(authority, defaultPort);
     // Without a port the client means the port it connected to, as far as anyone can tell.
     const same =

@@ -9,6 +9,8 @@ import { type GateResponse, breakOff } from "./refusal.ts";
 export interface BodyWriter {
   /** The response headers that fit what is written. */
   readonly headers: FlatHeaders;
+  /** Whether anything has been given to the response, its end included. */
+  readonly begun: boolean;
   /** false: wait for {@link onceDrained}. */
   write(chunk: Buffer): boolean;
   onceDrained(callback: () => void): void;
@@ -46,6 +48,7 @@ export function bodyWriterFor(
 /** Masks keep their length, so a content-length stays true. */
 class PlainWriter implements BodyWriter {
   readonly headers: FlatHeaders;
+  begun = false;
   readonly #response: GateResponse;
   readonly #masker: MaskingStream | undefined;
 
@@ -57,7 +60,9 @@ class PlainWriter implements BodyWriter {
 
   write(chunk: Buffer): boolean {
     const passed = this.#masker ? this.#masker.push(chunk) : chunk;
-    return passed.length === 0 || this.#response.write(passed);
+    if (passed.length === 0) return true;
+    this.begun = true;
+    return this.#response.write(passed);
   }
 
   onceDrained(callback: () => void): void {
@@ -65,6 +70,7 @@ class PlainWriter implements BodyWriter {
   }
 
   end(trailers: Record<string, string>): void {
+    this.begun = true;
     const rest = this.#masker?.flush();
     if (rest && rest.length > 0) this.#response.write(rest);
     if (Object.keys(trailers).length > 0) this.#response.addTrailers(trailers);
@@ -79,6 +85,7 @@ class PlainWriter implements BodyWriter {
 class DecodingWriter implements BodyWriter {
   readonly headers: FlatHeaders;
   readonly #response: GateResponse;
+  readonly #output: PlainWriter;
   readonly #stages: readonly Transform[];
   #trailers: Record<string, string> = {};
   #done: (error?: Error) => void;
@@ -94,6 +101,7 @@ class DecodingWriter implements BodyWriter {
     this.#stages = stages;
     this.#done = () => breakOff(response);
     const output = new PlainWriter(response, headers, masker);
+    this.#output = output;
     let last = stages[0];
     for (const stage of stages.slice(1)) last = last?.pipe(stage);
     for (const stage of stages) stage.on("error", (error) => this.#done(error));
@@ -106,6 +114,10 @@ class DecodingWriter implements BodyWriter {
       output.end(this.#trailers);
       this.#done();
     });
+  }
+
+  get begun(): boolean {
+    return this.#output.begun;
   }
 
   write(chunk: Buffer): boolean {
