@@ -7,6 +7,7 @@ import { AuditError } from "./errors.ts";
 import { replaceFile } from "./files.ts";
 import { layout } from "./layout.ts";
 import type { NoteSignature } from "./note.ts";
+import { LogReader } from "./reader.ts";
 import type { TileLog } from "./tile-log.ts";
 
 /** A signed head on its way to an anchor. */
@@ -50,7 +51,13 @@ export interface AnchorResult {
   readonly error?: AuditError;
 }
 
-/** Submits the latest head to each anchor. The evidence on disk is the queue: what is missing is due. */
+/** What an anchor said about a head, to be kept. */
+export interface Answer {
+  readonly anchor: string;
+  readonly evidence: Evidence;
+}
+
+/** Submits heads to each anchor. The evidence on disk is the queue: what is missing is due. */
 export class AnchorQueue {
   readonly #anchors: readonly Anchor[];
 
@@ -71,41 +78,42 @@ export class AnchorQueue {
     return this.#anchors.length === 0;
   }
 
-  /** Submits the last checkpoint of `log` in parallel and stores what comes back. */
-  async submit(log: TileLog): Promise<AnchorResult[]> {
-    const head = log.lastCheckpoint;
-    if (!head) return [];
-    const reader = log.reader();
-    return Promise.all(
-      this.#anchors.map(async (anchor): Promise<AnchorResult> => {
-        const result = { anchor: anchor.name, size: head.size };
-        if (existsSync(evidencePath(log.dir, head.size, anchor.name))) return result;
-        try {
-          const evidence = await anchor.submit(head, (size) =>
-            reader.consistencyProof(size, head.size),
-          );
-          await store(log, head, anchor.name, evidence);
-          return result;
-        } catch (cause) {
-          return { ...result, error: asAnchorError(anchor.name, cause) };
-        }
-      }),
-    );
+  /** Submits `head` to all anchors in parallel. Takes no lock: an anchor may take its time. */
+  async submit(
+    dir: string,
+    head: AnchorHead,
+  ): Promise<{ results: AnchorResult[]; answers: Answer[] }> {
+    const reader = new LogReader(dir, head.size);
+    const answers: Answer[] = [];
+    const results = this.#anchors.map(async (anchor): Promise<AnchorResult> => {
+      const result = { anchor: anchor.name, size: head.size };
+      if (existsSync(evidencePath(dir, head.size, anchor.name))) return result;
+      try {
+        const evidence = await anchor.submit(head, (size) =>
+          reader.consistencyProof(size, head.size),
+        );
+        answers.push({ anchor: anchor.name, evidence });
+        return result;
+      } catch (cause) {
+        return { ...result, error: asAnchorError(anchor.name, cause) };
+      }
+    });
+    return { results: await Promise.all(results), answers };
   }
 }
 
-async function store(
+/** Keeps what an anchor said about the head of `size`. */
+export async function keepAnswer(
   log: TileLog,
-  head: AnchorHead,
-  name: string,
-  evidence: Evidence,
+  size: number,
+  { anchor, evidence }: Answer,
 ): Promise<void> {
-  mkdirSync(path.join(log.dir, layout.anchors), { recursive: true });
   if (evidence.kind === "cosignature") {
-    await log.addSignatures(head.size, evidence.signatures);
+    await log.addSignatures(size, evidence.signatures);
     return;
   }
-  await replaceFile(evidencePath(log.dir, head.size, name), evidence.json);
+  mkdirSync(path.join(log.dir, layout.anchors), { recursive: true });
+  await replaceFile(evidencePath(log.dir, size, anchor), evidence.json);
 }
 
 function evidencePath(dir: string, size: number, name: string): string {

@@ -12,6 +12,12 @@ export interface TreeHead {
   readonly root: Buffer;
 }
 
+/** A signed tree head. */
+export interface Checkpoint extends TreeHead {
+  /** The signed note. */
+  readonly note: string;
+}
+
 /** The checkpoint text of a tree head (what the signatures cover). */
 export function formatCheckpoint({ origin, size, root }: TreeHead): string {
   return `${origin}\n${size}\n${root.toString("base64")}\n`;

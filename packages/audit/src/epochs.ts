@@ -62,6 +62,15 @@ export class EpochKeys {
     return this.#epoch === this.#first + this.#count - 1;
   }
 
+  /** The schedule that begins after the last epoch of this one, and its verifier keys. */
+  next(): { vkeys: readonly string[]; schedule: EpochSchedule } {
+    const seed = derive(this.#seed, "next");
+    const vkeys = scheduleKeys(this.#origin, this.#count, seed);
+    seed.fill(0);
+    const first = this.#first + this.#count;
+    return { vkeys, schedule: { first, count: this.#count, root: scheduleRoot(vkeys) } };
+  }
+
   /** Signs with the key of the running epoch. */
   get signer(): CheckpointSigner {
     const key = this.#key;

@@ -3,6 +3,7 @@ export type AuditErrorCode =
   | "ERR_NONO_AUDIT_INPUT"
   | "ERR_NONO_AUDIT_FORMAT"
   | "ERR_NONO_AUDIT_SIGNATURE"
+  | "ERR_NONO_AUDIT_SIGNER"
   | "ERR_NONO_AUDIT_PROOF"
   | "ERR_NONO_AUDIT_WRITE"
   | "ERR_NONO_AUDIT_OVERLOAD"
@@ -21,6 +22,7 @@ export type AuditErrorCode =
  * | `ERR_NONO_AUDIT_INPUT` | an event or option is not acceptable; nothing was written |
  * | `ERR_NONO_AUDIT_FORMAT` | bytes that are not a well-formed note, checkpoint, tile, proof or policy |
  * | `ERR_NONO_AUDIT_SIGNATURE` | a signature by a known key does not verify |
+ * | `ERR_NONO_AUDIT_SIGNER` | the signer did not sign a checkpoint; its entries are durable, and the next one tries again |
  * | `ERR_NONO_AUDIT_PROOF` | a Merkle proof does not verify |
  * | `ERR_NONO_AUDIT_WRITE` | the disk refused; the log takes no further entries |
  * | `ERR_NONO_AUDIT_OVERLOAD` | more is waiting for the disk than the queue holds |

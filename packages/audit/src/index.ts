@@ -2,7 +2,8 @@ export { AuditError, type AuditErrorCode } from "./errors.ts";
 export type * from "./event.ts";
 export { decodeEntry, type Entry } from "./entry.ts";
 export { openAuditLog, type AuditLog, type AuditLogOptions, type AuditSink } from "./log.ts";
-export type { Checkpoint, Receipt, Recovery } from "./tile-log.ts";
+export type { Receipt } from "./tile-log.ts";
+export type { Recovery } from "./log-state.ts";
 export { redactSensitive, type HiddenFields, type RedactRule } from "./redact.ts";
 export { ecdsaSigner, ed25519Signer, mlDsa44Signer, type CheckpointSigner } from "./signer.ts";
 export {
@@ -16,7 +17,7 @@ export {
   type SignedNote,
   type Verified,
 } from "./note.ts";
-export { formatCheckpoint, parseCheckpoint, type TreeHead } from "./checkpoint.ts";
+export { formatCheckpoint, parseCheckpoint, type Checkpoint, type TreeHead } from "./checkpoint.ts";
 export { leafHash, nodeHash, verifyConsistency, verifyInclusion } from "./merkle.ts";
 export { checkProof, formatProof, parseProof, type TlogProof } from "./tlog-proof.ts";
 export { parsePolicy, quorumMet, type TrustPolicy } from "./policy.ts";

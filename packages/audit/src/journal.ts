@@ -5,36 +5,22 @@
 //   4 bytes    the first four of SHA-256(payload)
 //   payload    0x00 and the entry: the preimage of its Merkle leaf, so that the checksum costs nothing extra
 import { Buffer } from "node:buffer";
-import {
-  closeSync,
-  fdatasync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  write,
-} from "node:fs";
+import { closeSync, readdirSync, readFileSync, truncateSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import path from "node:path";
-import { promisify } from "node:util";
 import { AuditError } from "./errors.ts";
-import { syncDirectory } from "./files.ts";
+import { openDurable, syncDirectory, writeDurably } from "./files.ts";
 import { hashSize, sha256, sha256Into } from "./merkle.ts";
 import { maxEntrySize } from "./tiles.ts";
-
-const syncData = promisify(fdatasync);
-const writeFd = promisify(write) as (
-  fd: number,
-  buffer: Buffer,
-  at: number,
-  length: number,
-) => Promise<{ bytesWritten: number } | number>;
 
 const headerSize = 8;
 const disclosureFlag = 0x8000_0000;
 const initialCapacity = 288 << 10;
 
-/** A group of this size is closed, so that the disk works on it while the next one is being filled. */
+/** A group of this size goes to an idle disk at once, which works on it while the next one is being filled. */
+const earlyGroup = 16 << 10;
+
+/** A group never grows beyond this size. */
 const groupLimit = 256 << 10;
 
 interface Waiter {
@@ -65,7 +51,10 @@ export class Journal {
   #waiters: Waiter[] = [];
   #queue: Group[] = [];
   #spare: Buffer[] = [];
-  #running = false;
+  /** A group is on its way to the disk. */
+  #sending = false;
+  /** The next one is to be sent in the next turn of the event loop. */
+  #soon = false;
   #failure: unknown;
 
   private constructor(dir: string, fd: number) {
@@ -75,7 +64,7 @@ export class Journal {
 
   /** Starts a segment whose first entry will be `seq`. */
   static async start(dir: string, seq: number): Promise<Journal> {
-    const fd = openSync(path.join(dir, String(seq)), "w", 0o600);
+    const fd = await openDurable(path.join(dir, String(seq)), 0o600);
     await syncDirectory(dir);
     return new Journal(dir, fd);
   }
@@ -131,7 +120,7 @@ export class Journal {
     }
     this.#waiters.push(waiter);
     if (this.#length >= groupLimit) this.#seal();
-    this.#start();
+    this.#sendSoon();
   }
 
   /** Everything added so far is durable. */
@@ -148,14 +137,14 @@ export class Journal {
       }
       this.#waiters.push({ resolve, reject });
       this.#seal(seq);
-      this.#start();
+      this.#sendSoon();
     });
   }
 
   /** Deletes the segments that hold nothing from `seq` on. */
-  drop(seq: number): void {
+  async drop(seq: number): Promise<void> {
     for (const first of listSegments(this.#dir)) {
-      if (first < seq) rmSync(path.join(this.#dir, String(first)), { force: true });
+      if (first < seq) await rm(path.join(this.#dir, String(first)), { force: true });
     }
   }
 
@@ -176,53 +165,48 @@ export class Journal {
     this.#waiters = [];
   }
 
-  #start(): void {
-    if (this.#running) return;
-    this.#running = true;
+  #sendSoon(): void {
+    if (this.#sending) return;
+    if (this.#queue.length > 0 || this.#length >= earlyGroup) {
+      this.#send();
+      return;
+    }
+    if (this.#soon) return;
+    this.#soon = true;
     // What is recorded in the same turn belongs to the same group.
-    setImmediate(() => void this.#run());
+    setImmediate(() => {
+      this.#soon = false;
+      if (!this.#sending && this.#waiters.length > 0) this.#send();
+    });
   }
 
-  async #run(): Promise<void> {
-    let done: Waiter[] = [];
-    for (;;) {
-      if (this.#queue.length === 0) {
-        // Those who waited for the last group record their next event before the next one is closed.
-        for (const waiter of done.splice(0)) waiter.resolve();
-        await new Promise((resume) => setImmediate(resume));
-        if (this.#queue.length === 0) {
-          if (this.#waiters.length === 0) break;
-          this.#seal();
-        }
-      }
-      const group = this.#queue.shift();
-      if (group === undefined) break;
-      const hold = this.backPressure?.();
-      if (hold) await hold;
-      const committed = this.#commit(group);
-      // Under load the next group is on its way to the disk while these go on.
-      for (const waiter of done.splice(0)) waiter.resolve();
-      try {
-        await committed;
-      } catch (cause) {
-        this.#fail(group, cause);
-        break;
-      }
-      done = group.waiters;
-      if (group.buffer.length <= 2 * initialCapacity && this.#spare.length < 16)
-        this.#spare.push(group.buffer);
-    }
-    this.#running = false;
+  #send(): void {
+    if (this.#queue.length === 0) this.#seal();
+    const group = this.#queue.shift();
+    if (group === undefined) return;
+    this.#sending = true;
+    this.#commit(group).then(
+      () => this.#sent(group),
+      (cause: unknown) => this.#fail(group, cause),
+    );
+  }
+
+  #sent({ buffer, waiters }: Group): void {
+    this.#sending = false;
+    if (buffer.length <= 2 * initialCapacity && this.#spare.length < 16) this.#spare.push(buffer);
+    // Under load the next group is on its way to the disk while those who waited for this one go on; otherwise
+    // their next events are part of it.
+    if (this.#queue.length > 0 || this.#length >= earlyGroup) this.#send();
+    for (const waiter of waiters) waiter.resolve();
+    if (this.#waiters.length > 0) this.#sendSoon();
   }
 
   async #commit({ buffer, length, rotateTo }: Group): Promise<void> {
-    for (let at = 0; at < length;) {
-      const written = await writeFd(this.#fd, buffer, at, length - at);
-      at += typeof written === "number" ? written : written.bytesWritten;
-    }
-    if (length > 0) await syncData(this.#fd);
+    const hold = this.backPressure?.();
+    if (hold) await hold;
+    await writeDurably(this.#fd, buffer, length);
     if (rotateTo === undefined) return;
-    const next = openSync(path.join(this.#dir, String(rotateTo)), "w", 0o600);
+    const next = await openDurable(path.join(this.#dir, String(rotateTo)), 0o600);
     closeSync(this.#fd);
     this.#fd = next;
     await syncDirectory(this.#dir);

@@ -16,6 +16,8 @@ export const layout = {
   epochs: ".nono/epochs",
   /** Proofs of what the host ledger says about this log, one `<record>.tlog-proof` each. */
   ledger: ".nono/ledger",
+  /** Sessions whose proofs are renewed once a head of the ledger is anchored. */
+  due: ".nono/due",
   /** Set once an anchor has seen a larger or different tree: nothing is signed any more. */
   forked: ".nono/forked",
 } as const;

@@ -1,14 +1,14 @@
 // The host ledger: one small tile log per host that knows every session. Only its heads leave the host, so no
 // event content does; and a session directory that was deleted is still on record here.
 import { Buffer } from "node:buffer";
-import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { AnchorQueue, type Anchor, type AnchorResult } from "./anchor.ts";
+import { AnchorQueue, keepAnswer, type Anchor, type AnchorResult } from "./anchor.ts";
 import { parseCheckpoint } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { replaceFile } from "./files.ts";
-import { layout } from "./layout.ts";
+import { listDirectory, readOptional, replaceFile } from "./files.ts";
+import { headPath, layout } from "./layout.ts";
 import { parseNote } from "./note.ts";
 import { LogReader } from "./reader.ts";
 import { signatureLine, type CheckpointSigner } from "./signer.ts";
@@ -119,13 +119,26 @@ export class HostLedger {
     });
   }
 
+  /** Whether anyone outside is to see the heads. */
+  get isAnchored(): boolean {
+    return !this.#anchors.isEmpty;
+  }
+
   /**
    * Submits the latest head to every anchor that has not seen it. Failures are results, not exceptions: the
-   * next call tries again.
+   * next call tries again, and renews the proofs of the sessions that were waiting for it.
    */
   async anchor(): Promise<AnchorResult[]> {
-    if (this.#anchors.isEmpty) return [];
-    const results = await this.#exclusive((log) => this.#anchors.submit(log));
+    const note = readOptional(this.dir, layout.checkpoint)?.toString("utf8");
+    if (this.#anchors.isEmpty || note === undefined) return [];
+    const head = { ...parseCheckpoint(parseNote(note).text), note };
+    const { results, answers } = await this.#anchors.submit(this.dir, head);
+    if (answers.length > 0) {
+      await this.#exclusive(async (log) => {
+        for (const answer of answers) await keepAnswer(log, head.size, answer);
+      });
+      await this.#renewDue(head.size);
+    }
     const forked = results.find(({ error }) => error?.code === "ERR_NONO_AUDIT_FORK");
     if (forked)
       await replaceFile(
@@ -135,22 +148,45 @@ export class HostLedger {
     return results;
   }
 
-  /** A fresh proof of a record, under the latest checkpoint with whatever cosignatures it has by now. */
-  prove(seq: number): string {
-    const note = readFileSync(path.join(this.dir, layout.checkpoint), "utf8");
-    return proofOf(new LogReader(this.dir, parseCheckpoint(parseNote(note).text).size), seq, note);
+  /**
+   * Writes the proofs in a session's directory anew, under the head of `size` (default: the latest), with
+   * whatever cosignatures and bundles that head has by now. Returns whether all of its records are covered.
+   */
+  async renewProofs(session: string, size: number = this.#size()): Promise<boolean> {
+    const note = readFileSync(path.join(this.dir, headPath(size)), "utf8");
+    const reader = new LogReader(this.dir, size);
+    const records = listDirectory(session, layout.ledger).map((name) => Number.parseInt(name, 10));
+    for (const seq of records.filter((record) => record < size)) {
+      const file = path.join(session, layout.ledger, `${seq}.tlog-proof`);
+      await replaceFile(file, proofOf(reader, seq, note));
+    }
+    for (const name of listDirectory(this.dir, layout.anchors)) {
+      if (!name.startsWith(`${size}.`)) continue;
+      const json = readFileSync(path.join(this.dir, layout.anchors, name), "utf8");
+      mkdirSync(path.join(session, layout.anchors), { recursive: true });
+      await replaceFile(path.join(session, layout.anchors, name), json);
+    }
+    return records.every((record) => record < size);
   }
 
-  /** Sigstore bundles of the latest head. */
-  bundles(): { name: string; json: string }[] {
-    const { size } = parseCheckpoint(
-      parseNote(readFileSync(path.join(this.dir, layout.checkpoint))).text,
-    );
-    const folder = path.join(this.dir, layout.anchors);
-    const names = readdirSync(folder).filter(
-      (name) => name.startsWith(`${size}.`) && name.endsWith(".json"),
-    );
-    return names.map((name) => ({ name, json: readFileSync(path.join(folder, name), "utf8") }));
+  /** Remembers that the proofs in a session's directory are to be renewed once a head is anchored. */
+  async anchorLater(session: string, seq: number): Promise<void> {
+    mkdirSync(path.join(this.dir, layout.due), { recursive: true });
+    await replaceFile(path.join(this.dir, layout.due, String(seq)), path.resolve(session));
+  }
+
+  async #renewDue(size: number): Promise<void> {
+    for (const name of listDirectory(this.dir, layout.due)) {
+      const mark = path.join(this.dir, layout.due, name);
+      const session = readFileSync(mark, "utf8");
+      const isDone = !existsSync(session) || (await this.renewProofs(session, size));
+      if (isDone) rmSync(mark, { force: true });
+    }
+  }
+
+  #size(): number {
+    return parseCheckpoint(parseNote(readFileSync(path.join(this.dir, layout.checkpoint))).text)
+      .size;
   }
 
   /** The records about one session, oldest first. Reads the whole ledger. */

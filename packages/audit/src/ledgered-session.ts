@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import type { TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { EpochKeys } from "./epochs.ts";
+import { EpochKeys, type EpochSchedule } from "./epochs.ts";
 import { replaceFile } from "./files.ts";
 import { layout } from "./layout.ts";
 import type { HostLedger, LedgerEntry, LedgerRecord } from "./ledger.ts";
@@ -26,7 +26,8 @@ export class LedgeredSession {
   readonly #origin: string;
   readonly #keys: EpochKeys;
   readonly #seconds: number;
-  readonly #records: number[] = [];
+  /** Its first record by this process. */
+  #first: number | undefined;
 
   private constructor(ledger: HostLedger, tiles: TileLog, keys: EpochKeys, seconds: number) {
     this.#ledger = ledger;
@@ -52,7 +53,9 @@ export class LedgeredSession {
     const keys = new EpochKeys(tiles.origin, count, used.length);
     const session = new LedgeredSession(ledger, tiles, keys, seconds);
     mkdirSync(path.join(tiles.dir, layout.ledger), { recursive: true });
-    await session.#commitKeys(used.length === 0 ? "started" : "recovered");
+    await keepEpochs(tiles.dir, keys.vkeys);
+    const cause = used.length === 0 ? "started" : "recovered";
+    await session.#record([session.#keysRecord(cause, keys.schedule)]);
     return session;
   }
 
@@ -65,62 +68,56 @@ export class LedgeredSession {
     return this.#keys.epoch;
   }
 
-  /** Records the archived head that ends the epoch, and moves to the next key. */
+  /**
+   * Records the archived head that ends the epoch, and moves to the next key. A schedule that follows is on record
+   * with it, before any of its keys is used.
+   */
   async seal(head: TreeHead): Promise<void> {
-    await this.#record({ type: "session.head", session: this.#origin, ...this.#headOf(head) });
-    const { first } = this.#keys.schedule;
+    const sealed: LedgerRecord = {
+      type: "session.head",
+      session: this.#origin,
+      ...this.#headOf(head),
+    };
+    if (this.#keys.isLast) {
+      const { vkeys, schedule } = this.#keys.next();
+      await keepEpochs(this.#dir, vkeys);
+      await this.#record([sealed, this.#keysRecord("exhausted", schedule)]);
+    } else {
+      await this.#record([sealed]);
+    }
     this.#keys.advance();
-    if (this.#keys.schedule.first !== first) await this.#commitKeys("exhausted");
   }
 
   /** Records the end of the log; its keys are gone. */
   async close(head: TreeHead, reason: string): Promise<void> {
-    await this.#record({
-      type: "session.close",
-      session: this.#origin,
-      ...this.#headOf(head),
-      reason,
-    });
+    await this.#record([
+      { type: "session.close", session: this.#origin, ...this.#headOf(head), reason },
+    ]);
     this.#keys.destroy();
-  }
-
-  /** Writes the proofs of this session's records anew, under the ledger's latest checkpoint. */
-  async refreshProofs(): Promise<void> {
-    for (const seq of this.#records) await this.#keepProof(seq, this.#ledger.prove(seq));
-    for (const { name, json } of this.#ledger.bundles()) {
-      await replaceFile(path.join(this.#dir, layout.anchors, name), json);
-    }
   }
 
   #headOf({ size, root }: TreeHead): { size: number; root: string; epoch: number } {
     return { size, root: root.toString("base64"), epoch: this.#keys.epoch };
   }
 
-  async #commitKeys(cause: "started" | "exhausted" | "recovered"): Promise<void> {
-    const lines = [...readEpochs(this.#dir), ...this.#keys.vkeys];
-    await replaceFile(
-      path.join(this.#dir, layout.epochs),
-      lines.map((vkey) => `${vkey}\n`).join(""),
-    );
-    await this.#record({
-      type: cause === "started" ? "session.open" : "session.keys",
-      cause,
-      session: this.#origin,
-      seconds: this.#seconds,
-      ...this.#keys.schedule,
-    });
+  #keysRecord(cause: "started" | "exhausted" | "recovered", schedule: EpochSchedule): LedgerRecord {
+    const type = cause === "started" ? "session.open" : "session.keys";
+    return { type, cause, session: this.#origin, seconds: this.#seconds, ...schedule };
   }
 
-  async #record(record: LedgerRecord): Promise<void> {
-    for (const { seq, proof } of await this.#ledger.append([record])) {
-      this.#records.push(seq);
-      await this.#keepProof(seq, proof);
+  async #record(records: readonly LedgerRecord[]): Promise<void> {
+    for (const { seq, proof } of await this.#ledger.append(records)) {
+      await replaceFile(path.join(this.#dir, layout.ledger, `${seq}.tlog-proof`), proof);
+      this.#first ??= seq;
     }
+    if (this.#ledger.isAnchored) await this.#ledger.anchorLater(this.#dir, this.#first ?? 0);
   }
+}
 
-  #keepProof(seq: number, proof: string): Promise<void> {
-    return replaceFile(path.join(this.#dir, layout.ledger, `${seq}.tlog-proof`), proof);
-  }
+/** Adds keys to those of the epochs before them; keys that a failed attempt left are the same ones. */
+async function keepEpochs(dir: string, vkeys: readonly string[]): Promise<void> {
+  const lines = new Set([...readEpochs(dir), ...vkeys]);
+  await replaceFile(path.join(dir, layout.epochs), [...lines].map((vkey) => `${vkey}\n`).join(""));
 }
 
 /** The verifier keys of all epochs of a log, in order. */

@@ -7,7 +7,7 @@ import { decodeEntry, type Entry } from "./entry.ts";
 import { eraseDisclosures } from "./erase.ts";
 import { AuditError } from "./errors.ts";
 import type { LogEvent, NonoEvent } from "./event.ts";
-import { isOrigin } from "./checkpoint.ts";
+import { isOrigin, type Checkpoint } from "./checkpoint.ts";
 import type { AnchorResult } from "./anchor.ts";
 import type { HostLedger } from "./ledger.ts";
 import { LedgeredSession, type EpochOptions } from "./ledgered-session.ts";
@@ -16,7 +16,7 @@ import type { LogReader } from "./reader.ts";
 import type { NoteSignature } from "./note.ts";
 import { isLogType } from "./schema.ts";
 import { signatureLine, type CheckpointSigner } from "./signer.ts";
-import { TileLog, type Checkpoint, type Receipt } from "./tile-log.ts";
+import { TileLog, type Receipt } from "./tile-log.ts";
 import { formatProof } from "./tlog-proof.ts";
 import { uuidv7 } from "./uuid.ts";
 
@@ -393,7 +393,7 @@ export class AuditLog implements AuditSink {
     }
     this.#checkpointTimer = setTimeout(() => {
       this.#checkpointTimer = undefined;
-      this.#publish(false).catch((error: unknown) => this.#fail(error));
+      this.#publish(false).catch((error: unknown) => this.#postponed(error));
     }, delay).unref();
   }
 
@@ -402,7 +402,7 @@ export class AuditLog implements AuditSink {
     if (this.#closing || this.#failure) return Promise.resolve();
     this.#beating = this.#beating
       .then(() => this.#sealEpoch())
-      .catch((error: unknown) => void this.#fail(error));
+      .catch((error: unknown) => this.#postponed(error));
     return this.#beating;
   }
 
@@ -418,23 +418,29 @@ export class AuditLog implements AuditSink {
   /** Submits the ledger's head; a failure waits for the next time. */
   async #anchor(): Promise<AnchorResult[]> {
     try {
-      const results = (await this.#ledger?.anchor()) ?? [];
-      if (results.some(({ error }) => error === undefined)) await this.#session?.refreshProofs();
-      return results;
+      return (await this.#ledger?.anchor()) ?? [];
     } catch (error) {
-      return [{ anchor: "ledger", size: 0, error: this.#fail(error) }];
+      return [{ anchor: "ledger", size: 0, error: asAuditError(error) }];
     }
   }
 
+  /** A checkpoint or an epoch's end that did not come about: what will pass is tried again, all else ends the log. */
+  #postponed(error: unknown): void {
+    const { code } = asAuditError(error);
+    if (code !== "ERR_NONO_AUDIT_SIGNER" && code !== "ERR_NONO_AUDIT_LOCKED") this.#fail(error);
+    else this.#checkpointSoon(this.#checkpointInterval);
+  }
+
   #fail(error: unknown): AuditError {
-    this.#failure ??=
-      error instanceof AuditError
-        ? error
-        : new AuditError("ERR_NONO_AUDIT_WRITE", `the log cannot go on: ${String(error)}`, {
-            cause: error,
-          });
+    this.#failure ??= asAuditError(error);
     return this.#failure;
   }
+}
+
+function asAuditError(error: unknown): AuditError {
+  if (error instanceof AuditError) return error;
+  const message = `the log cannot go on: ${String(error)}`;
+  return new AuditError("ERR_NONO_AUDIT_WRITE", message, { cause: error });
 }
 
 function closed(): AuditError {

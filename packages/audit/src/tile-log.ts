@@ -1,23 +1,17 @@
 // An append-only tlog-tiles directory with one writer: journal first, tiles behind it, checkpoints on top.
-import { Buffer } from "node:buffer";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import path from "node:path";
-import {
-  formatCheckpoint,
-  isOrigin,
-  parseCheckpoint,
-  sameHead,
-  type TreeHead,
-} from "./checkpoint.ts";
+import { formatCheckpoint, isOrigin, type Checkpoint, type TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { addLines, replaceFile, syncDirectory, writeFiles } from "./files.ts";
-import { cutSegment, Journal, listSegments, readSegment, type Frame } from "./journal.ts";
+import { addLines, replaceFile, writeFiles } from "./files.ts";
+import { Journal } from "./journal.ts";
 import { disclosuresPath, headPath, layout } from "./layout.ts";
 import { takeLock, type Lock } from "./lock.ts";
-import { emptyRoot } from "./merkle.ts";
+import { createState, loadState, type LogState, type Recovery } from "./log-state.ts";
 import { formatNote, parseNote, type NoteSignature } from "./note.ts";
+import { PendingTiles, type Unwritten } from "./pending-tiles.ts";
 import { LogReader } from "./reader.ts";
-import { bundlePath, TileTree, tilePath, tileWidth, type Tile } from "./tiles.ts";
 
 /** A durable acknowledgement. */
 export interface Receipt {
@@ -25,22 +19,6 @@ export interface Receipt {
   readonly seq: number;
   /** Whether it survives a crash; false only with `onFailure: "degrade"`. */
   readonly durable: boolean;
-}
-
-/** A signed tree head. */
-export interface Checkpoint extends TreeHead {
-  /** The signed note. */
-  readonly note: string;
-}
-
-/** What was found when an existing directory was opened. */
-export interface Recovery {
-  /** Entries of the journal that no checkpoint covered. */
-  readonly entries: number;
-  /** Size of the last head that was signed. */
-  readonly signed: number;
-  /** Bytes of a torn frame that were cut off. */
-  readonly cutBytes: number;
 }
 
 /** Signs a checkpoint text. */
@@ -59,20 +37,16 @@ export class TileLog {
   onBacklog: (() => void) | undefined;
   readonly #lock: Lock;
   readonly #journal: Journal;
-  readonly #tree: TileTree;
-  #bundle: Buffer;
-  #bundleLength: number;
-  #full: { path: string; data: Buffer }[] = [];
-  #fullBytes = 0;
+  readonly #pending: PendingTiles;
   #backlogAnnounced = false;
   /** Set while tiles are on their way to the disk, after the journal has moved to its next segment. */
   #writing: Promise<void> | undefined;
-  #disclosures: { bundle: number; lines: string[] }[] = [];
   #last: Checkpoint | undefined;
   #head: TreeHead;
   #checkpoints: Promise<unknown> = Promise.resolve();
+  #failure: AuditError | undefined;
 
-  private constructor(state: OpenState, lock: Lock, journal: Journal) {
+  private constructor(state: LogState, lock: Lock, journal: Journal) {
     this.dir = state.dir;
     this.origin = state.head.origin;
     this.recovery = state.recovery;
@@ -80,16 +54,14 @@ export class TileLog {
     this.#journal = journal;
     this.#head = state.head;
     this.#last = state.checkpoint;
-    this.#bundle = Buffer.allocUnsafe(128 << 10);
-    this.#bundleLength = 0;
-    this.#tree = TileTree.resume(state.head.size, state.partialTile, (tile) =>
-      this.#tileFull(tile),
-    );
+    this.#pending = new PendingTiles(state);
     // Only while a checkpoint is past its journal rotation: before that it waits for the journal itself.
     journal.backPressure = (): Promise<void> | undefined =>
-      this.#fullBytes > 2 * tileBacklog ? this.#writing : undefined;
-    for (const entry of state.bundle) this.#addToBundle(entry);
-    for (const frame of state.frames) this.#replay(frame);
+      this.#pending.bytes > 2 * tileBacklog ? this.#writing : undefined;
+    for (const { kind, data, digest } of state.frames) {
+      if (kind === "entry") this.#pending.add(data, digest);
+      else this.#pending.addDisclosure(data.toString("latin1"));
+    }
   }
 
   /**
@@ -121,7 +93,7 @@ export class TileLog {
 
   /** Number of entries, durable or not. */
   get size(): number {
-    return this.#tree.size;
+    return this.#pending.size;
   }
 
   /** Bytes waiting for the disk. */
@@ -149,14 +121,17 @@ export class TileLog {
 
   /** Adds an entry without waiting; returns its index. */
   add(json: string, disclosures: readonly string[] = []): number {
-    const seq = this.#tree.size;
+    const seq = this.size;
     for (const disclosure of disclosures) {
       this.#journal.disclosure(disclosure);
-      this.#keepDisclosure(disclosure);
+      this.#pending.addDisclosure(disclosure);
     }
     const { leaf, entry } = this.#journal.entry(json);
-    this.#addToBundle(entry);
-    this.#tree.append(leaf);
+    this.#pending.add(entry, leaf);
+    if (this.#pending.bytes >= tileBacklog && !this.#backlogAnnounced) {
+      this.#backlogAnnounced = true;
+      this.onBacklog?.();
+    }
     return seq;
   }
 
@@ -167,12 +142,9 @@ export class TileLog {
 
   /**
    * Publishes a checkpoint of everything added so far: tiles durable, then the head, then the signature.
-   * Calls queue up. An unchanged tree is signed again only with `again`.
+   * Calls queue up. An unchanged tree is not signed again.
    */
-  checkpoint(
-    sign: SignText,
-    options: { archive?: boolean; again?: boolean } = {},
-  ): Promise<Checkpoint> {
+  checkpoint(sign: SignText, options: { archive?: boolean } = {}): Promise<Checkpoint> {
     const next = this.#checkpoints.then(() => this.#publish(sign, options));
     this.#checkpoints = next.catch(() => undefined);
     return next;
@@ -195,55 +167,11 @@ export class TileLog {
     await this.#checkpoints;
     try {
       await this.#journal.durable();
-      if (this.#last?.size === this.size) this.#journal.drop(this.size + 1);
+      if (this.#last?.size === this.size) await this.#journal.drop(this.size + 1);
     } finally {
       this.#journal.close();
       this.#lock.release();
     }
-  }
-
-  #addToBundle(entry: Buffer): void {
-    const needed = this.#bundleLength + 2 + entry.length;
-    if (needed > this.#bundle.length) {
-      const larger = Buffer.allocUnsafe(Math.max(needed, this.#bundle.length * 2));
-      this.#bundle.copy(larger, 0, 0, this.#bundleLength);
-      this.#bundle = larger;
-    }
-    this.#bundle.writeUInt16BE(entry.length, this.#bundleLength);
-    entry.copy(this.#bundle, this.#bundleLength + 2);
-    this.#bundleLength = needed;
-  }
-
-  #tileFull({ level, index, data }: Tile): void {
-    this.#hold(tilePath(level, index), data);
-    if (level > 0) return;
-    this.#hold(bundlePath(index), Buffer.from(this.#bundle.subarray(0, this.#bundleLength)));
-    this.#bundleLength = 0;
-  }
-
-  #hold(name: string, data: Buffer): void {
-    this.#full.push({ path: name, data });
-    this.#fullBytes += data.length;
-    if (this.#fullBytes < tileBacklog || this.#backlogAnnounced) return;
-    this.#backlogAnnounced = true;
-    this.onBacklog?.();
-  }
-
-  #keepDisclosure(disclosure: string): void {
-    const bundle = Math.floor(this.size / tileWidth);
-    const last = this.#disclosures.at(-1);
-    const line = `${this.size} ${disclosure}`;
-    if (last?.bundle === bundle) last.lines.push(line);
-    else this.#disclosures.push({ bundle, lines: [line] });
-  }
-
-  #replay({ kind, data, digest }: Frame): void {
-    if (kind === "disclosure") {
-      this.#keepDisclosure(data.toString("latin1"));
-      return;
-    }
-    this.#addToBundle(data);
-    this.#tree.append(digest);
   }
 
   async #addSignatures(size: number, signatures: readonly NoteSignature[]): Promise<void> {
@@ -258,37 +186,19 @@ export class TileLog {
     this.#last = { ...this.#last, note: cosigned };
   }
 
-  async #publish(
-    sign: SignText,
-    options: { archive?: boolean; again?: boolean },
-  ): Promise<Checkpoint> {
-    if (this.#last?.size === this.size && !options.again) {
-      if (options.archive)
-        await replaceFile(path.join(this.dir, headPath(this.size)), this.#last.note);
+  async #publish(sign: SignText, options: { archive?: boolean }): Promise<Checkpoint> {
+    if (this.#failure) throw this.#failure;
+    if (this.#last?.size === this.size) {
+      if (options.archive) await this.#onDisk(this.#archive(this.#last));
       return this.#last;
     }
-    // All of this is of one moment; events recorded from here on belong to the next checkpoint.
-    const head: TreeHead = { origin: this.origin, size: this.size, root: this.#tree.root() };
-    const edge = this.#tree.partialTiles().map((tile) => ({
-      path: tilePath(tile.level, tile.index, tile.width),
-      data: tile.data,
-    }));
-    const width = head.size % tileWidth;
-    if (width > 0) {
-      const bundle = Buffer.from(this.#bundle.subarray(0, this.#bundleLength));
-      edge.push({ path: bundlePath(Math.floor(head.size / tileWidth), width), data: bundle });
-    }
-    const full = this.#full;
-    const disclosures = this.#disclosures;
-    this.#full = [];
-    this.#fullBytes = 0;
+    const unwritten = this.#pending.take();
     this.#backlogAnnounced = false;
-    this.#disclosures = [];
-    await this.#journal.rotate(head.size);
+    await this.#journal.rotate(unwritten.head.size);
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#writing = promise;
     try {
-      return await this.#publishHead(head, [...full, ...edge], disclosures, sign, options);
+      return await this.#publishHead(unwritten, sign, options);
     } finally {
       this.#writing = undefined;
       resolve();
@@ -296,210 +206,69 @@ export class TileLog {
   }
 
   async #publishHead(
-    head: TreeHead,
-    tiles: { path: string; data: Buffer }[],
-    disclosures: readonly { bundle: number; lines: readonly string[] }[],
+    unwritten: Unwritten,
     sign: SignText,
     { archive = false }: { archive?: boolean },
   ): Promise<Checkpoint> {
+    const { head, obsolete } = unwritten;
+    const text = formatCheckpoint(head);
+    await this.#onDisk(this.#writeHead(unwritten, text));
+    this.#head = head;
+    const checkpoint = {
+      ...head,
+      note: formatNote({ text, signatures: await signed(sign, text) }),
+    };
+    await this.#onDisk(this.#writeCheckpoint(checkpoint, archive, obsolete));
+    this.#last = checkpoint;
+    return checkpoint;
+  }
+
+  async #writeHead({ files, disclosures }: Unwritten, text: string): Promise<void> {
+    await writeFiles(this.dir, files);
+    for (const { bundle, lines } of disclosures)
+      await addLines(path.join(this.dir, disclosuresPath(bundle)), lines);
+    await replaceFile(path.join(this.dir, layout.head), text);
+  }
+
+  async #writeCheckpoint(
+    checkpoint: Checkpoint,
+    archive: boolean,
+    obsolete: readonly string[],
+  ): Promise<void> {
+    if (archive) await this.#archive(checkpoint);
+    await replaceFile(path.join(this.dir, layout.checkpoint), checkpoint.note);
+    await this.#journal.drop(checkpoint.size);
+    for (const name of obsolete)
+      await rm(path.join(this.dir, name), { recursive: true, force: true });
+  }
+
+  #archive({ size, note }: Checkpoint): Promise<void> {
+    return replaceFile(path.join(this.dir, headPath(size)), note);
+  }
+
+  /** Once the disk has refused, no later head is signed: tiles below it may be missing. */
+  async #onDisk(work: Promise<void>): Promise<void> {
     try {
-      await writeFiles(this.dir, tiles);
-      for (const { bundle, lines } of disclosures) {
-        await addLines(path.join(this.dir, disclosuresPath(bundle)), lines);
-      }
-      const text = formatCheckpoint(head);
-      await replaceFile(path.join(this.dir, layout.head), text);
-      this.#head = head;
-      const note = formatNote({ text, signatures: await sign(text) });
-      if (archive) await replaceFile(path.join(this.dir, headPath(head.size)), note);
-      await replaceFile(path.join(this.dir, layout.checkpoint), note);
-      this.#last = { ...head, note };
+      await work;
     } catch (cause) {
-      if (cause instanceof AuditError) throw cause;
-      throw new AuditError("ERR_NONO_AUDIT_WRITE", `no checkpoint: ${(cause as Error).message}`, {
-        cause,
-        value: this.dir,
-      });
+      this.#failure = new AuditError(
+        "ERR_NONO_AUDIT_WRITE",
+        `the log cannot be written (${(cause as Error).message}); no checkpoint is made any more`,
+        { cause, value: this.dir },
+      );
+      throw this.#failure;
     }
-    this.#journal.drop(head.size);
-    for (const { path: name } of tiles) {
-      // The standard lets partial tiles go once the full one is there.
-      if (!name.includes(".p/"))
-        rmSync(path.join(this.dir, `${name}.p`), { recursive: true, force: true });
-    }
-    return this.#last;
   }
 }
 
-interface OpenState {
-  readonly dir: string;
-  readonly head: TreeHead;
-  readonly checkpoint: Checkpoint | undefined;
-  readonly partialTile: (level: number, index: number, width: number) => Buffer;
-  /** Entries of the partial bundle at the right edge of the head. */
-  readonly bundle: readonly Buffer[];
-  /** What the journal has beyond the head. */
-  readonly frames: readonly Frame[];
-  readonly recovery: Recovery | undefined;
-  /** Entries in all. */
-  readonly size: number;
-}
-
-async function createState(dir: string, origin: string): Promise<OpenState> {
-  if (
-    existsSync(path.join(dir, layout.checkpoint)) ||
-    listSegments(path.join(dir, layout.journal)).length > 0
-  ) {
-    throw corrupt(
-      dir,
-      `${layout.head} is missing: this log was written to, and what was signed is unknown`,
-    );
-  }
-  for (const name of [layout.heads, layout.disclosures, layout.anchors]) {
-    mkdirSync(path.join(dir, name), { recursive: true, mode: 0o700 });
-  }
-  await replaceFile(path.join(dir, layout.identity), identityOf(dir));
-  const head: TreeHead = { origin, size: 0, root: emptyRoot };
-  await replaceFile(path.join(dir, layout.head), formatCheckpoint(head));
-  await syncDirectory(dir);
-  await syncDirectory(path.dirname(dir));
-  return {
-    dir,
-    head,
-    checkpoint: undefined,
-    partialTile: noTile,
-    bundle: [],
-    frames: [],
-    recovery: undefined,
-    size: 0,
-  };
-}
-
-function noTile(): Buffer {
-  throw new AuditError("ERR_NONO_AUDIT_CORRUPT", "an empty log has no tiles");
-}
-
-function loadState(dir: string, origin: string): OpenState {
-  const head = parseCheckpoint(readFileSync(path.join(dir, layout.head), "utf8"));
-  if (head.origin !== origin) {
+async function signed(sign: SignText, text: string): Promise<readonly NoteSignature[]> {
+  try {
+    return await sign(text);
+  } catch (cause) {
     throw new AuditError(
-      "ERR_NONO_AUDIT_INPUT",
-      `the log in ${dir} has origin ${head.origin}, not ${origin}`,
-      { value: origin },
+      "ERR_NONO_AUDIT_SIGNER",
+      `the checkpoint is not signed (${(cause as Error).message}); its entries are durable, the next one tries again`,
+      { cause },
     );
   }
-  if (readFileSync(path.join(dir, layout.identity), "utf8") !== identityOf(dir)) {
-    throw new AuditError(
-      "ERR_NONO_AUDIT_FORK",
-      `${dir} is a copy or a restored backup of a log; continuing it would sign a second history. ` +
-        "Verify it where it is, and start a new log",
-      { value: dir },
-    );
-  }
-  const checkpoint = loadCheckpoint(dir, head);
-  const reader = new LogReader(dir, head.size);
-  const partialTile = (level: number, index: number, width: number): Buffer =>
-    reader.tile(level, index, width);
-  const tree = TileTree.resume(head.size, partialTile);
-  if (!tree.root().equals(head.root))
-    throw corrupt(dir, `the tiles do not lead to the head of size ${head.size}`);
-  const width = head.size % tileWidth;
-  const bundle =
-    width === 0 ? [] : reader.bundle(Math.floor(head.size / tileWidth)).slice(0, width);
-  const { frames, cutBytes } = loadJournal(dir, head.size);
-  removeUncovered(dir, head.size);
-  const entries = frames.filter(({ kind }) => kind === "entry").length;
-  return {
-    dir,
-    head,
-    checkpoint,
-    partialTile,
-    bundle,
-    frames,
-    recovery: { entries, signed: head.size, cutBytes },
-    size: head.size + entries,
-  };
-}
-
-function loadCheckpoint(dir: string, head: TreeHead): Checkpoint | undefined {
-  const file = path.join(dir, layout.checkpoint);
-  if (!existsSync(file)) return undefined;
-  const note = readFileSync(file, "utf8");
-  const published = parseCheckpoint(parseNote(note).text);
-  if (
-    published.origin !== head.origin ||
-    published.size > head.size ||
-    (published.size === head.size && !sameHead(published, head))
-  ) {
-    throw new AuditError(
-      "ERR_NONO_AUDIT_FORK",
-      `a checkpoint of size ${published.size} was published, but ${layout.head} says ${head.size}: parts of the directory are older than others`,
-      { value: published.size },
-    );
-  }
-  return { ...published, note };
-}
-
-/** Partial tiles of a checkpoint that a crash prevented may be torn; they are written anew. */
-function removeUncovered(dir: string, size: number): void {
-  let hashes = size;
-  for (let level = 0; existsSync(path.join(dir, `tile/${level}`)); level += 1) {
-    const index = Math.floor(hashes / tileWidth);
-    const names = level === 0 ? [tilePath(0, index), bundlePath(index)] : [tilePath(level, index)];
-    for (const name of names.map((tile) => path.join(dir, `${tile}.p`)).filter(existsSync)) {
-      for (const width of readdirSync(name).filter(
-        (partial) => !(Number(partial) <= hashes % tileWidth),
-      )) {
-        rmSync(path.join(name, width));
-      }
-    }
-    hashes = index;
-  }
-}
-
-/** The frames beyond entry `from`, cutting a torn tail off the last segment. */
-function loadJournal(dir: string, from: number): { frames: Frame[]; cutBytes: number } {
-  const journal = path.join(dir, layout.journal);
-  const segments = listSegments(journal);
-  const frames: Frame[] = [];
-  let cutBytes = 0;
-  let seq = segments[0] ?? from;
-  if (seq > from) throw corrupt(dir, `the journal starts at entry ${seq}, the head has ${from}`);
-  for (const [i, first] of segments.entries()) {
-    if (first !== seq) throw corrupt(dir, `journal segment ${first} should start at entry ${seq}`);
-    const file = path.join(journal, String(first));
-    const segment = readSegment(file);
-    if (segment.end < segment.bytes) {
-      if (i < segments.length - 1)
-        throw corrupt(dir, `journal segment ${first} is torn, but not the last`);
-      cutBytes = segment.bytes - segment.end;
-      cutSegment(file, segment.end);
-    }
-    for (const frame of segment.frames) {
-      if (seq >= from) frames.push(frame);
-      if (frame.kind === "entry") seq += 1;
-    }
-  }
-  if (seq < from) return { frames: [], cutBytes };
-  // A disclosure whose entry was torn off belongs to nothing.
-  while (frames.at(-1)?.kind === "disclosure") frames.pop();
-  return { frames, cutBytes };
-}
-
-/** What a copy of a directory does not share with the original: its inode, and the machine it is on. */
-function identityOf(dir: string): string {
-  return `${statSync(dir, { bigint: true }).ino} ${machineId()}\n`;
-}
-
-function machineId(): string {
-  for (const file of ["/etc/machine-id", "/var/lib/dbus/machine-id"]) {
-    if (existsSync(file)) return readFileSync(file, "utf8").trim();
-  }
-  return "unknown";
-}
-
-function corrupt(dir: string, what: string): AuditError {
-  return new AuditError("ERR_NONO_AUDIT_CORRUPT", `the log in ${dir} is not continued: ${what}`, {
-    value: dir,
-  });
 }

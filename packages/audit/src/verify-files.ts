@@ -1,16 +1,16 @@
 // The parts of a log directory beside the tree: checkpoint, archived heads, journal, disclosures.
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint, sameHead, type TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { asideSuffix } from "./files.ts";
+import { listDirectory, readOptional } from "./files.ts";
 import { listSegments, readSegment } from "./journal.ts";
 import { headPath, layout } from "./layout.ts";
 import { parseNote, type SignedNote } from "./note.ts";
 import { LogReader } from "./reader.ts";
 import { parseDisclosure, disclosureDigest } from "./redact.ts";
 import { tileWidth } from "./tiles.ts";
-import { problemOf, readOptional, type Problem } from "./verify-tree.ts";
+import { problemOf, type Problem } from "./verify-tree.ts";
 
 /** A head, the note that signs it, and where it was found. */
 export type SignedHead = TreeHead & { readonly file: string; readonly note: SignedNote };
@@ -152,10 +152,4 @@ export function checkJournal(dir: string, head: TreeHead, problems: Problem[]): 
 
 function corrupt(message: string): AuditError {
   return new AuditError("ERR_NONO_AUDIT_CORRUPT", message);
-}
-
-/** Names in a directory that may not exist, without what a crash left half written. */
-export function listDirectory(dir: string, name: string): string[] {
-  const names = existsSync(path.join(dir, name)) ? readdirSync(path.join(dir, name)) : [];
-  return names.filter((file) => !file.endsWith(asideSuffix));
 }

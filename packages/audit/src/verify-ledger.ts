@@ -5,12 +5,13 @@ import { decodeBase64 } from "./base64.ts";
 import type { TreeHead } from "./checkpoint.ts";
 import { scheduleRoot } from "./epochs.ts";
 import { AuditError } from "./errors.ts";
+import { readOptional } from "./files.ts";
 import { layout } from "./layout.ts";
 import { decodeRecord, type LedgerEntry } from "./ledger.ts";
 import { readEpochs } from "./ledgered-session.ts";
 import { noteVerifier, verifySignatures, type NoteVerifier } from "./note.ts";
 import { checkProof, parseProof } from "./tlog-proof.ts";
-import { problemOf, readOptional, type Problem } from "./verify-tree.ts";
+import { problemOf, type Problem } from "./verify-tree.ts";
 
 /** A record with the signed ledger head that covers it. */
 export interface ProvenRecord {

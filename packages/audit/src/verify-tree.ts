@@ -1,9 +1,10 @@
 // Recomputes a log directory from its entries and compares everything else in it with the result.
 import { Buffer } from "node:buffer";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import path from "node:path";
 import type { TreeHead } from "./checkpoint.ts";
-import { AuditError, errnoOf } from "./errors.ts";
+import { AuditError } from "./errors.ts";
+import { readOptional } from "./files.ts";
 import { hashSize, sha256Into } from "./merkle.ts";
 import { bundlePath, tilePath, TileTree, tileWidth, type Tile } from "./tiles.ts";
 
@@ -227,16 +228,6 @@ function bundleEnd(bundle: Buffer, count: number): number {
 function listPartials(dir: string, name: string): number[] {
   const folder = path.join(dir, `${name}.p`);
   return existsSync(folder) ? readdirSync(folder).map(Number) : [];
-}
-
-/** A file of the directory, or undefined where there is none. */
-export function readOptional(dir: string, file: string): Buffer | undefined {
-  try {
-    return readFileSync(path.join(dir, file));
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
-    throw error;
-  }
 }
 
 /** What an error says, as a finding. */

@@ -1,11 +1,12 @@
 // Whom a verification trusts, and what those have said about a head.
 import path from "node:path";
+import { listDirectory, readOptional } from "./files.ts";
 import { layout } from "./layout.ts";
 import { noteVerifier, verifySignatures, type GoodSignature, type NoteVerifier } from "./note.ts";
 import { parsePolicy, quorumMet, type TrustPolicy } from "./policy.ts";
 import type { Rung, Step } from "./report.ts";
-import { listDirectory, type SignedHead } from "./verify-files.ts";
-import { problemOf, readOptional, type Problem } from "./verify-tree.ts";
+import type { SignedHead } from "./verify-files.ts";
+import { problemOf, type Problem } from "./verify-tree.ts";
 
 /**
  * Reads documents of anchors that the core does not know, such as Sigstore bundles.

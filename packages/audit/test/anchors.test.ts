@@ -130,6 +130,69 @@ withServices("a real witness (litewitness)", () => {
   });
 });
 
+withServices("offline first", () => {
+  test("what was recorded without the witness is WITNESSED once a later run reaches it", async () => {
+    const witness = await startWitness(host, hostSigner.vkey);
+    const policy = {
+      witnesses: `log ${hostSigner.vkey}\nwitness w1 ${witness.vkey}\nquorum w1\n`,
+      require: "WITNESSED" as const,
+    };
+    let isOnline = false;
+    const online = witnessAnchor({ name: "w1", url: witness.url, keys: [witness.vkey] });
+    const flaky: Anchor = {
+      name: "w1",
+      submit: async (head, consistencyFrom) => {
+        if (!isOnline) throw new Error("no network");
+        return online.submit(head, consistencyFrom);
+      },
+    };
+    const ledger = ledgerAt(path.join(temporaryDirectory(), "ledger"), [flaky]);
+    const session = async (name: string): Promise<string> => {
+      const dir = path.join(temporaryDirectory(), "log");
+      const log = await openAuditLog({ dir, origin: name, ledger });
+      await log.record(connectEvent(1));
+      await log.close("done");
+      await log.anchored;
+      return dir;
+    };
+    const early = await session(`${host}/session/1`);
+    expect(await verifyLog(early, policy)).toMatchObject({ verdict: "SIGNED", ok: false });
+    isOnline = true;
+    const late = await session(`${host}/session/2`);
+    for (const dir of [early, late]) {
+      expect(await verifyLog(dir, policy)).toMatchObject({
+        verdict: "WITNESSED",
+        ok: true,
+        tail: { entries: 0 },
+      });
+    }
+    expect(readdirSync(path.join(ledger.dir, layout.due))).toEqual([]);
+    witness.stop();
+  });
+});
+
+describe("an anchor that takes its time", () => {
+  test("does not hold the ledger: other sessions go on", async () => {
+    const { promise: answer, resolve: release } = Promise.withResolvers<void>();
+    const slow: Anchor = {
+      name: "slow",
+      submit: async () => {
+        await answer;
+        return { kind: "bundle", json: "{}" };
+      },
+    };
+    const ledger = ledgerAt(path.join(temporaryDirectory(), "ledger"), [slow]);
+    await ledger.append([{ type: "entry.erased", session: "s", entry: 1, fields: 1 }]);
+    const anchoring = ledger.anchor();
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openAuditLog({ dir, origin, ledger: ledgerAt(ledger.dir, []) });
+    await log.close("done");
+    release();
+    expect(await anchoring).toEqual([{ anchor: "slow", size: 2 }]);
+    expect(readdirSync(path.join(ledger.dir, layout.anchors))).toEqual(["2.slow.sigstore.json"]);
+  });
+});
+
 withServices("a real Rekor v2 and a real time-stamp authority", () => {
   test("bundles make sessions TIMED, for us and for sigstore-go", { timeout: 60_000 }, async () => {
     const { rekorUrl, tsaUrl, trustedRoot } = await startSigstore();
