@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat, readlinkat_raw};
 
+use crate::mapped::mapped;
+use crate::walk::threads;
+
 /// A process that holds a file or works in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holder {
@@ -39,7 +42,7 @@ pub(crate) fn holders(dirs: &[&Path]) -> Vec<Holder> {
             }
         }
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let threads = threads().min(4);
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(work);
@@ -55,8 +58,12 @@ fn held_by(proc: &OwnedFd, pid: i32, dirs: &[&Path]) -> Vec<Holder> {
     let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
     let mut held = Vec::<(PathBuf, bool)>::new();
     let Some(process) = directory(proc, OsStr::new(&pid.to_string())) else { return Vec::new() };
+    let mut buffer = [MaybeUninit::uninit(); libc::PATH_MAX as usize];
+    // A kernel thread has no program, and one that may not be asked for it tells nothing else either.
+    if readlinkat_raw(&process, "exe", &mut buffer).is_err() {
+        return Vec::new();
+    }
     let mut link = |dir: &OwnedFd, name: &OsStr, is_directory: bool| {
-        let mut buffer = [MaybeUninit::uninit(); libc::PATH_MAX as usize];
         let Ok((path, _)) = readlinkat_raw(dir, name, &mut buffer) else { return };
         let path = Path::new(OsStr::from_bytes(path));
         if inside(path) {
@@ -70,7 +77,9 @@ fn held_by(proc: &OwnedFd, pid: i32, dirs: &[&Path]) -> Vec<Holder> {
         if let Some(files) = directory(&process, OsStr::new("fd")) {
             each_name(&files, |name| link(&files, name, false));
         }
-        held.extend(mapped(pid).into_iter().filter(|path| inside(path)).map(|path| (path, false)));
+        held.extend(
+            mapped(&process).into_iter().filter(|path| inside(path)).map(|path| (path, false)),
+        );
     }
     held.sort();
     held.dedup();
@@ -81,21 +90,6 @@ fn held_by(proc: &OwnedFd, pid: i32, dirs: &[&Path]) -> Vec<Holder> {
     let holder =
         |(path, directory)| Holder { pid, command: command.trim().to_owned(), path, directory };
     held.into_iter().map(holder).collect()
-}
-
-/// Files mapped shared and writable: what is written to them reaches the file.
-fn mapped(pid: i32) -> Vec<PathBuf> {
-    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    let shared = maps.split(|&byte| byte == b'\n').filter_map(|line| {
-        let mut fields = line.splitn(6, |&byte| byte == b' ');
-        let permissions = fields.nth(1)?;
-        let path = fields.nth(3)?.trim_ascii_start();
-        (permissions.get(1) == Some(&b'w')
-            && permissions.last() == Some(&b's')
-            && path.starts_with(b"/"))
-        .then(|| PathBuf::from(OsStr::from_bytes(path)))
-    });
-    shared.collect()
 }
 
 /// `None`: the process has ended, or is not ours to look into.

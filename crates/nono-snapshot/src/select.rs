@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Which entries of a directory an operation is about, by their paths in it.
@@ -5,8 +6,37 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Selection {
     /// The whole directory.
     All,
-    /// These entries with everything below them.
-    Paths(Vec<PathBuf>),
+    /// Some entries with everything below them.
+    Paths(Paths),
+}
+
+/// A set of paths that is asked about every entry of a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Paths {
+    selected: HashSet<PathBuf>,
+    /// Every directory on the way to one.
+    above: HashSet<PathBuf>,
+}
+
+impl Paths {
+    pub(crate) fn insert(&mut self, path: PathBuf) {
+        self.above.extend(path.ancestors().skip(1).map(Path::to_owned));
+        self.selected.insert(path);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.selected.is_empty()
+    }
+
+    /// In the order of their names, none below another.
+    pub(crate) fn topmost(&self) -> Vec<&Path> {
+        let is_topmost =
+            |path: &&Path| !path.ancestors().skip(1).any(|above| self.selected.contains(above));
+        let mut paths: Vec<&Path> =
+            self.selected.iter().map(PathBuf::as_path).filter(is_topmost).collect();
+        paths.sort_unstable();
+        paths
+    }
 }
 
 impl Selection {
@@ -14,7 +44,7 @@ impl Selection {
     pub(crate) fn contains(&self, path: &Path) -> bool {
         match self {
             Self::All => true,
-            Self::Paths(paths) => paths.iter().any(|selected| path.starts_with(selected)),
+            Self::Paths(paths) => path.ancestors().any(|above| paths.selected.contains(above)),
         }
     }
 
@@ -22,9 +52,26 @@ impl Selection {
     pub(crate) fn reaches(&self, path: &Path) -> bool {
         match self {
             Self::All => true,
-            Self::Paths(paths) => paths
-                .iter()
-                .any(|selected| path.starts_with(selected) || selected.starts_with(path)),
+            Self::Paths(paths) => paths.above.contains(path) || self.contains(path),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_knows_what_is_below_and_what_leads_to_it() {
+        let mut paths = Paths::default();
+        for path in ["a/b", "a/b/c", "d"] {
+            paths.insert(path.into());
+        }
+        assert_eq!(paths.topmost(), [Path::new("a/b"), Path::new("d")]);
+        let selection = Selection::Paths(paths);
+        let of = |path: &str| (selection.contains(path.as_ref()), selection.reaches(path.as_ref()));
+        assert_eq!(of("a/b/x/y"), (true, true));
+        assert_eq!((of("a"), of("")), ((false, true), (false, true)));
+        assert_eq!((of("a/bc"), of("e")), ((false, false), (false, false)));
     }
 }

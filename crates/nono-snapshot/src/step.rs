@@ -4,25 +4,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{
-    AtFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, renameat_with, utimensat,
-};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::set_attributes;
 use crate::compare::{ChangeKind, is_overlay_note};
 use crate::encoding;
 use crate::error::{Context, Error, Result};
-use crate::identity::identity;
-use crate::meta::{Meta, Time, stat_at};
+use crate::meta::{Meta, Time};
 use crate::plan::Base;
+use crate::rename::{Spot, exchange, shift};
 use crate::strategy::zfs;
 use crate::walk::{open_beneath, open_directory, split};
 use crate::xattr::Inode;
 
 /// A name in a directory. `base` is trusted; below it no symbolic link is followed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Place {
     #[serde(with = "encoding::path")]
     pub(crate) base: PathBuf,
@@ -39,13 +35,6 @@ impl Place {
         self.base.join(&self.path)
     }
 
-    /// Where an entry waits that changes places with this one in three renames.
-    fn aside(&self) -> Self {
-        let mut path = self.path.clone().into_os_string();
-        path.push(".nono-exchange");
-        Self::new(&self.base, path)
-    }
-
     pub(crate) fn parent(&self) -> io::Result<OwnedFd> {
         let base = open_directory(&self.base).map_err(|error| match error {
             Error::Io { source, .. } => source,
@@ -54,14 +43,13 @@ impl Place {
         open_beneath(&base, split(&self.path).0)
     }
 
-    fn identity(&self) -> Result<Option<String>> {
-        let parent = self.parent().context("open the directory of", &self.full())?;
-        identity(&parent, split(&self.path).1).context("examine", &self.full())
+    pub(crate) fn identity(&self) -> Result<Option<String>> {
+        Ok(Spot::open(self)?.look()?.map(|(identity, _)| identity))
     }
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Step {
     /// `a` and `b` change places; each is the identity of what is there before.
     Exchange { a: Place, b: Place, was_a: String, was_b: String },
@@ -74,7 +62,7 @@ pub(crate) enum Step {
 }
 
 /// A directory's own attributes, which change without the directory being replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct DirectoryState {
     mode: u32,
     uid: u32,
@@ -184,6 +172,19 @@ impl Step {
         }
     }
 
+    /// Whether the step was done, and no later one has touched what it moved.
+    pub(crate) fn is_done(&self) -> bool {
+        let holds = |place: &Place, what: &str| {
+            place.identity().is_ok_and(|there| there.as_deref() == Some(what))
+        };
+        match self {
+            Self::Exchange { a, b, was_a, was_b } => holds(a, was_b) && holds(b, was_a),
+            Self::Move { to, what, .. } => holds(to, what),
+            // These do no harm a second time.
+            Self::Directory { .. } | Self::Revert { .. } => false,
+        }
+    }
+
     /// Undoes the step, or does nothing when it was not done.
     pub(crate) fn undo(&self) -> Result<()> {
         match self {
@@ -196,44 +197,8 @@ impl Step {
     /// Does the step, or nothing when it is done already.
     pub(crate) fn run(&self) -> Result<()> {
         match self {
-            Self::Exchange { a, b, was_a, was_b } => {
-                let (at_a, at_b) = (a.identity()?, b.identity()?);
-                if at_a.as_ref() == Some(was_b) && at_b.as_ref() == Some(was_a) {
-                    return Ok(());
-                }
-                let begun = at_a.is_none() || at_b.is_none();
-                if begun && b.aside().identity()?.as_ref() == Some(was_a) {
-                    return exchange_by_three(a, b, was_a, was_b);
-                }
-                if at_a.as_ref() != Some(was_a) || at_b.as_ref() != Some(was_b) {
-                    return Err(Error::ChangedMeanwhile(a.full()));
-                }
-                let times = [times(b)?, times(a)?];
-                exchange(a, b, was_a, was_b)?;
-                set_times(a, times[0])?;
-                set_times(b, times[1])
-            }
-            Self::Move { from, to, what } => {
-                let source = from.identity()?;
-                if source.is_none() && to.identity()?.as_ref() == Some(what) {
-                    return Ok(());
-                }
-                if source.as_ref() != Some(what) {
-                    return Err(Error::ChangedMeanwhile(from.full()));
-                }
-                match rename(from, to, RenameFlags::NOREPLACE) {
-                    Err(error) if is(&error, Errno::EXIST) => {
-                        Err(Error::ChangedMeanwhile(to.full()))
-                    }
-                    Err(error) if is(&error, Errno::INVAL) => {
-                        if to.identity()?.is_some() {
-                            return Err(Error::ChangedMeanwhile(to.full()));
-                        }
-                        rename(from, to, RenameFlags::empty())
-                    }
-                    outcome => outcome,
-                }
-            }
+            Self::Exchange { a, b, was_a, was_b } => exchange(a, b, was_a, was_b),
+            Self::Move { from, to, what } => shift(from, to, what),
             Self::Directory { at, after, .. } => {
                 let base = open_directory(&at.base)?;
                 let dir =
@@ -252,63 +217,4 @@ impl Step {
             Self::Revert { .. } => Vec::new(),
         }
     }
-}
-
-/// The modification time of a directory. XFS moves it when an exchange gives the directory another
-/// parent (xfs_cross_rename); elsewhere setting it again changes nothing.
-fn times(place: &Place) -> Result<Option<Time>> {
-    let stat = place.parent().and_then(|parent| stat_at(parent, split(&place.path).1));
-    let meta = stat.context("examine", &place.full())?.meta;
-    Ok(meta.is_dir().then_some(meta.mtime))
-}
-
-fn set_times(place: &Place, was: Option<Time>) -> Result<()> {
-    let Some(was) = was.filter(|&was| times(place).is_ok_and(|now| now != Some(was))) else {
-        return Ok(());
-    };
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: was.seconds, tv_nsec: was.nanoseconds.into() },
-    };
-    let set = place.parent().and_then(|parent| {
-        Ok(utimensat(parent, split(&place.path).1, &times, AtFlags::SYMLINK_NOFOLLOW)?)
-    });
-    set.context("set the times of", &place.full())
-}
-
-fn is(error: &Error, errno: Errno) -> bool {
-    matches!(error, Error::Io { source, .. } if Errno::from_io_error(source) == Some(errno))
-}
-
-fn exchange(a: &Place, b: &Place, was_a: &str, was_b: &str) -> Result<()> {
-    match rename(a, b, RenameFlags::EXCHANGE) {
-        Err(error) if is(&error, Errno::INVAL) => exchange_by_three(a, b, was_a, was_b),
-        exchanged => exchanged,
-    }
-}
-
-/// For file systems that know no flags of rename: FUSE before protocol 7.23 (zfs-fuse), OpenZFS
-/// before 2.2. Goes on from wherever a crash left it.
-fn exchange_by_three(a: &Place, b: &Place, was_a: &str, was_b: &str) -> Result<()> {
-    let aside = b.aside();
-    let is_at =
-        |place: &Place, what: &str| Ok::<_, Error>(place.identity()?.as_deref() == Some(what));
-    if is_at(a, was_a)? {
-        rename(a, &aside, RenameFlags::empty())?;
-    }
-    if is_at(b, was_b)? {
-        rename(b, a, RenameFlags::empty())?;
-    }
-    if is_at(&aside, was_a)? {
-        rename(&aside, b, RenameFlags::empty())?;
-    }
-    Ok(())
-}
-
-fn rename(from: &Place, to: &Place, flags: RenameFlags) -> Result<()> {
-    let renamed = (|| {
-        let (old, new) = (from.parent()?, to.parent()?);
-        Ok::<_, io::Error>(renameat_with(old, split(&from.path).1, new, split(&to.path).1, flags)?)
-    })();
-    renamed.context("rename", &from.full())
 }

@@ -48,9 +48,12 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
         self.sync()
     }
 
-    /// After a crash: does what is left to do.
+    /// After a crash: does what is left to do. Only the last step that was done can be recognised for
+    /// certain: what an earlier one moved may have moved on since.
     pub(crate) fn finish(&self) -> Result<()> {
-        for step in &self.steps {
+        let done = self.steps.iter().rposition(Step::is_done).map_or(0, |last| last + 1);
+        for step in &self.steps[done..] {
+            fault::point("step").context("recover from", Path::new("journal"))?;
             step.run()?;
         }
         self.sync()

@@ -103,9 +103,8 @@ pub(crate) fn walk<V: Visitor>(root: &Path, exclude: &Exclude, visitor: &V) -> R
     let data = visitor.enter(None, OsStr::new(""), Path::new(""))?;
     let dir = Dir { fd, path: PathBuf::new(), meta: stat.meta, data, id: 0 };
     walk.push(vec![Task::List(Arc::new(dir))]);
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     std::thread::scope(|scope| {
-        for _ in 1..threads {
+        for _ in 1..threads() {
             scope.spawn(|| walk.work());
         }
         walk.work();
@@ -115,6 +114,12 @@ pub(crate) fn walk<V: Visitor>(root: &Path, exclude: &Exclude, visitor: &V) -> R
     }
     let builder = walk.builder.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(builder.finish(stat.meta))
+}
+
+/// How many threads are worth it. Asked once: the answer takes a look at the control groups.
+pub(crate) fn threads() -> usize {
+    static THREADS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8))
 }
 
 enum Task<D> {

@@ -12,7 +12,7 @@ use crate::holders::{Holder, holders};
 use crate::mounts::refuse_mounts_inside;
 use crate::record::{Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
-use crate::select::Selection;
+use crate::select::{Paths, Selection};
 use crate::step::Step;
 use crate::store::{Store, is_complete};
 use crate::strategy::overlay::{Mount, Overlay};
@@ -272,7 +272,7 @@ impl Checkpoint {
         let Some(paths) = paths else {
             return Ok(vec![Some(Selection::All); self.record.placements.len()]);
         };
-        let mut selected = vec![Vec::new(); self.record.placements.len()];
+        let mut selected = vec![Paths::default(); self.record.placements.len()];
         let first = &self.record.placements[0].dir;
         for path in paths {
             // A relative path is meant within the directory when there is only one.
@@ -289,7 +289,7 @@ impl Checkpoint {
                 Some((index, path))
                     if path.components().all(|part| matches!(part, Component::Normal(_))) =>
                 {
-                    selected[index].push(path.components().collect::<PathBuf>());
+                    selected[index].insert(path.components().collect());
                 }
                 _ => return Err(Error::PathOutside(path.clone())),
             }

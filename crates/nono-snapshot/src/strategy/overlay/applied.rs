@@ -1,5 +1,6 @@
 //! What was applied to the directory, and the way back.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -68,14 +69,15 @@ pub(super) struct FormerNames(Vec<(PathBuf, PathBuf)>);
 impl FormerNames {
     pub(super) fn of(placement: &Placement, steps: &[Step]) -> Self {
         let base = Base::of(&placement.dir);
-        let (mut taken, mut names) = (Vec::new(), Vec::new());
+        let (mut taken, mut names) = (HashMap::new(), Vec::new());
         for step in steps {
             let Step::Move { from, to, .. } = step else { continue };
             match (base.path_of(from), base.path_of(to)) {
-                (Some(path), None) => taken.push((to, path)),
+                (Some(path), None) => {
+                    taken.insert(to, path);
+                }
                 (None, Some(path)) => {
-                    let source = taken.iter().find(|(place, _)| *place == from);
-                    names.extend(source.map(|(_, source)| (path, source.clone())));
+                    names.extend(taken.get(from).map(|source| (path, source.clone())));
                 }
                 _ => {}
             }

@@ -14,7 +14,7 @@ use crate::manifest::{Entry, Manifest};
 use crate::meta::{stat_at, stat_fd};
 use crate::plan::{Base, shell};
 use crate::remove::remove_tree;
-use crate::select::Selection;
+use crate::select::{Paths, Selection};
 use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
 use crate::strategy::tree::{fresh_stage, private_directory};
@@ -310,12 +310,14 @@ impl Merge<'_> {
 }
 
 /// Steps that take the selected entries out of the upper layer, so that the directory's show again.
-pub(super) fn drop_from_upper(placement: &Placement, paths: &[PathBuf]) -> Result<Vec<Step>> {
+pub(super) fn drop_from_upper(placement: &Placement, paths: &Paths) -> Result<Vec<Step>> {
     let mount = Overlay::mount(placement);
     let upper = scan(&mount.upper, &Exclude::none())?;
     let stage = fresh_stage(placement)?;
     let mut steps = Vec::new();
-    for (number, path) in paths.iter().filter(|path| upper.find(path).is_some()).enumerate() {
+    for (number, path) in
+        paths.topmost().into_iter().filter(|path| upper.find(path).is_some()).enumerate()
+    {
         let place = Base::of(&mount.upper).place(path);
         steps.push(Step::shift(place, Place::new(&stage, number.to_string()))?);
     }

@@ -13,7 +13,7 @@ mod merge;
 mod notes;
 mod probe;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use self::applied::{Applied, FormerNames, backwards, chosen};
@@ -160,7 +160,8 @@ impl Strategy for Overlay {
             None => without_traces(placement, all()?),
             // The changes are there already; what is committed is only no longer undone.
             Some(mut applied) => {
-                let kept = chosen(placement, &applied.steps, select)?;
+                let kept: HashSet<Step> =
+                    chosen(placement, &applied.steps, select)?.into_iter().collect();
                 applied.steps.retain(|step| !kept.contains(step));
                 applied.write(&Applied::path(placement))?;
                 Ok(Vec::new())
@@ -190,10 +191,10 @@ impl Strategy for Overlay {
             }
             // Single paths were rolled back, or this runs again after a crash.
             (State::Applied, Some(mut applied)) => {
+                let own: HashSet<Step> = own.into_iter().collect();
                 applied.steps.retain(|step| {
-                    !backwards(placement, std::slice::from_ref(step))
-                        .iter()
-                        .all(|step| own.contains(step))
+                    let undone = backwards(placement, std::slice::from_ref(step));
+                    !undone.iter().all(|step| own.contains(step))
                 });
                 applied.write(&Applied::path(placement))
             }
