@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
-use crate::meta::{Meta, stat_at, stat_fd};
+use crate::meta::{Meta, Time, stat_at, stat_fd};
 use crate::xattr::{Inode, Xattrs};
 
 /// Gives `target` the attributes of `source`, whose condition is `meta`.
@@ -33,7 +33,7 @@ pub(crate) fn attributes_of_new(source: &File, target: &File, meta: &Meta) -> io
     if made.permissions() != meta.permissions() || made.uid != meta.uid || made.gid != meta.gid {
         set_mode(&target, meta)?;
     }
-    set_times(&target, meta)
+    set_times(&target, meta.mtime)
 }
 
 /// Owner, extended attributes, mode and times of `meta`.
@@ -45,7 +45,7 @@ pub(crate) fn set_attributes<F: AsFd>(
     set_owner(target, meta)?;
     target.write(xattrs)?;
     set_mode(target, meta)?;
-    set_times(target, meta)
+    set_times(target, meta.mtime)
 }
 
 /// Returns the condition before.
@@ -82,13 +82,11 @@ fn set_mode<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
     Ok(())
 }
 
-fn set_times<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
+/// Sets the modification time, and no other.
+pub(crate) fn set_times<F: AsFd>(target: &Inode<'_, F>, time: Time) -> io::Result<()> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec {
-            tv_sec: meta.mtime.seconds,
-            tv_nsec: meta.mtime.nanoseconds.into(),
-        },
+        last_modification: Timespec { tv_sec: time.seconds, tv_nsec: time.nanoseconds.into() },
     };
     match target {
         Inode::Open(fd) => rustix::fs::futimens(fd, &times)?,

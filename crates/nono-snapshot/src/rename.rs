@@ -5,16 +5,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{
-    AtFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, renameat_with, utimensat,
-};
+use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::attributes::set_times;
 use crate::error::{Context, Error, Result};
 use crate::identity::identity;
-use crate::meta::{Meta, Time};
+use crate::meta::Meta;
 use crate::step::Place;
 use crate::walk::split;
+use crate::xattr::Inode;
 
 /// A place whose directory is open.
 pub(crate) struct Spot<'a> {
@@ -59,12 +59,7 @@ impl<'a> Spot<'a> {
         if !was.is_dir() || self.look()?.is_some_and(|(_, now)| now.mtime == was.mtime) {
             return Ok(());
         }
-        let Time { seconds, nanoseconds } = was.mtime;
-        let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() },
-        };
-        utimensat(&self.dir, self.name(), &times, AtFlags::SYMLINK_NOFOLLOW)
+        set_times(&Inode::Named(&self.dir, self.name()), was.mtime)
             .with_context("set the times of", || self.full())
     }
 

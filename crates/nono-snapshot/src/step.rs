@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::attributes::set_attributes;
+use crate::attributes::{set_attributes, set_times};
 use crate::compare::{ChangeKind, is_overlay_note};
 use crate::encoding;
 use crate::error::{Context, Error, Result};
-use crate::meta::{Meta, Time};
+use crate::meta::{Meta, Time, stat_fd};
 use crate::plan::Base;
 use crate::rename::{Spot, exchange, shift};
 use crate::strategy::zfs;
@@ -41,6 +41,26 @@ impl Place {
             other => io::Error::other(other),
         })?;
         open_beneath(&base, split(&self.path).0)
+    }
+
+    /// The directory it is in.
+    pub(crate) fn around(&self) -> Self {
+        Self::new(&self.base, split(&self.path).0)
+    }
+
+    fn open(&self) -> io::Result<OwnedFd> {
+        open_beneath(&open_directory(&self.base).map_err(io::Error::other)?, &self.path)
+    }
+
+    /// A directory's modification time.
+    pub(crate) fn time(&self) -> io::Result<Time> {
+        Ok(stat_fd(self.open()?)?.meta.mtime)
+    }
+
+    /// Sets a directory's modification time.
+    pub(crate) fn set_time(&self, time: Time) -> Result<()> {
+        let set = self.open().and_then(|dir| set_times(&Inode::Open(&dir), time));
+        set.with_context("set the times of", || self.full())
     }
 
     pub(crate) fn identity(&self) -> Result<Option<String>> {

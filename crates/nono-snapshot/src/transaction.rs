@@ -4,6 +4,7 @@
 //! inode each step expects, so that after a crash [`Transaction::finish`] can tell what was done
 //! already and do the rest.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::step::Step;
+use crate::meta::Time;
+use crate::step::{Place, Step};
 use crate::walk::{open_directory, split};
 
 /// Steps, and the state the checkpoint is in once they are done.
@@ -33,6 +35,7 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
             journal,
             &serde_json::to_vec(self).map_err(io::Error::from).context("encode", journal)?,
         )?;
+        let times = times_around(&self.steps);
         for (done, step) in self.steps.iter().enumerate() {
             let outcome = fault::point("step").context("rename", journal).and_then(|()| step.run());
             if let Err(error) = outcome {
@@ -41,6 +44,7 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
                     // A step that can't be undone leaves the journal for recovery to go forward.
                     step.undo()?;
                 }
+                times.iter().try_for_each(|(place, time)| place.set_time(*time))?;
                 remove_durably(journal)?;
                 return Err(error);
             }
@@ -74,7 +78,7 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
 
     /// fsync of each directory that a step changed, once.
     fn sync(&self) -> Result<()> {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for place in self.steps.iter().flat_map(Step::places) {
             let dir = split(&place.path).0;
             if !seen.insert((place.base.clone(), dir.to_owned())) {
@@ -92,6 +96,14 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
         }
         Ok(())
     }
+}
+
+/// The modification times of the directories in which the steps move something. A failure puts the
+/// entries back, which moves these.
+fn times_around(steps: &[Step]) -> Vec<(Place, Time)> {
+    let around = steps.iter().flat_map(Step::places).map(Place::around).collect::<HashSet<_>>();
+    // One that does not exist is made by an earlier step.
+    around.into_iter().filter_map(|place| place.time().ok().map(|time| (place, time))).collect()
 }
 
 /// Writes a file so that after a crash it is there wholly or not at all.

@@ -7,8 +7,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{Fingerprint, Scratch, fingerprint, furnish, scratch_in, wreck};
-use nono_snapshot::{Checkpoint, Options, State, Store};
+use common::{
+    Fingerprint, Scratch, fingerprint, furnish, in_overlay, namespaces_work, scratch_in, wreck,
+};
+use nono_snapshot::{Checkpoint, Mounter, Options, State, Store};
 
 /// Does what `NONO_CRASH_CHILD` says and returns; run by the tests below in a process of its own.
 #[test]
@@ -26,6 +28,8 @@ fn child() {
         "rollback" => open().rollback(None, false).map(drop),
         "rollback some" => open().rollback(Some(&SOME.map(PathBuf::from)), false).map(drop),
         "commit some" => open().commit(Some(&SOME.map(PathBuf::from))),
+        "apply" => open().apply(),
+        "commit" => open().commit(None),
         "recover" => store.recover().map(drop),
         other => panic!("unknown operation {other}"),
     };
@@ -45,7 +49,10 @@ fn run(operation: &str, scratch: &Scratch, fault: &str) -> Output {
     command.env("NONO_CRASH_CHILD", task).env("NONO_SNAPSHOT_FAULT", fault).output().unwrap()
 }
 
-fn prepared(exclude: &[&str]) -> (Scratch, Fingerprint, Fingerprint) {
+/// A scratch in which something is to be done, the tree at the checkpoint and the tree now.
+type Prepared = (Scratch, Fingerprint, Fingerprint);
+
+fn prepared(exclude: &[&str]) -> Prepared {
     let scratch = scratch_in(Path::new("/dev/shm"));
     furnish(&scratch.project);
     scratch.write("kept/cache/file", "cache");
@@ -68,10 +75,10 @@ fn without_directory_times(fingerprint: &Fingerprint) -> Fingerprint {
 /// Runs `operation` once per step and fault; afterwards `check` sees the tree and whether it happened.
 fn at_every_step(
     operation: &str,
-    exclude: &[&str],
+    prepare: impl Fn() -> Prepared,
     check: impl Fn(&Scratch, &str, &Fingerprint, &Fingerprint),
 ) {
-    let (scratch, ..) = prepared(exclude);
+    let (scratch, ..) = prepare();
     let trace = String::from_utf8(run(operation, &scratch, "trace").stderr).unwrap();
     let steps = trace.lines().filter(|line| line.starts_with("fault point")).count();
     assert!(steps > 5, "{operation} reached only {steps} steps:\n{trace}");
@@ -81,7 +88,7 @@ fn at_every_step(
     for step in 0..steps {
         // The three errors take the same road; each step meets one of them, and death.
         for fault in ["kill", faults[1 + step % 3].as_str()] {
-            let (scratch, before, wrecked) = prepared(exclude);
+            let (scratch, before, wrecked) = prepare();
             let output = run(operation, &scratch, &format!("{step}:{fault}"));
             if fault == "kill" {
                 assert_eq!(output.status.signal(), Some(libc::SIGKILL), "{operation} {step}");
@@ -105,84 +112,208 @@ fn at_every_step(
 
 #[test]
 fn rollback() {
-    at_every_step("rollback", &[], |scratch, what, before, wrecked| {
-        let now = fingerprint(&scratch.project);
-        let open = scratch
-            .store
-            .list()
-            .unwrap()
-            .first()
-            .is_some_and(|listed| listed.state == State::Active);
-        if open {
-            assert_eq!(now, *wrecked, "{what}: it did not happen");
-            let id = &scratch.store.list().unwrap()[0].id;
-            Checkpoint::open(&scratch.store, id).unwrap().rollback(None, false).unwrap();
-        }
-        assert_eq!(fingerprint(&scratch.project), *before, "{what}");
-    });
+    at_every_step(
+        "rollback",
+        || prepared(&[]),
+        |scratch, what, before, wrecked| {
+            let now = fingerprint(&scratch.project);
+            let open = scratch
+                .store
+                .list()
+                .unwrap()
+                .first()
+                .is_some_and(|listed| listed.state == State::Active);
+            if open {
+                assert_eq!(now, *wrecked, "{what}: it did not happen");
+                let id = &scratch.store.list().unwrap()[0].id;
+                Checkpoint::open(&scratch.store, id).unwrap().rollback(None, false).unwrap();
+            }
+            assert_eq!(fingerprint(&scratch.project), *before, "{what}");
+        },
+    );
 }
 
 #[test]
 fn rollback_around_excluded_entries() {
-    at_every_step("rollback", &["cache", "moved"], |scratch, what, before, wrecked| {
-        let now = without_directory_times(&fingerprint(&scratch.project));
-        if now != without_directory_times(wrecked) {
-            let mut now = fingerprint(&scratch.project);
-            assert!(now.contains_key(Path::new("moved")), "{what}: excluded entries stay");
-            now.retain(|path, _| !path.starts_with("moved"));
-            assert_eq!(
-                now.get(Path::new("kept/cache/file")),
-                before.get(Path::new("kept/cache/file"))
-            );
-            let strip =
-                |tree: &Fingerprint| without_directory_times(tree).into_keys().collect::<Vec<_>>();
-            assert_eq!(strip(&now), strip(before), "{what}");
-        }
-    });
+    at_every_step(
+        "rollback",
+        || prepared(&["cache", "moved"]),
+        |scratch, what, before, wrecked| {
+            let now = without_directory_times(&fingerprint(&scratch.project));
+            if now != without_directory_times(wrecked) {
+                let mut now = fingerprint(&scratch.project);
+                assert!(now.contains_key(Path::new("moved")), "{what}: excluded entries stay");
+                now.retain(|path, _| !path.starts_with("moved"));
+                assert_eq!(
+                    now.get(Path::new("kept/cache/file")),
+                    before.get(Path::new("kept/cache/file"))
+                );
+                let strip = |tree: &Fingerprint| {
+                    without_directory_times(tree).into_keys().collect::<Vec<_>>()
+                };
+                assert_eq!(strip(&now), strip(before), "{what}");
+            }
+        },
+    );
 }
 
 #[test]
 fn rollback_of_some_paths() {
-    at_every_step("rollback some", &[], |scratch, what, before, wrecked| {
-        let now = without_directory_times(&fingerprint(&scratch.project));
-        let restored = now.contains_key(Path::new("deep/er/est/file"));
-        let reference = if restored { before } else { wrecked };
-        for path in SOME {
-            let text = |tree: &Fingerprint| {
-                tree.get(Path::new(path)).map(|text| text.split(" size ").nth(1).map(str::to_owned))
-            };
-            assert_eq!(text(&now), text(&without_directory_times(reference)), "{what}: {path}");
-        }
-        let id = scratch.store.list().unwrap()[0].id.clone();
-        Checkpoint::open(&scratch.store, &id).unwrap().rollback(None, false).unwrap();
-        assert_eq!(
-            fingerprint(&scratch.project),
-            *before,
-            "{what}: the whole rollback is still complete"
-        );
-    });
+    at_every_step(
+        "rollback some",
+        || prepared(&[]),
+        |scratch, what, before, wrecked| {
+            let now = without_directory_times(&fingerprint(&scratch.project));
+            let restored = now.contains_key(Path::new("deep/er/est/file"));
+            let reference = if restored { before } else { wrecked };
+            for path in SOME {
+                let text = |tree: &Fingerprint| {
+                    tree.get(Path::new(path))
+                        .map(|text| text.split(" size ").nth(1).map(str::to_owned))
+                };
+                assert_eq!(text(&now), text(&without_directory_times(reference)), "{what}: {path}");
+            }
+            let id = scratch.store.list().unwrap()[0].id.clone();
+            Checkpoint::open(&scratch.store, &id).unwrap().rollback(None, false).unwrap();
+            assert_eq!(
+                fingerprint(&scratch.project),
+                *before,
+                "{what}: the whole rollback is still complete"
+            );
+        },
+    );
 }
 
 #[test]
 fn commit_of_some_paths() {
-    at_every_step("commit some", &[], |scratch, what, before, wrecked| {
-        assert_eq!(
-            fingerprint(&scratch.project),
-            *wrecked,
-            "{what}: a commit doesn't touch the directory"
-        );
-        let id = scratch.store.list().unwrap()[0].id.clone();
-        Checkpoint::open(&scratch.store, &id).unwrap().rollback(None, false).unwrap();
-        let now = fingerprint(&scratch.project);
-        let committed = now.contains_key(Path::new("added"));
-        assert_eq!(
-            fs::read_to_string(scratch.project.join("plain")).unwrap() == "overwritten in place",
-            committed,
-            "{what}"
-        );
-        assert_eq!(now.contains_key(Path::new("deep")), !committed, "{what}");
-        assert_eq!(now[Path::new("script")], before[Path::new("script")], "{what}");
-    });
+    at_every_step(
+        "commit some",
+        || prepared(&[]),
+        |scratch, what, before, wrecked| {
+            assert_eq!(
+                fingerprint(&scratch.project),
+                *wrecked,
+                "{what}: a commit doesn't touch the directory"
+            );
+            let id = scratch.store.list().unwrap()[0].id.clone();
+            Checkpoint::open(&scratch.store, &id).unwrap().rollback(None, false).unwrap();
+            let now = fingerprint(&scratch.project);
+            let committed = now.contains_key(Path::new("added"));
+            assert_eq!(
+                fs::read_to_string(scratch.project.join("plain")).unwrap()
+                    == "overwritten in place",
+                committed,
+                "{what}"
+            );
+            assert_eq!(now.contains_key(Path::new("deep")), !committed, "{what}");
+            assert_eq!(now[Path::new("script")], before[Path::new("script")], "{what}");
+        },
+    );
+}
+
+/// A checkpoint with an upper layer full of changes, among them renamed directories where the mounter
+/// can have them, or nothing where there are no user namespaces.
+fn layered(applied: bool) -> Option<Prepared> {
+    let root = rustix::process::geteuid().is_root();
+    let mounter = if root { Mounter::Privileged } else { Mounter::Unprivileged };
+    if !root && !namespaces_work() {
+        return None;
+    }
+    let scratch = scratch_in(&std::env::temp_dir());
+    for path in ["edit", "delete", "one/x", "two/y", "tree/a", "tree/b/c", "anew/old"] {
+        scratch.write(path, path);
+    }
+    let before = fingerprint(&scratch.project);
+    let options = Options {
+        strategy: Some("overlay".to_owned()),
+        mounter: Some(mounter),
+        ..Options::default()
+    };
+    let dirs = std::slice::from_ref(&scratch.project);
+    let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+    let renames = if root {
+        "mv -T tree moved; mv -T one tmp; mv -T two one; mv -T tmp two; mv -T moved/b outer; echo more > moved/a"
+    } else {
+        "chmod 700 tree"
+    };
+    let work = "echo edited > edit; rm delete; mkdir new; echo n > new/n; rm -r anew; mkdir anew; echo a > anew/new";
+    in_overlay(&checkpoint.mounts()[0], mounter, &format!("{work}; {renames}"));
+    if applied {
+        checkpoint.apply().unwrap();
+    }
+    let now = fingerprint(&scratch.project);
+    Some((scratch, before, now))
+}
+
+/// What the directory must be when everything from the upper layer is in it.
+fn applied() -> Option<Fingerprint> {
+    layered(true).map(|(_, _, applied)| undated(&applied))
+}
+
+/// Two sandboxes do the same at different times.
+fn undated(fingerprint: &Fingerprint) -> Fingerprint {
+    let strip = |text: &String| {
+        let (start, rest) = text.split_once(" mtime ").unwrap();
+        format!("{start} {}", rest.split_once(' ').unwrap().1)
+    };
+    fingerprint.iter().map(|(path, text)| (path.clone(), strip(text))).collect()
+}
+
+#[test]
+fn applying_an_overlay() {
+    let Some(applied) = applied() else { return };
+    at_every_step(
+        "apply",
+        || layered(false).unwrap(),
+        |scratch, what, before, _| {
+            let now = fingerprint(&scratch.project);
+            let id = &scratch.store.list().unwrap()[0].id;
+            let mut checkpoint = Checkpoint::open(&scratch.store, id).unwrap();
+            match checkpoint.state() {
+                State::Active => assert_eq!(now, *before, "{what}: it did not happen"),
+                _ => assert_eq!(undated(&now), applied, "{what}"),
+            }
+            checkpoint.apply().unwrap();
+            assert_eq!(undated(&fingerprint(&scratch.project)), applied, "{what}: applied again");
+            checkpoint.rollback(None, false).unwrap();
+            assert_eq!(fingerprint(&scratch.project), *before, "{what}");
+        },
+    );
+}
+
+#[test]
+fn rolling_back_an_applied_overlay() {
+    if applied().is_none() {
+        return;
+    }
+    at_every_step(
+        "rollback",
+        || layered(true).unwrap(),
+        |scratch, what, before, wrecked| {
+            if let Some(listed) = scratch.store.list().unwrap().first() {
+                assert_eq!(fingerprint(&scratch.project), *wrecked, "{what}: it did not happen");
+                let mut checkpoint = Checkpoint::open(&scratch.store, &listed.id).unwrap();
+                checkpoint.rollback(None, false).unwrap();
+            }
+            assert_eq!(fingerprint(&scratch.project), *before, "{what}");
+        },
+    );
+}
+
+#[test]
+fn committing_an_overlay() {
+    let Some(applied) = applied() else { return };
+    at_every_step(
+        "commit",
+        || layered(false).unwrap(),
+        |scratch, what, before, _| {
+            if let Some(listed) = scratch.store.list().unwrap().first() {
+                assert_eq!(fingerprint(&scratch.project), *before, "{what}: it did not happen");
+                Checkpoint::open(&scratch.store, &listed.id).unwrap().commit(None).unwrap();
+            }
+            assert_eq!(undated(&fingerprint(&scratch.project)), applied, "{what}");
+        },
+    );
 }
 
 #[test]

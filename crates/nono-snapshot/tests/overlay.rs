@@ -5,44 +5,12 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use common::{Scratch, fingerprint, scratch};
-use nono_snapshot::{ChangeKind, Checkpoint, Mount, Mounter, Options, State};
+use common::{Scratch, fingerprint, in_overlay, namespaces_work, scratch};
+use nono_snapshot::{ChangeKind, Checkpoint, Mounter, Options, State};
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Runs `script` in the project with the overlay mounted, the way a sandbox does.
-fn in_overlay(mount: &Mount, mounter: Mounter, script: &str) {
-    let options = match mounter {
-        Mounter::Privileged => "redirect_dir=on,metacopy=off,index=off",
-        Mounter::Unprivileged => "userxattr",
-    };
-    let paths = [&mount.lower, &mount.upper, &mount.work].map(|path| path.display().to_string());
-    let layers =
-        format!("lowerdir={},upperdir={},workdir={},{options}", paths[0], paths[1], paths[2]);
-    let target = mount.target.display();
-    let script = format!(
-        "mount -t overlay nono -o '{layers}' '{target}' && cd '{target}' && {{ {script}\n}}"
-    );
-    let mut unshare = Command::new("unshare");
-    if mounter == Mounter::Unprivileged {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    let status = unshare.args(["--mount", "sh", "-ec", &script]).status().unwrap();
-    assert!(status.success(), "{status}");
-}
-
-fn namespaces_work() -> bool {
-    let worked =
-        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
-    if worked.is_ok_and(|status| status.success()) {
-        return true;
-    }
-    println!("SKIPPED: unprivileged overlay: user namespaces are not available");
-    false
 }
 
 fn prepared(mounter: Mounter) -> (Scratch, Checkpoint) {

@@ -8,8 +8,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use nono_snapshot::{Checkpoint, Options, Store};
+use nono_snapshot::{Checkpoint, Mount, Mounter, Options, Store};
 
 /// Everything that a rollback has to bring back, by path.
 pub type Fingerprint = BTreeMap<PathBuf, String>;
@@ -247,4 +248,35 @@ pub fn wreck(root: &Path) {
     fs::remove_file(root.join("fifo")).unwrap();
     set_xattr(&root.join("empty"), "user.new", b"new");
     fs::write(root.join("added"), "added").unwrap();
+}
+
+/// Runs `script` in the project with the overlay mounted, the way a sandbox does.
+pub fn in_overlay(mount: &Mount, mounter: Mounter, script: &str) {
+    let options = match mounter {
+        Mounter::Privileged => "redirect_dir=on,metacopy=off,index=off",
+        Mounter::Unprivileged => "userxattr",
+    };
+    let paths = [&mount.lower, &mount.upper, &mount.work].map(|path| path.display().to_string());
+    let layers =
+        format!("lowerdir={},upperdir={},workdir={},{options}", paths[0], paths[1], paths[2]);
+    let target = mount.target.display();
+    let script = format!(
+        "mount -t overlay nono -o '{layers}' '{target}' && cd '{target}' && {{ {script}\n}}"
+    );
+    let mut unshare = Command::new("unshare");
+    if mounter == Mounter::Unprivileged {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    let status = unshare.args(["--mount", "sh", "-ec", &script]).status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+pub fn namespaces_work() -> bool {
+    let worked =
+        Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
+    if worked.is_ok_and(|status| status.success()) {
+        return true;
+    }
+    println!("SKIPPED: unprivileged overlay: user namespaces are not available");
+    false
 }
