@@ -12,7 +12,12 @@ export function toolResults(request: Json): number {
 }
 
 export function answer(request: Json, turn: Turn): unknown {
-  return { ...message(request), content: [block(turn)], stop_reason: stopReason(turn), usage };
+  return {
+    ...message(request),
+    content: [block(request, turn)],
+    stop_reason: stopReason(turn),
+    usage,
+  };
 }
 
 export function events(request: Json, turn: Turn): [string, unknown][] {
@@ -23,7 +28,7 @@ export function events(request: Json, turn: Turn): [string, unknown][] {
           { type: "text_delta", text: turn.say },
         ]
       : [
-          { ...block(turn), input: {} },
+          { ...block(request, turn), input: {} },
           { type: "input_json_delta", partial_json: JSON.stringify(turn.arguments) },
         ];
   const stop = { stop_reason: stopReason(turn), stop_sequence: null };
@@ -44,15 +49,20 @@ function stopReason(turn: Turn): string {
   return "say" in turn ? "end_turn" : "tool_use";
 }
 
-function block(turn: Turn): object {
+function block(request: Json, turn: Turn): object {
   if ("say" in turn) return { type: "text", text: turn.say };
-  return { type: "tool_use", id: "toolu_1", name: turn.tool, input: turn.arguments };
+  return {
+    type: "tool_use",
+    id: `toolu_${toolResults(request)}`,
+    name: turn.tool,
+    input: turn.arguments,
+  };
 }
 
 function message(request: Json): object {
   const model = request["model"] as string;
   return {
-    id: "msg_1",
+    id: `msg_${toolResults(request)}`,
     type: "message",
     role: "assistant",
     model,

@@ -17,11 +17,11 @@ export function toolResults(request: Json): number {
 }
 
 export function answer(request: Json, turn: Turn): unknown {
-  return response(request, "completed", [item(turn)]);
+  return response(request, "completed", [item(request, turn)]);
 }
 
 export function events(request: Json, turn: Turn): [string, unknown][] {
-  const done = item(turn);
+  const done = item(request, turn);
   const steps: Step[] = [
     { type: "response.created", response: response(request, "in_progress", []) },
     { type: "response.output_item.added", output_index: 0, item: { ...done, ...started(turn) } },
@@ -59,7 +59,7 @@ function started(turn: Turn): object {
     : { status: "in_progress", arguments: "" };
 }
 
-function item(turn: Turn): object {
+function item(request: Json, turn: Turn): object {
   if ("say" in turn) {
     const part = { type: "output_text", text: turn.say, annotations: [] };
     return {
@@ -71,7 +71,13 @@ function item(turn: Turn): object {
     };
   }
   const call = { name: turn.tool, arguments: JSON.stringify(turn.arguments) };
-  return { id: "item_1", type: "function_call", status: "completed", call_id: "call_1", ...call };
+  return {
+    id: "item_1",
+    type: "function_call",
+    status: "completed",
+    call_id: `call_${toolResults(request)}`,
+    ...call,
+  };
 }
 
 function response(request: Json, status: string, output: object[]): object {
@@ -84,7 +90,7 @@ function response(request: Json, status: string, output: object[]): object {
   };
   const model = request["model"] as string;
   return {
-    id: "resp_1",
+    id: `resp_${toolResults(request)}`,
     object: "response",
     created_at: 0,
     status,

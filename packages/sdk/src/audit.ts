@@ -121,9 +121,13 @@ export class RunRecord {
     return { dir: this.#log.dir, head: { size, root: Buffer.from(root).toString("base64") } };
   }
 
-  /** Ends the log with a signed head, on record in the ledger. */
+  /**
+   * Ends the log with a signed head, on record in the ledger, and shows that to the anchors. One that
+   * can't be reached now is tried again with the next log.
+   */
   async close(reason: string): Promise<void> {
     await this.#log.close(reason);
+    await this.#log.anchored;
   }
 
   #exit({ exitCode, signal }: Exit): void {

@@ -225,7 +225,8 @@ export abstract class Declaration {
    * Lets commands use a credential without ever having it. They find a stand-in in the environment
    * variable `name`; on the way to the hosts of `proxyTo` the gate puts the real value in its place,
    * or adds it when it is missing, and takes it out of the answers. Sent anywhere else, the stand-in
-   * is refused. The hosts must be allowed by {@link Sandbox.allowNetwork} as well.
+   * is refused. The hosts must be allowed by {@link Sandbox.allowNetwork} as well. A second credential of
+   * the same name replaces the first.
    *
    * @param credential Its name, its hosts, how it is presented, and where the value comes from.
    * @throws {@link ArgumentError} unless exactly one source is given.

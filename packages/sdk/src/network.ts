@@ -28,12 +28,12 @@ export interface NetworkOptions extends Pick<
 /** What commands may reach, as declared so far. */
 export class NetworkPolicy {
   readonly #allow: string[] = [];
-  readonly #credentials: Credential[] = [];
+  readonly #credentials = new Map<string, Credential>();
   #options: NetworkOptions = {};
 
   /** Whether a gate is needed. */
   get needsGate(): boolean {
-    return this.#allow.length > 0 || this.#credentials.length > 0;
+    return this.#allow.length > 0 || this.#credentials.size > 0;
   }
 
   /** What commands may connect to of it: the ports that its hosts are named with. */
@@ -64,13 +64,13 @@ export class NetworkPolicy {
         { value: name, remedy: "Give tokenFromKeychain or tokenFrom, not both." },
       );
     }
-    this.#credentials.push(credential);
+    this.#credentials.set(name, credential);
   }
 
   /** Makes the gate; it listens only when it is given the sandbox's sockets. */
   async createGate(sink: GateOptions["sink"]): Promise<Gate> {
     const proxy = await import("@nono/proxy");
-    const credentials = this.#credentials.map(
+    const credentials = [...this.#credentials.values()].map(
       ({ tokenFrom, tokenFromKeychain, ...credential }): CredentialConfig => ({
         ...credential,
         source: tokenFrom ?? keychainEntry(proxy.fromKeychain, credential.name, tokenFromKeychain),

@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // The `nono` command. It prints on stdout only what was asked for: during a run, stdout belongs to the
 // agent.
 import process from "node:process";
