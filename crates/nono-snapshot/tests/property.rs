@@ -7,7 +7,11 @@ use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use common::{fingerprint, scratch_in, set_xattr};
+use common::mount::{Pool, mounted, scratch_on};
+use common::{
+    Fingerprint, Scratch, fingerprint, in_overlay, namespaces_work, scratch_in, set_xattr,
+};
+use nono_snapshot::{Change, Checkpoint, Mounter, Options};
 
 /// xorshift64*: reproducible from the seed that a failure prints.
 struct Random(u64);
@@ -108,41 +112,182 @@ fn map_and_write(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+fn sequences() -> std::ops::Range<u64> {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).map_or(default, |text| text.parse().unwrap())
+    };
+    let start = number("NONO_PROPERTY_SEED", 1);
+    start..start + number("NONO_PROPERTY_SEQUENCES", 200)
+}
+
+fn random(seed: u64) -> Random {
+    Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+}
+
+/// What is listed covers all that differs. Files only: what changed for a directory may be its time
+/// alone, which isn't listed.
+fn check_listed(changes: &[Change], before: &Fingerprint, after: &Fingerprint, seed: u64) {
+    for (path, text) in after {
+        let is_dir = text.starts_with("mode 4");
+        let listed = changes.iter().any(|change| {
+            change.path == *path || change.from.is_some() && path.starts_with(&change.path)
+        });
+        let same = before.get(path).map(|text| text.split(" links").next())
+            == Some(text.split(" links").next());
+        assert!(is_dir || listed || same, "seed {seed}: {path:?} changed and is not listed");
+    }
+}
+
+/// A random tree, a checkpoint, random operations, perhaps a second checkpoint and more of them; then
+/// back, in one of several ways.
+fn undone(scratch: &Scratch, strategy: &str, seed: u64) {
+    let mut random = random(seed);
+    let options = Options { strategy: Some(strategy.to_owned()), ..Options::default() };
+    let make = || {
+        let dirs = std::slice::from_ref(&scratch.project);
+        Checkpoint::create(&scratch.store, dirs, &options)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"))
+    };
+    let back = |checkpoint: &mut Checkpoint, paths: Option<&[PathBuf]>| {
+        let done = checkpoint.rollback(paths, false);
+        done.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    };
+    for _ in 0..random.below(12) {
+        operate(&scratch.project, &mut random);
+    }
+    let before = fingerprint(&scratch.project);
+    let mut outer = make();
+    for _ in 0..=random.below(12) {
+        operate(&scratch.project, &mut random);
+    }
+    let after = fingerprint(&scratch.project);
+    let changes = outer.changes().unwrap();
+    check_listed(&changes, &before, &after, seed);
+    match (random.below(4), changes.first()) {
+        // One entry is brought back before the rest.
+        (0 | 1, Some(change)) => back(&mut outer, Some(std::slice::from_ref(&change.path))),
+        // A second checkpoint is rolled back to before the first.
+        (2, _) => {
+            let mut inner = make();
+            for _ in 0..=random.below(6) {
+                operate(&scratch.project, &mut random);
+            }
+            back(&mut inner, None);
+            assert_eq!(fingerprint(&scratch.project), after, "seed {seed}: the inner checkpoint");
+            outer.changes().unwrap();
+        }
+        _ => {}
+    }
+    back(&mut outer, None);
+    assert_eq!(fingerprint(&scratch.project), before, "seed {seed}");
+    outer.purge().unwrap();
+    scratch.store.recover().unwrap();
+}
+
 #[test]
 fn any_sequence_of_operations_is_undone() {
-    let sequences =
-        std::env::var("NONO_PROPERTY_SEQUENCES").map_or(200, |count| count.parse().unwrap());
-    let start: u64 = std::env::var("NONO_PROPERTY_SEED").map_or(1, |seed| seed.parse().unwrap());
-    for seed in start..start + sequences {
-        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let scratch = scratch_in(Path::new("/dev/shm"));
-        for _ in 0..random.below(12) {
-            operate(&scratch.project, &mut random);
+    for seed in sequences() {
+        undone(&scratch_in(Path::new("/dev/shm")), "copy", seed);
+    }
+}
+
+#[test]
+fn on_file_systems_with_and_without_shared_blocks_and_snapshots() {
+    for (kind, strategy) in
+        [("ext4", "copy"), ("xfs", "reflink"), ("btrfs", "btrfs"), ("btrfs", "reflink")]
+    {
+        let Some(mounted) = mounted(kind, "") else { continue };
+        for seed in sequences().step_by(4) {
+            undone(&scratch_on(&mounted, strategy == "btrfs"), strategy, seed);
         }
-        let before = fingerprint(&scratch.project);
-        let mut checkpoint = scratch.checkpoint(&[]);
-        for _ in 0..=random.below(12) {
-            operate(&scratch.project, &mut random);
+    }
+}
+
+/// One in a hundred: a rollback of zfs-fuse unmounts and takes a second.
+#[test]
+fn on_zfs() {
+    let Some(pool) = Pool::new() else { return };
+    for seed in sequences().step_by(100) {
+        undone(&pool.scratch(&format!("p{seed}")), "zfs", seed);
+    }
+}
+
+/// Runs in the overlay: operations, and what the tree then looks like, for the test below.
+#[test]
+fn child() {
+    let Ok(task) = std::env::var("NONO_PROPERTY_CHILD") else { return };
+    let (seed, root) = task.split_once('|').unwrap();
+    let (mut random, root) = (random(seed.parse().unwrap()), Path::new(root));
+    for _ in 0..=random.below(16) {
+        operate(root, &mut random);
+    }
+    // The descriptor 9 is the test's.
+    fs::write("/proc/self/fd/9", format!("{:?}", of_overlay(&fingerprint(root)))).unwrap();
+}
+
+/// Without what overlayfs shows differently: its own attributes, times of directories, and names of
+/// one file of which some were copied up.
+fn of_overlay(fingerprint: &Fingerprint) -> Vec<(PathBuf, String)> {
+    let strip = |text: &String| {
+        let is_dir = text.starts_with("mode 4");
+        let kept = text.split(" links ").next().unwrap();
+        let contents = text.split(" first ").nth(1).and_then(|rest| rest.split_once(' '));
+        let kept = if is_dir {
+            kept.replace(kept.split(" mtime ").nth(1).unwrap().split(' ').next().unwrap(), "")
+        } else {
+            kept.to_owned()
+        };
+        format!("{kept} {}", contents.map_or("", |(_, contents)| contents))
+    };
+    fingerprint.iter().map(|(path, text)| (path.clone(), strip(text))).collect()
+}
+
+/// The directory is untouched until the changes are applied; then it is what the sandbox saw; and a
+/// rollback, before or after, brings everything back.
+#[test]
+fn in_an_overlay() {
+    let root = rustix::process::geteuid().is_root();
+    let mut mounters = Vec::new();
+    if namespaces_work() {
+        mounters.push(Mounter::Unprivileged);
+    }
+    if root {
+        mounters.push(Mounter::Privileged);
+    }
+    for mounter in mounters {
+        for seed in sequences().step_by(4) {
+            let mut random = random(seed);
+            let scratch = scratch_in(&std::env::temp_dir());
+            for _ in 0..random.below(16) {
+                operate(&scratch.project, &mut random);
+            }
+            let before = fingerprint(&scratch.project);
+            let options = Options {
+                strategy: Some("overlay".to_owned()),
+                mounter: Some(mounter),
+                ..Options::default()
+            };
+            let dirs = std::slice::from_ref(&scratch.project);
+            let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+            let seen = tempfile::NamedTempFile::new().unwrap();
+            let script = format!(
+                "NONO_PROPERTY_CHILD='{seed}|{}' {} --exact child --test-threads=1 >/dev/null 9>{}",
+                scratch.project.display(),
+                std::env::current_exe().unwrap().display(),
+                seen.path().display()
+            );
+            in_overlay(&checkpoint.mounts()[0], mounter, &script);
+            assert_eq!(fingerprint(&scratch.project), before, "seed {seed}: before it is applied");
+            let isolated = checkpoint.changes().unwrap();
+            if random.below(2) == 0 {
+                checkpoint.apply().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                let now = fingerprint(&scratch.project);
+                let inside = fs::read_to_string(seen.path()).unwrap();
+                assert_eq!(format!("{:?}", of_overlay(&now)), inside, "seed {seed}: {mounter:?}");
+                check_listed(&isolated, &before, &now, seed);
+            }
+            checkpoint.rollback(None, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(fingerprint(&scratch.project), before, "seed {seed}: {mounter:?}");
         }
-        let after = fingerprint(&scratch.project);
-        let changes = checkpoint.changes().unwrap();
-        // Files only: what changed for a directory may be its time alone, which isn't listed.
-        for (path, text) in &after {
-            let is_dir = text.starts_with("mode 4");
-            let listed = changes.iter().any(|change| {
-                change.path == *path || change.from.is_some() && path.starts_with(&change.path)
-            });
-            let same = before.get(path).map(|text| text.split(" links").next())
-                == Some(text.split(" links").next());
-            assert!(is_dir || listed || same, "seed {seed}: {path:?} changed and is not listed");
-        }
-        // Half of them bring one entry back first.
-        if let (0, Some(change)) = (random.below(2), changes.first()) {
-            checkpoint
-                .rollback(Some(std::slice::from_ref(&change.path)), false)
-                .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        }
-        checkpoint.rollback(None, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        assert_eq!(fingerprint(&scratch.project), before, "seed {seed}");
     }
 }

@@ -1,6 +1,8 @@
 //! A description of a tree that is made without any of the crate's own code.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+pub mod mount;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
 use std::fs;
