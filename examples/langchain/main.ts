@@ -46,5 +46,5 @@ const agent = createAgent({
   tools: [shell],
 });
 const { messages } = await agent.invoke({ messages: "Which is the smallest number?" });
-console.log(`model: ${String(messages.at(-1)?.content)}`);
+console.log(`model: ${messages.at(-1)?.text}`);
 rmSync(workspace, { recursive: true });

@@ -47,6 +47,6 @@ function attributesOf({ object, decision }: GateEvent): Record<string, string | 
   if ("host" in object && object.host !== undefined) attributes["server.address"] = object.host;
   if ("port" in object) attributes["server.port"] = object.port;
   if ("method" in object) attributes["http.request.method"] = object.method;
-  if ("path" in object) attributes["url.path"] = object.path;
+  if ("path" in object) attributes["url.path"] = object.path.split("?")[0] ?? "";
   return attributes;
 }
