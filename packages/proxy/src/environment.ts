@@ -65,8 +65,11 @@ export function trustEnvironment(files: TrustFiles): Record<string, string> {
 }
 
 /** The variables by which clients find the explicit proxy. */
-export function proxyEnvironment(port: number, token: string): Record<string, string> {
-  const url = `http://nono:${token}@127.0.0.1:${port}`;
+export function proxyEnvironment(
+  { host, port }: { host: string; port: number },
+  token: string,
+): Record<string, string> {
+  const url = `http://nono:${token}@${host.includes(":") ? `[${host}]` : host}:${port}`;
   // The agent's own servers are reached directly; in a sandbox they are all that loopback has.
   const direct = "localhost,127.0.0.1,::1";
   return {

@@ -77,7 +77,10 @@ export interface Gate extends AsyncDisposable {
   explain(host: string, port: number): Verdict;
   /** Serves sockets of a sandbox's network. @throws GateError `ERR_NONO_LISTENER` */
   serve(listeners: readonly GateListener[]): Promise<void>;
-  /** Listens as an explicit proxy. Default: a free port of 127.0.0.1. Only clients with the token are served. */
+  /**
+   * Listens as an explicit proxy. Default: a free port of 127.0.0.1. Only clients with the token are served. For
+   * containers give the address by which they reach this machine; it is what `env()` names.
+   */
   listen(options?: { host?: string; port?: number }): Promise<{ host: string; port: number }>;
   /** What the sandbox's environment needs: phantoms, certificate files, and the proxy after `listen()`. */
   env(): Record<string, string>;
@@ -118,7 +121,7 @@ class RunningGate implements Gate {
   readonly #token = randomBytes(24).toString("base64url");
   readonly #intake: Intake;
   #proxy: http.Server | undefined;
-  #proxyPort: number | undefined;
+  #proxyAddress: { host: string; port: number } | undefined;
   #trustFiles: TrustFiles | undefined;
 
   constructor(options: GateOptions) {
@@ -217,14 +220,14 @@ class RunningGate implements Gate {
     await new Promise<void>((resolve, reject) => {
       server.once("error", reject).listen(port, host, resolve);
     });
-    this.#proxyPort = (server.address() as net.AddressInfo).port;
-    return { host, port: this.#proxyPort };
+    this.#proxyAddress = { host, port: (server.address() as net.AddressInfo).port };
+    return this.#proxyAddress;
   }
 
   env(): Record<string, string> {
     return {
       ...trustEnvironment(this.trustFiles),
-      ...(this.#proxyPort === undefined ? {} : proxyEnvironment(this.#proxyPort, this.#token)),
+      ...(this.#proxyAddress && proxyEnvironment(this.#proxyAddress, this.#token)),
       ...this.#broker.env(),
     };
   }

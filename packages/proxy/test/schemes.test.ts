@@ -193,3 +193,71 @@ test("SigV4 chunk by chunk: AWS's streaming example", async () => {
     "chunk-signature=b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
   ]);
 });
+
+test("SigV4 chunk by chunk with a trailing checksum: AWS's example", async () => {
+  const chunk = (size: number): string =>
+    `${size.toString(16)};chunk-signature=${zeroes}\r\n${size > 0 ? `${"a".repeat(size)}\r\n` : ""}`;
+  const headers = [
+    "content-encoding",
+    "aws-chunked",
+    "x-amz-content-sha256",
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER",
+    "x-amz-date",
+    "20130524T000000Z",
+    "x-amz-decoded-content-length",
+    "66560",
+    "x-amz-storage-class",
+    "REDUCED_REDUNDANCY",
+    "x-amz-trailer",
+    "x-amz-checksum-crc32c",
+    "authorization",
+    `AWS4-HMAC-SHA256 Credential=${phantomScope},SignedHeaders=content-encoding;host;x-amz-content-sha256;x-amz-date;x-amz-decoded-content-length;x-amz-storage-class;x-amz-trailer,Signature=${zeroes}`,
+  ];
+  const trailer = `x-amz-checksum-crc32c:sOO8/Q==\r\nx-amz-trailer-signature:${zeroes}\r\n\r\n`;
+  const whole = Buffer.from(chunk(65536) + chunk(1024) + chunk(0) + trailer);
+  const endpoint = parseAuthority("s3.amazonaws.com", 443);
+  for (const size of [whole.length, 1_000, 7]) {
+    const pieces = Array.from({ length: Math.ceil(whole.length / size) }, (_, i) =>
+      whole.subarray(i * size, (i + 1) * size),
+    );
+    const draft = {
+      method: "PUT",
+      path: "/examplebucket/chunkObject.txt",
+      headers,
+      body: Readable.from(pieces),
+    };
+    const signed = await resign(draft, endpoint, exampleKeys);
+    expect(signed.headers.at(-1)).toContain(
+      "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e",
+    );
+    const text = await bodyOf(signed.body ?? Readable.from([]));
+    expect(text).toHaveLength(whole.length);
+    expect(text.match(/signature[=:]\w+/g)).toEqual([
+      "signature=b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
+      "signature=1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
+      "signature=2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
+      "signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435",
+    ]);
+  }
+});
+
+test("SigV4: a chunk that is malformed, or bytes after the end, break the upload off", async () => {
+  const endpoint = parseAuthority("s3.amazonaws.com", 443);
+  const headers = [
+    "x-amz-content-sha256",
+    "STREAMING-AWS4-HMAC-SHA256-PAYLOAD",
+    "x-amz-date",
+    "20130524T000000Z",
+    "authorization",
+    `AWS4-HMAC-SHA256 Credential=${phantomScope},SignedHeaders=host,Signature=${zeroes}`,
+  ];
+  const end = `0;chunk-signature=${zeroes}\r\n\r\n`;
+  for (const text of ["nothing\r\n", "5\r\nabcde\r\n", end + end, "5;chunk-signature=0\r\n", "3"]) {
+    const body = Readable.from([Buffer.from(text)]);
+    const draft = { method: "PUT", path: "/x", headers, body };
+    const signed = await resign(draft, endpoint, exampleKeys);
+    await expect(bodyOf(signed.body ?? body), text).rejects.toMatchObject({
+      code: "ERR_NONO_PROTOCOL",
+    });
+  }
+});

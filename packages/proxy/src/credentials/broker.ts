@@ -147,9 +147,12 @@ export class CredentialBroker {
     for (const { binding } of draft.body ? here : chosen) {
       values.set(binding.name, await this.#valueOf(binding));
     }
-    let { path } = draft;
-    let headers = withoutFields(draft.headers, ["range", "if-range", "accept-encoding"]);
-    headers = [...headers, "accept-encoding", acceptable(draft.headers)];
+    let { path, headers } = draft;
+    // What AWS signs is left alone; its secret key never travels, so it cannot be fetched in halves either.
+    if (!chosen.some(({ binding }) => binding.scheme.type === "aws-sigv4")) {
+      headers = withoutFields(headers, ["range", "if-range", "accept-encoding"]);
+      headers = [...headers, "accept-encoding", acceptable(draft.headers)];
+    }
     ({ path, headers } = this.#swap.replace(path, headers, values));
     let { body, expectsContinue = false } = draft;
     /** Where the whole body must be here before a word can be sent on, the client is told to send it. */

@@ -96,6 +96,7 @@ function parseBoundHost(text: string): BoundHost {
 
 function parseScheme({ scheme = "bearer", name }: CredentialConfig): CredentialScheme {
   const full = typeof scheme === "string" ? { type: scheme } : scheme;
+  if (full.type === "oauth2") checkTokenUrl(name, full.tokenUrl);
   const template =
     full.type === "header" ? (full.template ?? "{}") : full.type === "path" ? full.prefix : "{}";
   if (!template.includes("{}")) {
@@ -109,6 +110,19 @@ function parseScheme({ scheme = "bearer", name }: CredentialConfig): CredentialS
     );
   }
   return full;
+}
+
+/** The client's secret is sent there, so it goes over TLS, or does not leave this machine (RFC 6749 section 3.2). */
+function checkTokenUrl(name: string, text: string): void {
+  const { protocol, hostname } = URL.canParse(text)
+    ? new URL(text)
+    : { protocol: "", hostname: "" };
+  const local = /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+  if (protocol === "https:" || (protocol === "http:" && local)) return;
+  throw new GateError("ERR_NONO_INVALID_OPTION", `The token URL of ${name} is not https.`, {
+    value: text,
+    remedy: "Write https://host/path; http is for this machine only.",
+  });
 }
 
 /** Whether the credential may go to this server in this way. */

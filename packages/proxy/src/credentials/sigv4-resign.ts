@@ -1,29 +1,20 @@
-import { createHash, createHmac } from "node:crypto";
-import { Readable, Transform } from "node:stream";
+import { Readable } from "node:stream";
 import { GateError } from "../errors.ts";
 import { type FlatHeaders, valuesOf, withField, withoutFields } from "../http/headers.ts";
 import { type Endpoint, bracketed } from "../net/host.ts";
 import type { RequestDraft } from "./broker.ts";
+import {
+  type AwsKeys,
+  type Signature,
+  algorithm,
+  hmac,
+  maxHeld,
+  sha256,
+  signingKey,
+  tooLarge,
+} from "./sigv4.ts";
+import { ChunkSigner, isSignedInChunks } from "./sigv4-chunks.ts";
 import { sourceError } from "./source.ts";
-
-interface AwsKeys {
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  readonly sessionToken?: string;
-}
-
-/** The parts of a signature that the client made with its phantom and that stay. */
-interface Signature {
-  readonly date: string;
-  readonly scope: string;
-  readonly signedHeaders: readonly string[];
-}
-
-const algorithm = "AWS4-HMAC-SHA256";
-const streaming = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
-/** A body without a declared hash is held to be hashed; a chunk of a streamed upload to be signed. */
-const maxHeld = 16 * 1024 * 1024;
-const emptyHash = sha256("");
 
 /**
  * Signs again, with the real keys, what a client signed with its phantom: same scope, same headers, same time (AWS
@@ -62,7 +53,7 @@ export async function resign(
   const credential = `Credential=${keys.accessKeyId}/${signature.scope}`;
   const value = `${algorithm} ${credential}, SignedHeaders=${full.signedHeaders.join(";")}, Signature=${seed}`;
   headers = withField(headers, "authorization", value);
-  if (payloadHash === streaming && body) body = body.pipe(new ChunkSigner(full, seed, keys));
+  if (isSignedInChunks(payloadHash) && body) body = body.pipe(new ChunkSigner(full, seed, keys));
   return { path: draft.path, headers, body };
 }
 
@@ -146,79 +137,6 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
 
-function signingKey(keys: AwsKeys, scope: string): Buffer {
-  return scope
-    .split("/")
-    .reduce(
-      (key: Buffer | string, part) => hmac(key, part),
-      `AWS4${keys.secretAccessKey}`,
-    ) as Buffer;
-}
-
-/** Re-signs `size;chunk-signature=...` chunks; each signature covers the one before. */
-class ChunkSigner extends Transform {
-  readonly #signature: Signature;
-  readonly #key: Buffer;
-  #previous: string;
-  #held: Buffer = Buffer.alloc(0);
-  #ended = false;
-
-  constructor(signature: Signature, seed: string, keys: AwsKeys) {
-    super();
-    this.#signature = signature;
-    this.#key = signingKey(keys, signature.scope);
-    this.#previous = seed;
-  }
-
-  override _transform(
-    chunk: Buffer,
-    _encoding: string,
-    done: (error?: Error | null) => void,
-  ): void {
-    this.#held = Buffer.concat([this.#held, chunk]);
-    try {
-      while (this.#takeChunk());
-      if (this.#held.length > maxHeld) throw tooLarge();
-      done();
-    } catch (error) {
-      done(error as Error);
-    }
-  }
-
-  override _flush(done: (error?: Error | null) => void): void {
-    if (this.#held.length > 0 || !this.#ended) return done(malformedChunk());
-    done();
-  }
-
-  #takeChunk(): boolean {
-    const lineEnd = this.#held.indexOf("\r\n");
-    if (lineEnd < 0) return false;
-    const line = this.#held.toString("latin1", 0, lineEnd);
-    const size = /^([0-9a-f]{1,8});chunk-signature=[0-9a-f]{64}$/i.exec(line)?.[1];
-    if (size === undefined || this.#ended) throw malformedChunk();
-    const length = Number.parseInt(size, 16);
-    const start = lineEnd + 2;
-    if (this.#held.length < start + length + 2) return false;
-    const data = this.#held.subarray(start, start + length);
-    const { date, scope } = this.#signature;
-    const text = [
-      `${algorithm}-PAYLOAD`,
-      date,
-      scope,
-      this.#previous,
-      emptyHash,
-      sha256(data),
-    ].join("\n");
-    this.#previous = hmac(this.#key, text).toString("hex");
-    this.push(`${size};chunk-signature=${this.#previous}\r\n`);
-    this.push(data);
-    this.push("\r\n");
-    this.#ended = length === 0;
-    this.#held = this.#held.subarray(start + length + 2);
-    return true;
-  }
-}
-
 function parseAuthorization(value: string, date: string | undefined): Signature {
   const match =
     /^AWS4-HMAC-SHA256 Credential=[^/]+\/([^,]+), ?SignedHeaders=([^,]+), ?Signature=[0-9a-f]{64}$/.exec(
@@ -255,20 +173,6 @@ function unsigned(): GateError {
   );
 }
 
-function malformedChunk(): GateError {
-  return new GateError("ERR_NONO_PROTOCOL", "A chunk of the signed upload is malformed.");
-}
-
-function tooLarge(): GateError {
-  return new GateError(
-    "ERR_NONO_LIMIT",
-    `A body or chunk to sign is larger than ${maxHeld} bytes.`,
-    {
-      remedy: "Send x-amz-content-sha256, or smaller chunks.",
-    },
-  );
-}
-
 async function readAll(body: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
@@ -289,12 +193,4 @@ function encode(text: string): string {
   return encodeURIComponent(text).replace(/[!'()*]/g, (char) => {
     return `%${char.charCodeAt(0).toString(16).toUpperCase()}`;
   });
-}
-
-function sha256(data: string | Buffer): string {
-  return createHash("sha256").update(data).digest("hex");
-}
-
-function hmac(key: Buffer | string, text: string): Buffer {
-  return createHmac("sha256", key).update(text).digest();
 }

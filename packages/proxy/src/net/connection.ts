@@ -110,11 +110,13 @@ async function tunnel(
   refuse: (error: unknown) => void,
   sni?: string,
 ): Promise<void> {
-  const downlink = new Downlink(client);
-  const upstream = await context.dialer.connect(endpoint, sni, downlink.onread);
+  const { dialer } = context;
+  const downlink = dialer.readsInto ? new Downlink(client) : undefined;
+  const upstream = await dialer.connect(endpoint, sni, downlink?.onread);
   if (client.destroyed) return void upstream.destroy();
   accept();
-  downlink.attach(upstream);
+  if (downlink) downlink.attach(upstream);
+  else upstream.pipe(client, { end: false });
   joinTunnel(client, upstream, watch, refuse, endpoint.port === 443);
 }
 

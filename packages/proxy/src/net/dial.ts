@@ -43,6 +43,11 @@ export class Dialer {
     this.#timeout = options.timeout;
   }
 
+  /** Whether `onread` is honoured: not on a connection through a proxy, which begins with the proxy's own answer. */
+  get readsInto(): boolean {
+    return this.#proxy === undefined;
+  }
+
   /**
    * Connects to an endpoint that the allow-list has accepted.
    *

@@ -43,7 +43,7 @@ export class UpstreamProxy {
         const status = /^HTTP\/1\.[01] (\d{3})/.exec(head.toString("latin1", 0, end))?.[1];
         if (status?.startsWith("2") !== true) return fail(refused(`status ${status ?? "unknown"}`));
         clearTimeout(timer);
-        socket.off("readable", onReadable);
+        socket.off("readable", onReadable).off("end", onEnd);
         if (head.length > end + 4) socket.unshift(head.subarray(end + 4));
         resolve(socket);
       };
@@ -52,7 +52,8 @@ export class UpstreamProxy {
       socket.on("error", (error: NodeJS.ErrnoException) =>
         fail(refused(error.code ?? "error", error)),
       );
-      socket.once("end", () => fail(refused("the connection was closed")));
+      const onEnd = (): void => fail(refused("the connection was closed"));
+      socket.once("end", onEnd);
       const where = formatEndpoint(endpoint);
       socket.write(`CONNECT ${where} HTTP/1.1\r\nHost: ${where}\r\n${this.#authorization()}\r\n`);
     });

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import { GateError } from "../errors.ts";
 import { type Host, parseHost } from "../net/host.ts";
@@ -21,8 +22,9 @@ const maxSessions = 512;
 /** Secure contexts and resumable sessions for connections to upstream servers. */
 export class UpstreamTrust {
   readonly roots: readonly string[];
-  readonly #clientCertificates: ReadonlyMap<string, { cert: string; key: string }>;
-  readonly #contexts = new Map<string, tls.SecureContext>();
+  /** Contexts with a client certificate, by host. */
+  readonly #identified: ReadonlyMap<string, tls.SecureContext>;
+  #anonymous: tls.SecureContext | undefined;
   readonly #sessions = new Map<string, Buffer>();
   readonly #timeout: number;
 
@@ -34,8 +36,12 @@ export class UpstreamTrust {
   constructor({ ca = [], clientCertificates = {} }: UpstreamTlsOptions, timeout: number) {
     this.roots = [...systemRoots(), ...ca];
     this.#timeout = timeout;
-    this.#clientCertificates = new Map(
-      Object.entries(clientCertificates).map(([name, pair]) => [canonicalName(name), pair]),
+    for (const text of ca) checkCertificate(text);
+    this.#identified = new Map(
+      Object.entries(clientCertificates).map(([name, pair]) => [
+        canonicalName(name),
+        this.#newContext(pair),
+      ]),
     );
   }
 
@@ -84,18 +90,32 @@ export class UpstreamTrust {
   }
 
   #contextFor(name: string): tls.SecureContext {
-    const certificate = this.#clientCertificates.get(name);
-    const key = certificate ? name : "";
-    let context = this.#contexts.get(key);
-    if (!context) {
-      context = tls.createSecureContext({
-        ca: [...this.roots],
-        minVersion: "TLSv1.2",
-        ...certificate,
-      });
-      this.#contexts.set(key, context);
+    // Made at first use: reading all roots takes some milliseconds.
+    return this.#identified.get(name) ?? (this.#anonymous ??= this.#newContext());
+  }
+
+  #newContext(identity?: { cert: string; key: string }): tls.SecureContext {
+    try {
+      return tls.createSecureContext({ ca: [...this.roots], minVersion: "TLSv1.2", ...identity });
+    } catch (cause) {
+      throw new GateError(
+        "ERR_NONO_INVALID_OPTION",
+        "A client certificate and its key do not belong together, or are not PEM.",
+        { cause, remedy: "Give both as PEM text in tls.clientCertificates." },
+      );
     }
-    return context;
+  }
+}
+
+function checkCertificate(text: string): void {
+  try {
+    // oxlint-disable-next-line no-new -- reads it, or throws
+    new X509Certificate(text);
+  } catch (cause) {
+    throw new GateError("ERR_NONO_INVALID_OPTION", "An entry of tls.ca is not a certificate.", {
+      cause,
+      remedy: "Give each root as PEM text, one certificate an entry.",
+    });
   }
 }
 

@@ -19,6 +19,7 @@ const tools: readonly (readonly [string, string])[] = [
   ["command -v dbus-run-session", "dbus"],
   ["command -v secret-tool", "libsecret-tools"],
   ["pkg-config --exists libsecret-1", "libsecret-1-dev"],
+  ["command -v tinyproxy", "tinyproxy-bin"],
   ["command -v ip", "iproute2"],
   ["test -x /usr/sbin/sshd", "openssh-server"],
   ["command -v ssh", "openssh-client"],

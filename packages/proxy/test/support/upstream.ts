@@ -1,7 +1,7 @@
 import http from "node:http";
 import https from "node:https";
 import http2 from "node:http2";
-import type { AddressInfo, Server } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import type { Resolver } from "../../src/index.ts";
 import { parseHost } from "../../src/net/host.ts";
 import { CertificateAuthority } from "../../src/tls/authority.ts";
@@ -23,12 +23,17 @@ export async function listening(server: Server): Promise<number> {
   await new Promise<void>((resolve) => {
     server.listen(0, "127.0.0.1", resolve);
   });
+  // What has been upgraded is no connection of an HTTP server any more.
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   closers.push(
     () =>
       new Promise((resolve) => {
         server.close(() => resolve());
-        if (server instanceof http.Server || server instanceof https.Server)
-          server.closeAllConnections();
+        for (const socket of sockets) socket.destroy();
       }),
   );
   return (server.address() as AddressInfo).port;
