@@ -28,7 +28,7 @@ fn set_limits(payload: &Payload, plan: &Plan) -> Result<()> {
     let mut at = 0;
     while at < plan.limit_count as usize {
         let limit: Limit = payload.read(plan.limits as usize + at * size_of::<Limit>());
-        let pair = [limit.value; 2];
+        let pair = [limit.soft, limit.hard];
         call!(PRLIMIT64, 0, limit.resource, pair.as_ptr(), 0)?;
         at += 1;
     }

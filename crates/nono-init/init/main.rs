@@ -68,6 +68,7 @@ extern "C" fn nono_init_main() -> ! {
         Ok(()) => {}
         Err(failure) => failed(failure.stage, failure.errno),
     }
+    let wall_seconds = header.wall_seconds;
     drop(plan);
     control::send(
         control,
@@ -75,7 +76,7 @@ extern "C" fn nono_init_main() -> ! {
         sockets.as_slice(),
     );
     sockets.close_all();
-    serve::serve(control, signals)
+    serve::serve(control, signals, wall_seconds)
 }
 
 #[panic_handler]

@@ -37,6 +37,7 @@ pub const PR_CAP_AMBIENT: i32 = 47;
 
 pub const SIGCHLD: u64 = 17;
 pub const SIGKILL: i32 = 9;
+pub const SIGTERM: i32 = 15;
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_VFORK: u64 = 0x4000;
 pub const WNOHANG: u64 = 1;
@@ -139,6 +140,14 @@ pub fn drain(signals: i32) {
     while matches!(call!(READ, signals, buffer.as_mut_ptr(), buffer.len()), Ok(n) if n > 0) {}
 }
 
+/// Milliseconds since the machine was started, of which the upper half is lost.
+pub fn now_ms() -> u32 {
+    const CLOCK_MONOTONIC: u64 = 1;
+    let mut time = [0u64; 2];
+    let _ = call!(CLOCK_GETTIME, CLOCK_MONOTONIC, time.as_mut_ptr());
+    (time[0] * 1000 + time[1] / 1_000_000) as u32
+}
+
 #[repr(C)]
 pub struct PollFd {
     pub fd: i32,
@@ -154,9 +163,9 @@ pub fn poll(fds: &mut [PollFd]) {
     let _ = call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 0);
 }
 
-/// [`poll`] for at most so many milliseconds (fewer than 1,000).
-pub fn poll_for(fds: &mut [PollFd], milliseconds: u64) {
-    let timeout = [0, milliseconds * 1_000_000];
+/// [`poll`] for at most so many milliseconds.
+pub fn poll_for(fds: &mut [PollFd], milliseconds: u32) {
+    let timeout = [u64::from(milliseconds / 1000), u64::from(milliseconds % 1000) * 1_000_000];
     let _ = call!(PPOLL, fds.as_mut_ptr(), fds.len(), timeout.as_ptr(), 0, 0);
 }
 

@@ -53,8 +53,8 @@ pub struct Report {
     pub stage: u32,
     /// Why it failed, or the wait status of an [`EXITED`] command.
     pub status: i32,
-    /// Explicit padding: every byte that crosses is initialised.
-    pub reserved: u32,
+    /// `REPORT_` bits.
+    pub flags: u32,
     /// Time spent in user mode by the command and its reaped children, in microseconds.
     pub user_us: u64,
     /// Time spent in the kernel, in microseconds.
@@ -73,6 +73,9 @@ pub const STARTED: u32 = 3;
 pub const START_FAILED: u32 = 4;
 /// A command has ended and was reaped.
 pub const EXITED: u32 = 5;
+
+/// [`EXITED`]: its time was over.
+pub const REPORT_OVERTIME: u32 = 1;
 
 /// Stages of [`SETUP_FAILED`] beyond the plan's own steps.
 pub const STAGE_PLAN: u32 = 0x1_0000;
@@ -120,8 +123,9 @@ pub struct Plan {
     pub limits: u32,
     /// How many.
     pub limit_count: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// Seconds after which a command is ended: SIGTERM to its process group, and SIGKILL
+    /// [`GRACE_MS`] later. 0: never.
+    pub wall_seconds: u32,
 }
 
 /// Stay outside a pid namespace: a guard process keeps everything together.
@@ -141,9 +145,18 @@ pub struct Limit {
     pub resource: u32,
     /// Explicit padding.
     pub reserved: u32,
-    /// Soft and hard limit.
-    pub value: u64,
+    /// What is enforced, by a signal where there is one.
+    pub soft: u64,
+    /// What the soft limit can be raised to.
+    pub hard: u64,
 }
+
+/// Milliseconds between the two signals that end a command whose time is over.
+pub const GRACE_MS: u32 = 2000;
+
+/// The most seconds that a plan can give to commands: `nono-init` counts milliseconds in 32 bits,
+/// and half of them are the past.
+pub const MAX_WALL_SECONDS: u32 = 2_000_000;
 
 /// One step of a plan: an operation and its operands. Strings are offsets into the payload.
 #[repr(C)]

@@ -39,6 +39,8 @@ pub struct NativeCapabilities {
     pub env: Option<NativeEnv>,
     /// Resource limits.
     pub limits: Option<NativeLimits>,
+    /// A `/tmp` of its own; default true.
+    pub private_tmp: Option<bool>,
     /// The base system profile; default true.
     pub base_profile: Option<bool>,
 }
@@ -52,19 +54,23 @@ pub struct NativeEnv {
     pub set: Option<HashMap<String, String>>,
 }
 
-/// Bounds on what a process may use.
+/// Bounds on what commands may use.
 #[napi(object)]
 pub struct NativeLimits {
-    /// Address space in bytes.
+    /// Memory in bytes.
     pub memory: Option<f64>,
-    /// Processes of the user.
+    /// Processes and threads.
     pub processes: Option<f64>,
+    /// Processors.
+    pub cpus: Option<f64>,
     /// Open files.
     pub open_files: Option<f64>,
     /// Largest file in bytes.
     pub file_size: Option<f64>,
     /// Processor time in seconds.
     pub cpu_seconds: Option<f64>,
+    /// Time of a command in seconds.
+    pub wall_seconds: Option<f64>,
 }
 
 /// How to build the sandbox.
@@ -121,6 +127,7 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
     }
     Ok(capabilities
         .network(network(given.network.as_deref(), given.gate_ports)?)
+        .private_tmp(given.private_tmp.unwrap_or(true))
         .base_profile(given.base_profile.unwrap_or(true)))
 }
 
@@ -167,6 +174,9 @@ fn limits(given: &NativeLimits) -> Result<Limits> {
     limits.processes = whole(given.processes)?;
     limits.open_files = whole(given.open_files)?;
     limits.file_size = whole(given.file_size)?;
+    limits.cpus = given.cpus;
     limits.cpu_seconds = whole(given.cpu_seconds)?;
+    limits.wall_seconds =
+        whole(given.wall_seconds)?.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
     Ok(limits)
 }

@@ -56,6 +56,10 @@ pub struct NativeUsage {
     pub system_ms: f64,
     /// Largest resident set in bytes.
     pub max_rss_bytes: f64,
+    /// Most memory of the sandbox as a whole, in bytes, if that is known.
+    pub peak_memory_bytes: Option<f64>,
+    /// Most processes and threads of the sandbox, if that is known.
+    pub peak_processes: Option<f64>,
 }
 
 /// How a command ended.
@@ -68,6 +72,9 @@ pub struct NativeExit {
     pub signal: Option<i32>,
     /// What it used.
     pub usage: NativeUsage,
+    /// The limit that ended it, by its name among the limits.
+    #[napi(ts_type = "\"memory\" | \"cpuSeconds\" | \"fileSize\" | \"wallSeconds\" | null")]
+    pub exceeded: Option<String>,
 }
 
 /// A command that was asked for.
@@ -184,7 +191,10 @@ fn native_exit(exit: &Exit) -> NativeExit {
             user_ms: exit.usage.user.as_secs_f64() * 1e3,
             system_ms: exit.usage.system.as_secs_f64() * 1e3,
             max_rss_bytes: exit.usage.max_rss as f64,
+            peak_memory_bytes: exit.usage.peak_memory.map(|bytes| bytes as f64),
+            peak_processes: exit.usage.peak_processes.map(|count| count as f64),
         },
+        exceeded: exit.exceeded.map(|limit| limit.as_str().into()),
     }
 }
 

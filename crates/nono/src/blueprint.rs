@@ -8,6 +8,7 @@ use std::sync::Arc;
 use nono_init::protocol as p;
 
 use crate::capabilities::{Capabilities, Network};
+use crate::cgroup::Cgroup;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
 use crate::gate::{self, Destinations, GateListener};
@@ -21,7 +22,7 @@ use crate::supervisor::{
     Diagnosis, Gate, Internet, Led, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
-use crate::{ruleset, stage, supervisor, support};
+use crate::{limits, ruleset, stage, supervisor, support};
 
 /// Capabilities that were checked against this machine, ready to be built.
 ///
@@ -84,7 +85,9 @@ impl Blueprint {
     }
 
     fn build_with(&self, tier: TierName, supervised: Supervised) -> Result<Sandbox> {
-        let guarantees = guarantees::report(&self.policy, tier, self.landlock_abi, supervised);
+        let cgroup = Cgroup::create(&self.policy.limits, tier);
+        let mut guarantees = guarantees::report(&self.policy, tier, self.landlock_abi, supervised);
+        guarantees.extend(limits::report(&self.policy.limits, tier, self.landlock_abi, &cgroup));
         let mut missing = guarantees::missing(&guarantees, &self.options.allow_degraded);
         if supervised.sockets == SocketAccess::None {
             if tier == TierName::Flat && self.policy.mediates_network() {
@@ -98,7 +101,7 @@ impl Blueprint {
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
         }
-        let ready = self.start(tier, supervised)?;
+        let ready = self.start(tier, supervised, cgroup)?;
         let mut policy = self.policy.clone();
         if supervised.leads && matches!(policy.network, Network::Gate { .. }) {
             policy.environment.ask_dns_over_tcp(); // no datagram socket can be made
@@ -106,17 +109,23 @@ impl Blueprint {
         Sandbox::of(ready, policy, tier, guarantees)
     }
 
-    fn start(&self, tier: TierName, supervised: Supervised) -> Result<Ready> {
+    fn start(&self, tier: TierName, supervised: Supervised, cgroup: Cgroup) -> Result<Ready> {
         let failed = |stage: &str| {
             let stage = stage.to_owned();
             move |source| Error::SandboxFailed { stage, source }
         };
         let ruleset = ruleset::build(&self.policy, tier, self.landlock_abi)?;
-        let plan = Plan::new(&self.policy, tier, self.landlock_abi, supervised)
+        let plan = Plan::new(&self.policy, tier, self.landlock_abi, supervised, &cgroup)
             .map_err(failed("writing the plan"))?;
         let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
         let init = Init::start(theirs, tier.namespaces(&self.policy.network))
             .map_err(failed("starting nono-init in its namespaces"))?;
+
+        if let Err(source) = cgroup.add(init.pid) {
+            channel.shut_down();
+            init.reap();
+            return Err(failed("entering the control group")(source));
+        }
 
         let setup = p::Request { kind: p::SETUP, ..p::Request::default() };
         let answer = channel
@@ -145,6 +154,7 @@ impl Blueprint {
                             listeners,
                             destinations,
                             terminals,
+                            cgroup,
                         });
                     }
                     Err(source) => failed("starting the supervisor")(source),

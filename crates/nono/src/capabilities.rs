@@ -27,6 +27,7 @@ pub struct Capabilities {
     pub(crate) unix_sockets: Vec<PathBuf>,
     pub(crate) environment: EnvironmentGrant,
     pub(crate) limits: Limits,
+    pub(crate) private_tmp: bool,
     pub(crate) base_profile: bool,
 }
 
@@ -62,21 +63,31 @@ pub(crate) struct EnvironmentGrant {
 
 /// Bounds on what commands may use. `None`: the owner's own bound.
 ///
-/// Each bound holds for every process of the sandbox on its own (`setrlimit(2)`), but
-/// [`Limits::processes`], which the kernel counts for the user as a whole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The first three are kept by a control group for the sandbox as a whole, where this process may
+/// make one; [`crate::Sandbox::guarantees`] says what keeps each of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Address space, in bytes (`RLIMIT_AS`).
+    /// Memory, in bytes. Without a control group: of each process, for its data (`RLIMIT_DATA`).
+    /// The private `/tmp` then holds half of it, and `/dev/shm` a fifth; otherwise a quarter and a
+    /// tenth of the machine's memory.
     pub memory: Option<u64>,
-    /// Processes and threads of the user (`RLIMIT_NPROC`; root is not bound by it).
+    /// Processes and threads. Without a control group `RLIMIT_NPROC` keeps it, which counts all of
+    /// the user's in the flat tier, and which does not bind root: then it is refused
+    /// (`limit-processes`).
     pub processes: Option<u64>,
+    /// Processors, such as 0.5. Needs a control group, and is refused without (`limit-cpus`).
+    pub cpus: Option<f64>,
     /// Open files of a process (`RLIMIT_NOFILE`).
     pub open_files: Option<u64>,
     /// Size of a file written, in bytes (`RLIMIT_FSIZE`).
     pub file_size: Option<u64>,
-    /// Processor time, in seconds (`RLIMIT_CPU`).
+    /// Processor time of a process, in seconds (`RLIMIT_CPU`): SIGXCPU when they are over, SIGKILL
+    /// a second later.
     pub cpu_seconds: Option<u64>,
+    /// Time that a command may run, in seconds, at most 2,000,000: SIGTERM to its process group when
+    /// they are over, SIGKILL two seconds later. Kept by `nono-init`, whatever its owner does.
+    pub wall_seconds: Option<u32>,
 }
 
 impl Default for Capabilities {
@@ -91,6 +102,7 @@ impl Default for Capabilities {
             unix_sockets: Vec::new(),
             environment: EnvironmentGrant::default(),
             limits: Limits::default(),
+            private_tmp: true,
             base_profile: true,
         }
     }
@@ -182,6 +194,15 @@ impl Capabilities {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Whether commands have a `/tmp` of their own, in memory, in the namespaces tier; they have
+    /// unless this is called with `false`. Then `/tmp` is the machine's, as it always is in the flat
+    /// tier, and what of it may be used has to be granted.
+    #[must_use]
+    pub fn private_tmp(mut self, private: bool) -> Self {
+        self.private_tmp = private;
         self
     }
 

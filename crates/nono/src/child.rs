@@ -5,6 +5,9 @@ use std::process::ExitStatus;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use nono_init::protocol as p;
+
+use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::sandbox::Inner;
 use crate::terminal::Terminal;
@@ -16,6 +19,36 @@ pub struct Exit {
     pub status: ExitStatus,
     /// What it used, with the children that it waited for.
     pub usage: Usage,
+    /// The limit that ended it, as far as that can be told.
+    pub exceeded: Option<Limit>,
+}
+
+/// A limit that can end a command ([`crate::Limits`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// The sandbox's memory was used up while it ran, and a process was killed for it. Only a
+    /// control group tells.
+    Memory,
+    /// It went on for longer than its processor time (SIGXCPU).
+    CpuSeconds,
+    /// It wrote beyond the size of a file, and did not handle that (SIGXFSZ).
+    FileSize,
+    /// Its time was over.
+    WallSeconds,
+}
+
+impl Limit {
+    /// `memory`, `cpuSeconds`, `fileSize` or `wallSeconds`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Limit::Memory => "memory",
+            Limit::CpuSeconds => "cpuSeconds",
+            Limit::FileSize => "fileSize",
+            Limit::WallSeconds => "wallSeconds",
+        }
+    }
 }
 
 /// Resources that a command used.
@@ -27,6 +60,12 @@ pub struct Usage {
     pub system: Duration,
     /// The largest resident set of any one process, in bytes.
     pub max_rss: u64,
+    /// The most memory, in bytes, that the sandbox as a whole has used until then, if a control group
+    /// keeps its limit.
+    pub peak_memory: Option<u64>,
+    /// The most processes and threads of the sandbox at a time until then, if a control group keeps
+    /// their limit and tells.
+    pub peak_processes: Option<u64>,
 }
 
 /// What is told about a command as it happens; both run on nono's own thread and must not block.
@@ -52,6 +91,36 @@ pub struct CommandHandle {
     pub(crate) terminal: Option<Terminal>,
 }
 
+impl Exit {
+    /// What `nono-init` reported, with what the control group tells. `memory_kills` is how many it
+    /// told when the command was started.
+    pub(crate) fn of(report: &p::Report, cgroup: &Cgroup, memory_kills: u64) -> Self {
+        let status = ExitStatus::from_raw(report.status);
+        let peaks = cgroup.peaks();
+        let usage = Usage {
+            user: Duration::from_micros(report.user_us),
+            system: Duration::from_micros(report.system_us),
+            max_rss: report.max_rss_kib * 1024,
+            peak_memory: peaks.memory,
+            peak_processes: peaks.processes,
+        };
+        let exceeded = match status.signal() {
+            _ if report.flags & p::REPORT_OVERTIME != 0 => Some(Limit::WallSeconds),
+            Some(libc::SIGXCPU) => Some(Limit::CpuSeconds),
+            Some(libc::SIGXFSZ) => Some(Limit::FileSize),
+            _ if cgroup.memory_kills() > memory_kills => Some(Limit::Memory),
+            _ => None,
+        };
+        Exit { status, usage, exceeded }
+    }
+
+    /// Of a command whose sandbox is gone.
+    pub(crate) fn gone() -> Self {
+        let status = ExitStatus::from_raw(libc::SIGKILL);
+        Exit { status, usage: Usage::default(), exceeded: None }
+    }
+}
+
 impl CommandHandle {
     /// The owner's end of its terminal, once, if it was asked for ([`crate::Command::terminal`]).
     pub fn take_terminal(&mut self) -> Option<Terminal> {
@@ -74,8 +143,20 @@ impl Child {
     /// a command that shows much waits for it to be read.
     #[must_use]
     pub fn wait(self) -> Exit {
-        let gone = Exit { status: ExitStatus::from_raw(libc::SIGKILL), usage: Usage::default() };
-        self.exit.recv().unwrap_or(gone)
+        self.exit.recv().unwrap_or(Exit::gone())
+    }
+
+    /// Ends the command: SIGTERM, and SIGKILL if it has not ended after the grace period.
+    #[must_use]
+    pub fn terminate(self, grace: Duration) -> Exit {
+        self.kill(libc::SIGTERM);
+        match self.exit.recv_timeout(grace) {
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.kill(libc::SIGKILL);
+                self.wait()
+            }
+            ended => ended.unwrap_or(Exit::gone()),
+        }
     }
 
     /// Sends a signal to the command's process group. Nothing happens when it has ended.

@@ -30,11 +30,11 @@ pub struct Guarantee {
 }
 
 impl Guarantee {
-    fn enforced(name: &'static str, mechanism: &'static str) -> Self {
+    pub(crate) fn enforced(name: &'static str, mechanism: &'static str) -> Self {
         Guarantee { name, status: Status::Enforced, mechanism, reason: None }
     }
 
-    fn weaker(
+    pub(crate) fn weaker(
         name: &'static str,
         status: Status,
         mechanism: &'static str,
@@ -44,7 +44,12 @@ impl Guarantee {
     }
 
     /// Enforced if `kept`, else absent because of `reason`.
-    fn when(kept: bool, name: &'static str, mechanism: &'static str, reason: &'static str) -> Self {
+    pub(crate) fn when(
+        kept: bool,
+        name: &'static str,
+        mechanism: &'static str,
+        reason: &'static str,
+    ) -> Self {
         if kept {
             Self::enforced(name, mechanism)
         } else {
@@ -195,7 +200,8 @@ fn processes(tier: TierName, abi: i32) -> Vec<Guarantee> {
 
 /// Names of the promises that this policy cannot do without and this machine cannot keep.
 pub(crate) fn missing(report: &[Guarantee], accepted: &[String]) -> Vec<String> {
-    const NEEDED: [&str; 3] = ["fs-rename", "fs-truncate", "signals"];
+    const NEEDED: [&str; 5] =
+        ["fs-rename", "fs-truncate", "signals", "limit-processes", "limit-cpus"];
     report
         .iter()
         .filter(|guarantee| guarantee.status == Status::Absent)

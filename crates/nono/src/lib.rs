@@ -26,6 +26,7 @@
 
 mod blueprint;
 mod capabilities;
+mod cgroup;
 mod channel;
 mod child;
 mod command;
@@ -35,6 +36,7 @@ mod executable;
 mod gate;
 mod guarantees;
 mod launch;
+mod limits;
 mod payload;
 mod plan;
 mod policy;
@@ -52,7 +54,7 @@ mod user_namespace;
 
 pub use blueprint::Blueprint;
 pub use capabilities::{Capabilities, Limits, Network};
-pub use child::{Callbacks, Child, CommandHandle, Exit, Usage};
+pub use child::{Callbacks, Child, CommandHandle, Exit, Limit, Usage};
 pub use command::Command;
 pub use error::{Error, Result};
 pub use gate::GateListener;

@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::seccomp::InternetSockets;
 use crate::tier::TierName;
-use crate::{executable, profile};
+use crate::{executable, limits, profile};
 
 /// Rights to a file, or to a directory and all below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +79,7 @@ pub(crate) struct Policy {
     pub(crate) unix_sockets: Vec<ListedSocket>,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
+    pub(crate) private_tmp: bool,
     /// Where commands start when they do not say.
     pub(crate) default_cwd: PathBuf,
 }
@@ -90,6 +91,7 @@ impl Policy {
         owner_environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Self> {
         check_network(capabilities)?;
+        limits::check(&capabilities.limits)?;
         let environment = Environment::new(&capabilities.environment, owner_environment)?;
         let mut policy = Policy {
             rules: BTreeMap::new(),
@@ -99,6 +101,7 @@ impl Policy {
             unix_sockets: Vec::new(),
             environment,
             limits: capabilities.limits,
+            private_tmp: capabilities.private_tmp,
             default_cwd: PathBuf::from("/"),
         };
         let read = canonical_all(&capabilities.read)?;

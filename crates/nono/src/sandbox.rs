@@ -4,18 +4,16 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
 
 use nono_init::protocol as p;
 
 use crate::blueprint::Blueprint;
 use crate::capabilities::Capabilities;
+use crate::cgroup::Cgroup;
 use crate::channel::Channel;
-use crate::child::{Callbacks, Child, CommandHandle, Exit, Usage};
+use crate::child::{Callbacks, Child, CommandHandle, Exit};
 use crate::command::Command;
 use crate::error::{Error, Result};
 use crate::gate::{Destinations, GateListener};
@@ -71,6 +69,7 @@ pub(crate) struct Inner {
     /// The multiplexer of the sandbox's own terminals, as a place (`O_PATH`).
     terminals: Option<OwnedFd>,
     supervisor: Mutex<Option<Supervisor>>,
+    cgroup: Cgroup,
     state: Mutex<State>,
 }
 
@@ -84,6 +83,7 @@ struct State {
 /// A command on its way or running.
 struct Tracked {
     program: PathBuf,
+    memory_kills: u64,
     started: Option<Box<dyn FnOnce(Result<i32>) + Send>>,
     exited: Box<dyn FnOnce(Exit) + Send>,
 }
@@ -184,10 +184,10 @@ impl Sandbox {
         tier: TierName,
         guarantees: Vec<Guarantee>,
     ) -> Result<Self> {
-        let Ready { channel, init, supervisor, listeners, destinations, terminals } = ready;
+        let Ready { channel, init, supervisor, listeners, destinations, terminals, cgroup } = ready;
         let supervisor = Mutex::new(supervisor);
         let state = Mutex::default();
-        let inner = Arc::new(Inner { channel, init, policy, terminals, supervisor, state });
+        let inner = Arc::new(Inner { channel, init, policy, terminals, supervisor, cgroup, state });
         let listeners = Mutex::new(listeners);
         let sandbox = Sandbox { inner, tier, guarantees, listeners, destinations };
         Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
@@ -205,6 +205,7 @@ pub(crate) struct Ready {
     pub(crate) listeners: Vec<GateListener>,
     pub(crate) terminals: Option<OwnedFd>,
     pub(crate) destinations: Option<Arc<Destinations>>,
+    pub(crate) cgroup: Cgroup,
 }
 
 impl Drop for Sandbox {
@@ -259,6 +260,7 @@ impl Inner {
             id,
             Tracked {
                 program: command.program.clone(),
+                memory_kills: self.cgroup.memory_kills(),
                 started: Some(callbacks.started),
                 exited: callbacks.exited,
             },
@@ -314,14 +316,7 @@ impl Inner {
             p::EXITED => {
                 let Some(command) = state.commands.remove(&report.id) else { return };
                 drop(state);
-                (command.exited)(Exit {
-                    status: ExitStatus::from_raw(report.status),
-                    usage: Usage {
-                        user: Duration::from_micros(report.user_us),
-                        system: Duration::from_micros(report.system_us),
-                        max_rss: report.max_rss_kib * 1024,
-                    },
-                });
+                (command.exited)(Exit::of(report, &self.cgroup, command.memory_kills));
             }
             _ => {}
         }
@@ -337,10 +332,7 @@ impl Inner {
         for command in commands.into_values() {
             match command.started {
                 Some(started) => started(Err(Error::Closed)),
-                None => (command.exited)(Exit {
-                    status: ExitStatus::from_raw(libc::SIGKILL),
-                    usage: Usage::default(),
-                }),
+                None => (command.exited)(Exit::gone()),
             }
         }
     }
@@ -367,6 +359,7 @@ impl Inner {
         let was_closed = std::mem::replace(&mut self.lock().closed, true);
         self.channel.shut_down();
         self.init.reap();
+        self.cgroup.remove();
         if !was_closed && let Ok(reactor) = Reactor::get() {
             reactor.remove(self);
         }

@@ -26,6 +26,14 @@ impl TierName {
         self.namespaces(network) & libc::CLONE_NEWNET != 0
     }
 
+    /// How many processes of a sandbox are nono's own: `nono-init`, and in the flat tier its guard.
+    pub(crate) fn own_processes(self) -> u64 {
+        match self {
+            TierName::Namespaces => 1,
+            TierName::Flat => 2,
+        }
+    }
+
     /// The clone flags of its namespaces. An open network is the machine's own.
     pub(crate) fn namespaces(self, network: &Network) -> i32 {
         match self {

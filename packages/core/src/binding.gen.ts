@@ -72,6 +72,8 @@ export interface NativeCapabilities {
   env?: NativeEnv
   /** Resource limits. */
   limits?: NativeLimits
+  /** A `/tmp` of its own; default true. */
+  privateTmp?: boolean
   /** The base system profile; default true. */
   baseProfile?: boolean
 }
@@ -106,6 +108,8 @@ export interface NativeExit {
   signal: number | null
   /** What it used. */
   usage: NativeUsage
+  /** The limit that ended it, by its name among the limits. */
+  exceeded: "memory" | "cpuSeconds" | "fileSize" | "wallSeconds" | null | null
 }
 
 /** One promise of a sandbox. */
@@ -120,18 +124,22 @@ export interface NativeGuarantee {
   reason?: string
 }
 
-/** Bounds on what a process may use. */
+/** Bounds on what commands may use. */
 export interface NativeLimits {
-  /** Address space in bytes. */
+  /** Memory in bytes. */
   memory?: number
-  /** Processes of the user. */
+  /** Processes and threads. */
   processes?: number
+  /** Processors. */
+  cpus?: number
   /** Open files. */
   openFiles?: number
   /** Largest file in bytes. */
   fileSize?: number
   /** Processor time in seconds. */
   cpuSeconds?: number
+  /** Time of a command in seconds. */
+  wallSeconds?: number
 }
 
 /** A socket at which connections or DNS queries of a sandbox arrive. */
@@ -196,6 +204,10 @@ export interface NativeUsage {
   systemMs: number
   /** Largest resident set in bytes. */
   maxRssBytes: number
+  /** Most memory of the sandbox as a whole, in bytes, if that is known. */
+  peakMemoryBytes?: number
+  /** Most processes and threads of the sandbox, if that is known. */
+  peakProcesses?: number
 }
 
 /** Asks the kernel what it offers. */

@@ -50,6 +50,12 @@ export interface Capabilities {
   /** Limits of what the commands may use up. */
   readonly limits?: Limits;
   /**
+   * Whether commands have a `/tmp` of their own, in memory, which ends with the sandbox. With `false`,
+   * and in the tier `flat`, `/tmp` is the machine's, and what of it may be used has to be granted.
+   * Default: true.
+   */
+  readonly privateTmp?: boolean;
+  /**
    * Whether every command may read the basics of the system that nearly all programs need: loader
    * and libraries, locale, time zones, certificates, resolver files, `/dev/null` and its like.
    * Default: true.
@@ -68,18 +74,37 @@ export interface EnvironmentCapabilities {
   readonly set?: Readonly<Record<string, string>>;
 }
 
-/** Limits of a sandbox. Absent: none beyond those of the owner. */
+/**
+ * Limits of a sandbox. Absent: none beyond those of the owner. The first three are kept by a control
+ * group for the sandbox as a whole, where the owner may make one; `Sandbox.guarantees` says what
+ * keeps each limit that was asked for (`limit-memory`, `limit-processes` …).
+ */
 export interface Limits {
-  /** Memory in bytes. */
+  /**
+   * Memory in bytes. Without a control group: of each process, for its data (`RLIMIT_DATA`). The
+   * private `/tmp` then holds half of it, and `/dev/shm` a fifth; otherwise a quarter and a tenth of
+   * the machine's memory.
+   */
   readonly memory?: number;
-  /** Number of processes and threads. */
+  /**
+   * Number of processes and threads. Without a control group, the kernel counts all processes of the
+   * user in the tier `flat`, and can't limit root: that is refused (`limit-processes`).
+   */
   readonly processes?: number;
+  /** Processors, such as 0.5. Needs a control group; refused without (`limit-cpus`). */
+  readonly cpus?: number;
   /** Open file descriptors of one process. */
   readonly openFiles?: number;
   /** Size in bytes of a file that a command writes. */
   readonly fileSize?: number;
-  /** Processor time of one process, in seconds. */
+  /** Processor time of one process, in seconds: SIGXCPU when they are over, SIGKILL a second later. */
   readonly cpuSeconds?: number;
+  /**
+   * Seconds that a command may run, at most 2000000: SIGTERM to its process group when they are over,
+   * SIGKILL two seconds later. Kept inside, however busy the owner is. What it left in the background
+   * in other process groups runs on until `close()`.
+   */
+  readonly wallSeconds?: number;
 }
 
 /** How the sandbox is built, as opposed to what it allows. */

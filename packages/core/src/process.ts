@@ -57,6 +57,11 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
   /** What it and its awaited children used. */
   readonly usage: Usage;
+  /**
+   * The limit that ended it, as far as that can be told; null: none. `"memory"` (only with a control
+   * group): the sandbox's memory was used up while it ran, and the kernel killed a process.
+   */
+  readonly exceeded: "memory" | "cpuSeconds" | "fileSize" | "wallSeconds" | null;
 }
 
 /** Resources used by a command. */
@@ -65,8 +70,12 @@ export interface Usage {
   readonly userMs: number;
   /** Processor time in the kernel, in milliseconds. */
   readonly systemMs: number;
-  /** Largest resident set, in bytes. */
+  /** Largest resident set of one process, in bytes. */
   readonly maxRssBytes: number;
+  /** Most memory, in bytes, of the sandbox as a whole until then; if a control group limits it. */
+  readonly peakMemoryBytes?: number;
+  /** Most processes and threads of the sandbox at a time until then; if a control group limits them. */
+  readonly peakProcesses?: number;
 }
 
 /**
@@ -200,8 +209,8 @@ export class SandboxedProcess {
 
   async #exit(): Promise<Exit> {
     await this.started;
-    const { code, signal, usage } = await nativeAsync(() => this.#native.exited());
-    return { exitCode: code, signal: signal === null ? null : signalName(signal), usage };
+    const { code, signal, ...rest } = await nativeAsync(() => this.#native.exited());
+    return { exitCode: code, signal: signal === null ? null : signalName(signal), ...rest };
   }
 
   #endOnAbort(signal: AbortSignal): void {

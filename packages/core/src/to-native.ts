@@ -52,10 +52,22 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     "unixSockets",
     "env",
     "limits",
+    "privateTmp",
     "baseProfile",
   ];
-  const { read, write, exec, deny, network, gatePorts, unixSockets, env, limits, baseProfile } =
-    fields(capabilities, "The capabilities", known, refuse);
+  const {
+    read,
+    write,
+    exec,
+    deny,
+    network,
+    gatePorts,
+    unixSockets,
+    env,
+    limits,
+    privateTmp,
+    baseProfile,
+  } = fields(capabilities, "The capabilities", known, refuse);
   return {
     ...(read !== undefined && { read: paths(read, "read", refuse) }),
     ...(write !== undefined && { write: paths(write, "write", refuse) }),
@@ -68,6 +80,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     ...(unixSockets !== undefined && { unixSockets: paths(unixSockets, "unixSockets", refuse) }),
     ...(env !== undefined && { env: environment(env) }),
     ...(limits !== undefined && { limits: numbers(limits) }),
+    ...(privateTmp !== undefined && { privateTmp: flag(privateTmp, "privateTmp", refuse) }),
     ...(baseProfile !== undefined && { baseProfile: flag(baseProfile, "baseProfile", refuse) }),
   };
 }
@@ -178,10 +191,13 @@ function environment(env: unknown): NonNullable<NativeCapabilities["env"]> {
 }
 
 function numbers(limits: unknown): NonNullable<NativeCapabilities["limits"]> {
-  const known = ["memory", "processes", "openFiles", "fileSize", "cpuSeconds"];
-  const given = fields(limits, "limits", known, refuseCapability);
+  const whole = ["memory", "processes", "openFiles", "fileSize", "cpuSeconds", "wallSeconds"];
+  const given = fields(limits, "limits", [...whole, "cpus"], refuseCapability);
   for (const [name, value] of Object.entries(given)) {
-    if (!Number.isSafeInteger(value) || (value as number) <= 0) {
+    if (name === "cpus") {
+      const isNumber = typeof value === "number" && Number.isFinite(value) && value > 0;
+      if (!isNumber) throw refuseCapability("limits.cpus", value, "a number of processors");
+    } else if (!Number.isSafeInteger(value) || (value as number) <= 0) {
       throw refuseCapability(`limits.${name}`, value, "a positive whole number");
     }
   }

@@ -20,6 +20,7 @@ pub mod nr {
     pub const SIGNALFD4: u64 = 74;
     pub const FSTAT: u64 = 80;
     pub const CAPSET: u64 = 91;
+    pub const CLOCK_GETTIME: u64 = 113;
     pub const EXIT_GROUP: u64 = 94;
     pub const KILL: u64 = 129;
     pub const RT_SIGACTION: u64 = 134;

@@ -33,6 +33,7 @@ pub mod nr {
     pub const MOUNT: u64 = 165;
     pub const UMOUNT2: u64 = 166;
     pub const SETHOSTNAME: u64 = 170;
+    pub const CLOCK_GETTIME: u64 = 228;
     pub const EXIT_GROUP: u64 = 231;
     pub const OPENAT: u64 = 257;
     pub const MKDIRAT: u64 = 258;

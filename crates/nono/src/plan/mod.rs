@@ -9,11 +9,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nono_init::protocol::{self as p, Limit, Step};
+use nono_init::protocol::{self as p, Step};
 
 pub(crate) use network::Listener;
 
-use crate::capabilities::Limits;
+use crate::cgroup::Cgroup;
+use crate::limits;
 use crate::payload::PayloadBuilder;
 use crate::policy::Policy;
 use crate::seccomp::{self, SocketAccess, Supervised};
@@ -38,6 +39,7 @@ impl Plan {
         tier: TierName,
         landlock_abi: i32,
         supervised: Supervised,
+        cgroup: &Cgroup,
     ) -> io::Result<Self> {
         let mut builder = PlanBuilder::new(landlock_abi);
         let mut listeners = Vec::new();
@@ -60,7 +62,7 @@ impl Plan {
         if supervised.starts {
             flags |= p::PLAN_LISTENER;
         }
-        builder.finish(policy, tier, flags, listeners, supervised)
+        builder.finish(policy, tier, flags, listeners, supervised, cgroup)
     }
 }
 
@@ -113,13 +115,14 @@ impl PlanBuilder {
         flags: u32,
         listeners: Vec<Listener>,
         supervised: Supervised,
+        cgroup: &Cgroup,
     ) -> io::Result<Plan> {
         if self.registers as usize > p::MAX_REGISTERS {
             let message = format!("more than {} separate writable places", p::MAX_REGISTERS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let filter = seccomp::filter(policy.internet_sockets(tier), supervised);
-        let limits = limits(&policy.limits);
+        let limits = limits::of_each_process(&policy.limits, cgroup);
         let header = p::Plan {
             flags,
             steps: self.payload.records(&self.steps),
@@ -128,7 +131,7 @@ impl PlanBuilder {
             filter_count: filter.instructions().len() as u32,
             limits: self.payload.records(&limits),
             limit_count: limits.len() as u32,
-            reserved: 0,
+            wall_seconds: policy.limits.wall_seconds.unwrap_or_default(),
         };
         let payload = self.payload.finish(&header)?;
         Ok(Plan { payload, steps: self.descriptions, listeners, supervised })
@@ -144,18 +147,4 @@ fn landlock_rights(abi: i32) -> u64 {
         _ => 16,
     };
     (1 << count) - 1
-}
-
-fn limits(limits: &Limits) -> Vec<Limit> {
-    [
-        (libc::RLIMIT_AS, limits.memory),
-        (libc::RLIMIT_NPROC, limits.processes),
-        (libc::RLIMIT_NOFILE, limits.open_files),
-        (libc::RLIMIT_FSIZE, limits.file_size),
-        (libc::RLIMIT_CPU, limits.cpu_seconds),
-        (libc::RLIMIT_CORE, Some(0)), // a core file would hold whatever the agent held
-    ]
-    .into_iter()
-    .filter_map(|(resource, value)| Some(Limit { resource, reserved: 0, value: value? }))
-    .collect()
 }

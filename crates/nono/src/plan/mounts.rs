@@ -12,7 +12,24 @@ use crate::capabilities::Network;
 use crate::policy::Policy;
 
 /// Directories that are replaced; grants below them are put back.
-const PRIVATE: [&str; 4] = ["/dev", "/proc", "/run", "/tmp"];
+fn private_directories(policy: &Policy) -> impl Iterator<Item = &'static str> {
+    ["/dev", "/proc", "/run"].into_iter().chain(policy.private_tmp.then_some("/tmp"))
+}
+
+/// How much a private directory in memory holds: so many percent of the machine's memory, or twice
+/// as many of the limit. The kernel's default is half of the machine's memory, each
+/// (`tmpfs(5)`), and a command could take it all. Where memory is limited, a control group counts files
+/// too, and there must be some left to remove them with. A file takes about 1 KiB of the kernel's own
+/// memory besides.
+fn size(policy: &Policy, percent: u32) -> String {
+    match policy.limits.memory {
+        Some(bytes) => format!("size={},nr_inodes=1m", bytes / 50 * u64::from(percent)),
+        None => format!("size={percent}%,nr_inodes=1m"),
+    }
+}
+
+/// For what only nono puts something into.
+const SMALL: &str = "size=1m,nr_inodes=10k";
 
 /// Rights of `linux/landlock.h` for places that only exist inside.
 mod landlock {
@@ -61,13 +78,16 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy) {
     }
     builder.private_dev();
     builder.private_proc();
-    builder.private_directory("/run", 0o755, landlock::READ_DIR);
-    builder.private_directory("/tmp", 0o1777, landlock::WRITE);
+    builder.private_directory("/dev/shm", 0o1777, landlock::WRITE, &size(policy, 10));
+    builder.private_directory("/run", 0o755, landlock::READ_DIR, SMALL);
+    if policy.private_tmp {
+        builder.private_directory("/tmp", 0o1777, landlock::WRITE, &size(policy, 25));
+    }
     for tree in kept {
-        builder.put_back(&tree, 0);
+        builder.put_back(policy, &tree, 0);
     }
     if matches!(policy.network, Network::Gate { .. }) {
-        builder.private_resolver();
+        builder.private_resolver(policy);
     }
 }
 
@@ -83,7 +103,7 @@ pub(super) fn hand_out_terminals(builder: &mut PlanBuilder) {
 fn to_keep(policy: &Policy) -> Vec<(PathBuf, bool)> {
     let mut kept: Vec<(PathBuf, bool)> = Vec::new();
     for (path, access) in &policy.rules {
-        let private = PRIVATE.iter().any(|directory| path.starts_with(directory));
+        let private = private_directories(policy).any(|directory| path.starts_with(directory));
         let made_anew = path.starts_with("/proc") || path == Path::new("/");
         let covered = kept
             .iter()
@@ -133,9 +153,8 @@ impl PlanBuilder {
     }
 
     /// `options`: [`p::OPTIONAL`], or nothing.
-    fn put_back(&mut self, tree: &Kept, options: u32) {
-        let below_private = PRIVATE
-            .iter()
+    fn put_back(&mut self, policy: &Policy, tree: &Kept, options: u32) {
+        let below_private = private_directories(policy)
             .any(|directory| tree.path.starts_with(directory) && tree.path != Path::new(directory));
         if below_private {
             self.make_way(tree);
@@ -184,7 +203,7 @@ impl PlanBuilder {
     /// Links, terminals and shared memory of its own. Device nodes cannot be made in a user
     /// namespace (`mknod(2)`): those that are granted are put back with the rest.
     fn private_dev(&mut self) {
-        self.private_directory("/dev", 0o755, landlock::READ_DIR);
+        self.private_directory("/dev", 0o755, landlock::READ_DIR, SMALL);
         for (target, link) in [
             ("/proc/self/fd", "/dev/fd"),
             ("/proc/self/fd/0", "/dev/stdin"),
@@ -201,7 +220,6 @@ impl PlanBuilder {
             self.step(format!("linking {link}"), step);
         }
         self.make(p::STEP_MKDIR, Path::new("/dev/shm"), 0o1777);
-        self.private_directory("/dev/shm", 0o1777, landlock::WRITE);
         self.make(p::STEP_MKDIR, Path::new("/dev/pts"), 0o755);
         let flags = libc::MS_NOSUID | libc::MS_NOEXEC;
         let options = Some("newinstance,ptmxmode=0666,mode=620");
@@ -217,15 +235,16 @@ impl PlanBuilder {
         self.rule(Path::new("/proc"), landlock::READ);
     }
 
-    fn private_directory(&mut self, path: &str, mode: u32, access: u64) {
+    fn private_directory(&mut self, path: &str, mode: u32, access: u64, size: &str) {
         let flags = libc::MS_NOSUID | libc::MS_NODEV;
         let description = format!("mounting a private {path}");
-        self.mount(&description, path, Some("tmpfs"), flags, Some(&format!("mode={mode:o}")));
+        let options = format!("mode={mode:o},{size}");
+        self.mount(&description, path, Some("tmpfs"), flags, Some(&options));
         self.rule(Path::new(path), access & self.landlock_rights);
     }
 
     /// A resolver configuration that leads to the gate: any address does, since all are local.
-    fn private_resolver(&mut self) {
+    fn private_resolver(&mut self, policy: &Policy) {
         const CONTENTS: &[u8] = b"nameserver 198.18.0.1\n";
         const SOURCE: &str = "/run/resolv.conf";
         let Ok(configuration) = Path::new("/etc/resolv.conf").canonicalize() else { return };
@@ -242,7 +261,7 @@ impl PlanBuilder {
         // Where it cannot be put (a resolver configuration below /run that is not granted), libc
         // asks the default, 127.0.0.1, which leads to the gate as well.
         let tree = Kept { path: configuration.clone(), is_dir: false, ..source };
-        self.put_back(&tree, p::OPTIONAL);
+        self.put_back(policy, &tree, p::OPTIONAL);
         let step = Step {
             op: p::STEP_LANDLOCK_RULE | p::OPTIONAL,
             path: self.path(&configuration),

@@ -7,6 +7,7 @@ mod escape;
 mod exec;
 mod gate;
 mod gate_programs;
+mod limits;
 mod loopback;
 mod terminal;
 mod test_gate;
