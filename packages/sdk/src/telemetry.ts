@@ -1,6 +1,9 @@
 // OpenTelemetry spans of one's own runs. @opentelemetry/api is an optional peer: without it, or without
 // an SDK registered with it, all of this does nothing.
-import type { Attributes, Span, SpanContext } from "@opentelemetry/api";
+import type { Span, SpanContext } from "@opentelemetry/api";
+
+/** Not the API's own type: what is declared here must compile without it. */
+type Attributes = Record<string, string | number | string[]>;
 
 type Api = typeof import("@opentelemetry/api");
 

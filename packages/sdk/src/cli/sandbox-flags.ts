@@ -72,7 +72,7 @@ export const sandboxFlags: readonly Flag[] = [
     name: "limit",
     value: "NAME=NUMBER",
     many: true,
-    help: "memory, fileSize (bytes), processes, openFiles, cpuSeconds",
+    help: "memory, fileSize (bytes), processes, openFiles, cpus, cpuSeconds, wallSeconds",
   },
   {
     name: "no-base-profile",
