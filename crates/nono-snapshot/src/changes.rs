@@ -49,13 +49,23 @@ pub(crate) fn difference(
     after: &Tree,
     new: (Entry, &Path),
 ) -> Result<Option<ChangeKind>> {
-    let (was, is) = (before.manifest.meta(old.0), after.manifest.meta(new.0));
+    difference_from(before, old, &after.side, (after.manifest.meta(new.0), new.1))
+}
+
+/// The same for an entry that is on no list.
+pub(crate) fn difference_from(
+    before: &Tree,
+    old: (Entry, &Path),
+    after: &Side,
+    (is, path): (&Meta, &Path),
+) -> Result<Option<ChangeKind>> {
+    let was = before.manifest.meta(old.0);
     let racy = before.manifest.is_racy(old.0) && !was.is_dir();
     if was.same_condition(is) && !racy {
         return Ok(None);
     }
-    let compared = compare((&before.side, old.1, was), (&after.side, new.1, is));
-    compared.context("compare", &after.side.path.join(new.1))
+    let compared = compare((&before.side, old.1, was), (after, path, is));
+    compared.with_context("compare", || after.path.join(path))
 }
 
 /// Lists the differences, sorted by path, renames recognised by their inode.

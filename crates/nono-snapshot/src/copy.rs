@@ -22,6 +22,7 @@ use crate::exclude::Exclude;
 use crate::fault;
 use crate::manifest::Manifest;
 use crate::meta::{Meta, stat_fd};
+use crate::select::Selection;
 use crate::walk::{Dir, Visitor, open_directory, split, walk};
 use crate::xattr::Inode;
 
@@ -44,7 +45,7 @@ pub(crate) fn copy_tree(
     exclude: &Exclude,
 ) -> Result<Manifest> {
     let copier = Copier::new(source, target, contents)?;
-    walk(source, exclude, &copier)
+    walk(source, exclude, &Selection::All, &copier)
 }
 
 /// Copies single entries from one tree into a flat directory; keeps hard links among them.

@@ -76,6 +76,11 @@ impl Manifest {
         }
     }
 
+    /// Whether a file on the list has several names.
+    pub(crate) fn has_links(&self) -> bool {
+        self.nodes.iter().any(|node| node.meta.nlink > 1 && !node.meta.is_dir())
+    }
+
     /// Whether the entry may have changed after it was listed without its times showing it: the
     /// kernel's clock for them ticks every 1 to 10 ms, and some file systems (zfs-fuse, FAT, old
     /// NFS servers) keep whole seconds only.

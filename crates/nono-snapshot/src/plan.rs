@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, linkat, mkdirat};
 
 use crate::attributes::attributes;
-use crate::changes::{Tree, difference};
+use crate::changes::{Tree, difference, difference_from};
 use crate::copy::{Contents, Copier, copy_tree};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
@@ -315,14 +315,15 @@ impl Plan<'_> {
             peers
         });
         for peer in peers.get(&ino).into_iter().flatten().filter(|peer| *peer != path) {
-            let (Some(was), Some(is)) = (source.find(peer), self.target.manifest.find(peer)) else {
+            // The peer need not be selected, so it is not on the target's list.
+            let (Some(was), Ok(dir)) = (source.find(peer), self.target.side.parent_of(peer)) else {
                 continue;
             };
-            if self.target.manifest.meta(is).nlink > 0
-                && difference(self.source, (was, peer), self.target, (is, peer))?.is_none()
-            {
-                let dir =
-                    self.target.side.parent_of(peer).context("open the directory of", peer)?;
+            let Ok(is) = stat_at(&dir, split(peer).1) else { continue };
+            let is_same =
+                difference_from(self.source, (was, peer), &self.target.side, (&is.meta, peer))?
+                    .is_none();
+            if is_same {
                 linkat(&dir, split(peer).1, &self.stage_fd, name, AtFlags::empty())
                     .context("link", &self.stage.join(name))?;
                 self.copier.known_link(ino, name.to_owned());

@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::manifest::{Manifest, ManifestBuilder};
 use crate::meta::{Meta, Stat, stat_at, stat_fd};
+use crate::select::Selection;
 
 /// Work done along the way. Every method may run on any of the walk's threads.
 pub(crate) trait Visitor: Sync {
@@ -68,7 +69,16 @@ impl Visitor for Look {
 
 /// Walks the tree below `root` and lists it.
 pub(crate) fn scan(root: &Path, exclude: &Exclude) -> Result<Manifest> {
-    walk(root, exclude, &Look)
+    walk(root, exclude, &Selection::All, &Look)
+}
+
+/// The same for the selected entries and the directories on the way to them.
+pub(crate) fn scan_selected(
+    root: &Path,
+    exclude: &Exclude,
+    select: &Selection,
+) -> Result<Manifest> {
+    walk(root, exclude, select, &Look)
 }
 
 /// Opens a directory by its path, without following a symbolic link at its end.
@@ -83,9 +93,14 @@ const DIRECTORY: OFlags =
 /// small ones are not worth it.
 const BATCH: usize = 64;
 
-/// Walks the tree below `root`, calls `visitor` for everything that is not excluded, and returns
-/// the list of it. Refuses trees that reach into another file system.
-pub(crate) fn walk<V: Visitor>(root: &Path, exclude: &Exclude, visitor: &V) -> Result<Manifest> {
+/// Walks the tree below `root`, calls `visitor` for everything that is selected and not excluded, and
+/// returns the list of it. Refuses trees that reach into another file system.
+pub(crate) fn walk<V: Visitor>(
+    root: &Path,
+    exclude: &Exclude,
+    select: &Selection,
+    visitor: &V,
+) -> Result<Manifest> {
     let fd = open_directory(root)?;
     let stat = stat_fd(&fd).context("examine", root)?;
     let builder = ManifestBuilder::new();
@@ -93,6 +108,7 @@ pub(crate) fn walk<V: Visitor>(root: &Path, exclude: &Exclude, visitor: &V) -> R
         root,
         device: (stat.dev, stat.mount),
         exclude,
+        select,
         visitor,
         builder: Mutex::new(builder),
         next_id: AtomicUsize::new(1),
@@ -142,6 +158,7 @@ struct Walk<'a, V: Visitor> {
     root: &'a Path,
     device: ((u32, u32), u64),
     exclude: &'a Exclude,
+    select: &'a Selection,
     visitor: &'a V,
     builder: Mutex<ManifestBuilder>,
     next_id: AtomicUsize,
@@ -225,6 +242,9 @@ impl<V: Visitor> Walk<'_, V> {
         let mut excluded = Vec::new();
         let mut directories = Vec::new();
         for name in names(&dir.fd, || self.root.join(&dir.path))? {
+            if *self.select != Selection::All && !self.select.reaches(&dir.path.join(&name)) {
+                continue;
+            }
             let stat = match stat_at(&dir.fd, &name) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 stat => stat.with_context("examine", || self.root.join(&dir.path).join(&name))?,

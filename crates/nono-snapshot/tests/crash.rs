@@ -219,7 +219,7 @@ fn layered(applied: bool) -> Option<Prepared> {
     if !root && !namespaces_work() {
         return None;
     }
-    let scratch = scratch_in(&std::env::temp_dir());
+    let scratch = scratch_in(&common::memory());
     for path in ["edit", "delete", "one/x", "two/y", "tree/a", "tree/b/c", "anew/old"] {
         scratch.write(path, path);
     }

@@ -257,7 +257,7 @@ fn in_an_overlay() {
     for mounter in mounters {
         for seed in sequences().step_by(4) {
             let mut random = random(seed);
-            let scratch = scratch_in(&std::env::temp_dir());
+            let scratch = scratch_in(&common::memory());
             for _ in 0..random.below(16) {
                 operate(&scratch.project, &mut random);
             }

@@ -16,7 +16,7 @@ use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
-use crate::walk::{open_directory, scan};
+use crate::walk::{open_directory, scan, scan_selected};
 use crate::xattr::Inode;
 
 /// Reads the list that was written when the pre-image was made.
@@ -33,9 +33,13 @@ pub(crate) fn live(tree: &Path, exclude: &Exclude, began: Time) -> Result<Tree> 
     Tree::new(tree, manifest)
 }
 
-/// The directory as it is now.
-pub(crate) fn current(placement: &Placement, exclude: &Exclude) -> Result<Tree> {
-    Tree::new(&placement.dir, scan(&placement.dir, exclude)?)
+/// What is selected of the directory, as it is now.
+pub(crate) fn current(
+    placement: &Placement,
+    exclude: &Exclude,
+    select: &Selection,
+) -> Result<Tree> {
+    Tree::new(&placement.dir, scan_selected(&placement.dir, exclude, select)?)
 }
 
 pub(crate) fn changes_since(
@@ -43,7 +47,7 @@ pub(crate) fn changes_since(
     exclude: &Exclude,
     before: &Tree,
 ) -> Result<Vec<Change>> {
-    changes(&placement.dir, before, &current(placement, exclude)?)
+    changes(&placement.dir, before, &current(placement, exclude, &Selection::All)?)
 }
 
 /// Brings the selected entries back from the pre-image.
@@ -57,7 +61,7 @@ pub(crate) fn rollback(
     match select {
         Selection::All => plan::whole(placement, exclude),
         Selection::Paths(_) => {
-            let now = current(placement, exclude)?;
+            let now = current(placement, exclude, select)?;
             let stage = stage()?;
             plan::selected(
                 &before()?,
@@ -83,7 +87,11 @@ pub(crate) fn commit(
         return Ok(Vec::new()); // The pre-image is dropped as a whole.
     }
     let before = &before()?;
-    let now = current(placement, exclude)?;
+    let mut now = current(placement, exclude, select)?;
+    if now.manifest.has_links() {
+        // Their other names may be anywhere.
+        now = current(placement, exclude, &Selection::All)?;
+    }
     let stage = stage()?;
     let mut steps =
         plan::selected(&now, before, plan::Base::of(&placement.tree()), &stage, contents, select)?;

@@ -225,7 +225,8 @@ impl Strategy for Zfs {
             })?;
             return Ok(vec![Step::Revert { snapshot }]);
         }
-        let (before, now) = (Self::before(placement, exclude)?, tree::current(placement, exclude)?);
+        let (before, now) =
+            (Self::before(placement, exclude)?, tree::current(placement, exclude, select)?);
         let stage = tree::inner_stage(&placement.dir)?;
         let base = plan::Base::of(&placement.dir);
         plan::selected(&before, &now, base, &stage, Contents::Bytes, select)

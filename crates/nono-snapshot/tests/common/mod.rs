@@ -126,6 +126,12 @@ pub fn scratch() -> Scratch {
     scratch_in(&std::env::temp_dir())
 }
 
+/// A file system without a disk that can hold an upper layer: tmpfs since Linux 6.6.
+pub fn memory() -> PathBuf {
+    let probe = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    if set_xattr(probe.path(), "user.x", b"") { "/dev/shm".into() } else { std::env::temp_dir() }
+}
+
 pub fn scratch_in(parent: &Path) -> Scratch {
     let root = tempfile::tempdir_in(parent).unwrap();
     let project = root.path().join("project");
