@@ -1,7 +1,7 @@
 //! What a checkpoint leaves alone, when the tree around it is brought back.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::copy::{Contents, Copier, copy_tree};
 use crate::error::{Context, Error, Result};
@@ -18,13 +18,7 @@ use crate::walk::{open_beneath, open_directory, split};
 pub(crate) fn replace(dir: &Path, now: &Manifest, restored: &Path, kept: &Manifest) -> Result<()> {
     refuse_conflicts(dir, now, kept)?;
     let (from, to) = (open_directory(dir)?, open_directory(restored)?);
-    let mut touched = BTreeSet::new();
-    for path in kept.excluded.iter().chain(&now.excluded) {
-        touched.extend(path.ancestors().skip(1).filter(|above| kept.find(above).is_some()));
-    }
-    for path in &kept.excluded {
-        remove_tree(&restored.join(path))?;
-    }
+    remove(restored, kept)?;
     let copier = Copier::new(dir, restored, Contents::Shared)?;
     for path in &now.excluded {
         let missing = path.ancestors().skip(1).take_while(|above| kept.find(above).is_none());
@@ -47,12 +41,26 @@ pub(crate) fn replace(dir: &Path, now: &Manifest, restored: &Path, kept: &Manife
             copier.entry_to(&source, split(path).1, &target, path, &mut meta)?;
         }
     }
-    for path in touched.into_iter().rev() {
-        let Some(entry) = kept.find(path) else { continue };
-        let shown = || restored.join(path);
-        open_beneath(&to, path)
-            .and_then(|fd| DirectoryState::of(&fd, kept.meta(entry))?.apply(&fd))
-            .with_context("set the times of", shown)?;
+    restore_times(restored, kept, &now.excluded)
+}
+
+/// Deletes the excluded entries of a tree that nobody uses yet.
+pub(crate) fn remove(tree: &Path, list: &Manifest) -> Result<()> {
+    for path in &list.excluded {
+        remove_tree(&tree.join(path))?;
+    }
+    restore_times(tree, list, &list.excluded)
+}
+
+/// Gives the directories around `paths` the times that are on the list.
+fn restore_times(tree: &Path, list: &Manifest, paths: &[PathBuf]) -> Result<()> {
+    let root = open_directory(tree)?;
+    let around: BTreeSet<&Path> = paths.iter().flat_map(|path| path.ancestors().skip(1)).collect();
+    for path in around.into_iter().rev() {
+        let Some(entry) = list.find(path) else { continue };
+        open_beneath(&root, path)
+            .and_then(|fd| DirectoryState::of(&fd, list.meta(entry))?.apply(&fd))
+            .with_context("set the times of", || tree.join(path))?;
     }
     Ok(())
 }

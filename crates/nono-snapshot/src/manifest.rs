@@ -76,6 +76,22 @@ impl Manifest {
         }
     }
 
+    /// An entry that is not the same on the other list.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<PathBuf> {
+        if (&self.nodes, &self.names) == (&other.nodes, &other.names) {
+            return None;
+        }
+        let mut found = None;
+        self.each(Self::ROOT, Path::new(""), &mut |path, entry| {
+            let same = other.find(path).is_some_and(|there| other.meta(there) == self.meta(entry));
+            if !same && found.is_none() {
+                found = Some(path.to_owned());
+            }
+        });
+        // Something new, or the directory itself.
+        Some(found.unwrap_or_default())
+    }
+
     /// Whether a file on the list has several names.
     pub(crate) fn has_links(&self) -> bool {
         self.nodes.iter().any(|node| node.meta.nlink > 1 && !node.meta.is_dir())

@@ -114,7 +114,7 @@ mod tests {
         let within = |found: Vec<PathBuf>| {
             found.into_iter().filter(|path| path.starts_with(dir.path())).collect::<Vec<_>>()
         };
-        assert_eq!(within(mapped(&process)), [shared.clone()]);
+        assert_eq!(within(mapped(&process)), std::slice::from_ref(&shared));
         assert_eq!(within(listed(&mut File::open("/proc/self/maps").unwrap())), [shared]);
     }
 }

@@ -310,6 +310,8 @@ fn what_cannot_work_is_refused_before_anything_starts() {
     assert_eq!(create(&["/proc/self".into()], Options::default()).get(..9), Some("ERR_NONO_"));
     let strategy = |name: &str| Options { strategy: Some(name.to_owned()), ..Options::default() };
     assert_eq!(create(&[project()], strategy("magic")), "ERR_NONO_STRATEGY_UNSUPPORTED");
+    let error = Checkpoint::create(&scratch.store, &[project()], &strategy("apfs")).unwrap_err();
+    assert!(error.to_string().contains("no clonefile"), "{error}");
     let bad = Options { exclude: vec!["[".to_owned()], ..Options::default() };
     assert_eq!(create(&[project()], bad), "ERR_NONO_BAD_PATTERN");
     let mut checkpoint = scratch.checkpoint(&[]);

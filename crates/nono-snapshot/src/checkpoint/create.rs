@@ -111,7 +111,10 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
         };
     }
     let mut refused = Vec::new();
-    for strategy in STRATEGIES {
+    let concerns = |strategy: &&&dyn Strategy| {
+        placements.iter().any(|placement| strategy.concerns(&placement.dir))
+    };
+    for strategy in STRATEGIES.iter().filter(concerns) {
         let automatic = placements.iter().try_for_each(|placement| {
             let demands = Demands { mounter: options.mounter, placement };
             strategy.is_automatic(&demands)
@@ -120,10 +123,10 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
             refused.push(format!("{}: {reason}", strategy.name()));
             continue;
         }
-        match fits(strategy) {
-            Ok(reason) if refused.is_empty() => return Ok((strategy, reason)),
+        match fits(*strategy) {
+            Ok(reason) if refused.is_empty() => return Ok((*strategy, reason)),
             Ok(reason) => {
-                return Ok((strategy, format!("{reason}; not {}", refused.join("; not "))));
+                return Ok((*strategy, format!("{reason}; not {}", refused.join("; not "))));
             }
             Err((_, reason)) => refused.push(format!("{}: {reason}", strategy.name())),
         }

@@ -125,6 +125,10 @@ impl Strategy for Btrfs {
         "btrfs"
     }
 
+    fn concerns(&self, dir: &Path) -> bool {
+        file_system(dir) == "btrfs"
+    }
+
     fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
         let dir = &demands.placement.dir;
         if file_system(dir) != "btrfs" {

@@ -1,5 +1,6 @@
 //! The ways to keep the state of a directory, all with one meaning.
 
+pub(crate) mod apfs;
 pub(crate) mod btrfs;
 pub(crate) mod copy;
 pub(crate) mod overlay;
@@ -78,6 +79,12 @@ pub(crate) trait Strategy: Sync {
     /// The name in options, records and messages.
     fn name(&self) -> &'static str;
 
+    /// Whether it is worth a word about this directory: not on another file system or platform.
+    fn concerns(&self, dir: &Path) -> bool {
+        let _ = dir;
+        true
+    }
+
     /// Why it serves the directory, or why it can't.
     fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String>;
 
@@ -131,8 +138,8 @@ pub(crate) trait Strategy: Sync {
 }
 
 /// All of them, in the order in which `auto` tries them.
-pub(crate) static STRATEGIES: [&dyn Strategy; 5] =
-    [&btrfs::Btrfs, &zfs::Zfs, &overlay::Overlay, &reflink::Reflink, &copy::Copy];
+pub(crate) static STRATEGIES: [&dyn Strategy; 6] =
+    [&btrfs::Btrfs, &zfs::Zfs, &apfs::Apfs, &overlay::Overlay, &reflink::Reflink, &copy::Copy];
 
 /// The strategy of that name.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn Strategy> {

@@ -172,10 +172,14 @@ impl Strategy for Zfs {
         "zfs"
     }
 
+    fn concerns(&self, dir: &Path) -> bool {
+        // zfs-fuse is a kind of FUSE to the kernel.
+        matches!(file_system(dir), "zfs" | "fuse")
+    }
+
     fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
         let dir = &demands.placement.dir;
-        // zfs-fuse is a kind of FUSE to the kernel.
-        if !matches!(file_system(dir), "zfs" | "fuse") {
+        if !self.concerns(dir) {
             return Err(format!("{} is not ZFS", file_system(dir)));
         }
         let dataset = dataset(dir)?;
