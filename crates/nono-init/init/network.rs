@@ -1,6 +1,8 @@
 //! Steps that shape the sandbox's private network: a loopback device that owns every address, so
 //! that whatever a program connects to, it reaches a socket opened here.
 
+use crate::protocol::{LISTEN_ON_LOOPBACK, LISTEN_SHARED, Report, Request, SOCKETS_MADE};
+use crate::control::{self, Fds};
 use crate::sys::{self, Result, call};
 
 const AF_INET: u64 = 2;
@@ -98,8 +100,11 @@ fn ask<T>(socket: usize, request: &T) -> Result<()> {
     }
 }
 
-/// A socket on `port` of every address. `kind` 1: a listening stream, 2: datagrams.
-pub fn listen(family: u32, kind: u32, port: u16) -> Result<i32> {
+/// A socket on `port` of every address, or as the options say. `kind` 1: a listening stream, 2:
+/// datagrams.
+pub fn listen(family: u32, kind: u32, port: u16, options: u64) -> Result<i32> {
+    const SOL_SOCKET: u64 = 1;
+    const SO_REUSEPORT: u64 = 15;
     const IPPROTO_IPV6: u64 = 41;
     const IPV6_V6ONLY: u64 = 26;
     const BACKLOG: u64 = 4096;
@@ -110,10 +115,20 @@ pub fn listen(family: u32, kind: u32, port: u16) -> Result<i32> {
     address[..2].copy_from_slice(&(domain as u16).to_ne_bytes());
     address[2..4].copy_from_slice(&port.to_be_bytes());
     let length = if is_v6 { 28 } else { 16 };
+    if options & LISTEN_ON_LOOPBACK != 0 {
+        match is_v6 {
+            true => address[23] = 1, // ::1
+            false => address[4..8].copy_from_slice(&[127, 0, 0, 1]),
+        }
+    }
     let ready = (|| {
         if is_v6 {
             let on = 1i32;
             call!(SETSOCKOPT, socket, IPPROTO_IPV6, IPV6_V6ONLY, &raw const on, 4)?;
+        }
+        if options & LISTEN_SHARED != 0 {
+            let on = 1i32;
+            call!(SETSOCKOPT, socket, SOL_SOCKET, SO_REUSEPORT, &raw const on, 4)?;
         }
         call!(BIND, socket, address.as_ptr(), length)?;
         if u64::from(kind) == SOCK_STREAM {
@@ -128,6 +143,21 @@ pub fn listen(family: u32, kind: u32, port: u16) -> Result<i32> {
             Err(errno)
         }
     }
+}
+
+/// Makes sockets for the owner, who will connect one: their network namespace is this one.
+pub fn make_sockets(control: i32, request: &Request) {
+    const SOCK_NONBLOCK: u64 = 0o4000;
+    let kind = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+    let mut made = Fds::new();
+    for domain in [AF_INET, AF_INET6] {
+        if let Ok(socket) = call!(SOCKET, domain, kind, 0) {
+            made.push(socket as i32);
+        }
+    }
+    let report = Report { kind: SOCKETS_MADE, id: request.id, ..Report::default() };
+    control::send(control, &report, made.as_slice());
+    made.close_all();
 }
 
 /// A socket that answers about the sockets of this network namespace, wherever it is used.

@@ -2,8 +2,8 @@
 
 use crate::commands::Commands;
 use crate::control::{self, Fds};
-use crate::protocol::{EXITED, REPORT_OVERTIME, Report, SIGNAL, SPAWN};
-use crate::spawn;
+use crate::protocol::{EXITED, MAKE_SOCKETS, REPORT_OVERTIME, Report, SIGNAL, SPAWN};
+use crate::{network, spawn};
 use crate::sys::{self, PollFd};
 
 /// Serves until the owner goes. As pid 1 of a pid namespace, ending here ends everything inside;
@@ -29,6 +29,7 @@ pub fn serve(control: i32, signals: i32, wall_seconds: u32) -> ! {
             match request.kind {
                 SPAWN => spawn::spawn(control, &request, &mut fds, &mut commands),
                 SIGNAL => commands.signal(request.id, request.signal),
+                MAKE_SOCKETS => network::make_sockets(control, &request),
                 _ => sys::exit(1),
             }
             fds.close_all();

@@ -78,7 +78,7 @@ fn take(
         p::STEP_LOOPBACK_UP => network::loopback_up(),
         p::STEP_LOCAL_ROUTE => network::route_everything_here(step.flags),
         p::STEP_LISTEN => {
-            let socket = network::listen(step.kind, step.data, step.flags as u16)?;
+            let socket = network::listen(step.kind, step.data, step.flags as u16, step.extra)?;
             if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }
         }
         p::STEP_OPEN_PLACE => {

@@ -24,7 +24,7 @@ pub const NONE: u32 = 0;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request {
-    /// [`SETUP`], [`SPAWN`] or [`SIGNAL`].
+    /// [`SETUP`], [`SPAWN`], [`SIGNAL`] or [`MAKE_SOCKETS`].
     pub kind: u32,
     /// Chosen by the owner, repeated in the answer. [`SIGNAL`]: that of the command.
     pub id: u32,
@@ -38,6 +38,10 @@ pub const SETUP: u32 = 1;
 pub const SPAWN: u32 = 2;
 /// Send a signal to a command's process group.
 pub const SIGNAL: u32 = 3;
+
+/// Make TCP sockets that do not block in the sandbox's network namespace. Answered by
+/// [`SOCKETS_MADE`].
+pub const MAKE_SOCKETS: u32 = 4;
 
 /// What `nono-init` reports. `kind` is one of the constants below.
 #[repr(C)]
@@ -74,6 +78,8 @@ pub const START_FAILED: u32 = 4;
 /// A command has ended and was reaped.
 pub const EXITED: u32 = 5;
 
+/// The sockets that were asked for. Fds: one of IPv4, then one of IPv6 if the kernel has it.
+pub const SOCKETS_MADE: u32 = 6;
 /// [`EXITED`]: its time was over.
 pub const REPORT_OVERTIME: u32 = 1;
 
@@ -206,8 +212,12 @@ pub const STEP_LOOPBACK_UP: u32 = 10;
 /// Make every address of a family local (`flags`: 4 or 6): an AnyIP route.
 pub const STEP_LOCAL_ROUTE: u32 = 11;
 /// Open a socket on port `flags`, any address, family `kind` (4 or 6), `data` 1: stream (listening),
-/// 2: datagram; it is sent with [`READY`] in the order of the steps.
+/// 2: datagram, with the options `extra`; it is sent with [`READY`] in the order of the steps.
 pub const STEP_LISTEN: u32 = 12;
+/// Option of [`STEP_LISTEN`]: on the loopback address only.
+pub const LISTEN_ON_LOOPBACK: u64 = 1;
+/// Option of [`STEP_LISTEN`]: another step listens on the same port of other addresses.
+pub const LISTEN_SHARED: u64 = 2;
 /// `umount2(path, flags)`.
 pub const STEP_UNMOUNT: u32 = 13;
 /// `sethostname(source)` with length `extra`.

@@ -138,6 +138,13 @@ impl NativeSandbox {
         self.sandbox.take_listeners().into_iter().map(native).collect()
     }
 
+    /// Ports of the host at which servers inside are reached: pairs of the port inside and the host's.
+    #[napi(getter, ts_return_type = "Array<[number, number]>")]
+    pub fn published(&self) -> Vec<Vec<u32>> {
+        let pair = |(inside, host): (&u16, &u16)| vec![u32::from(*inside), u32::from(*host)];
+        self.sandbox.published().iter().map(pair).collect()
+    }
+
     /// The process number of its init.
     #[napi(getter)]
     pub fn pid(&self) -> i32 {

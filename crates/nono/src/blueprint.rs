@@ -1,25 +1,25 @@
 //! From capabilities to a sandbox that stands.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use nono_init::protocol as p;
 
+use crate::born::Born;
 use crate::capabilities::{Capabilities, Network};
 use crate::cgroup::Cgroup;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
-use crate::gate::{self, Destinations, GateListener};
 use crate::guarantees;
 use crate::launch::Init;
-use crate::plan::{Listener, Plan};
+use crate::led::{self, LedNetwork};
+use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{InternetSockets, SocketAccess, Supervised};
 use crate::supervisor::{
-    Diagnosis, Gate, Internet, Led, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
+    Diagnosis, Internet, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -139,23 +139,9 @@ impl Blueprint {
                             TierName::Namespaces => sockets.pop(),
                             TierName::Flat => None,
                         };
-                        let born = plan.listeners.iter().zip(sockets).map(|(listener, fd)| {
-                            let Listener { port, family, stream, dns } = *listener;
-                            GateListener { port, family, stream, dns, fd }
-                        });
-                        let (listeners, destinations) = match led {
-                            Some(led) => (led.listeners, led.destinations),
-                            None => (born.collect(), None),
-                        };
-                        return Ok(Ready {
-                            channel,
-                            init,
-                            supervisor,
-                            listeners,
-                            destinations,
-                            terminals,
-                            cgroup,
-                        });
+                        let born = plan.listeners.into_iter().zip(sockets).collect();
+                        let network = Born::sort(born, led);
+                        return Ok(Ready { channel, init, supervisor, network, terminals, cgroup });
                     }
                     Err(source) => failed("starting the supervisor")(source),
                 }
@@ -182,7 +168,7 @@ impl Blueprint {
         tier: TierName,
         supervised: Supervised,
         sockets: &mut Vec<OwnedFd>,
-    ) -> io::Result<(Option<Supervisor>, Option<LedGate>)> {
+    ) -> io::Result<(Option<Supervisor>, Option<LedNetwork>)> {
         if !supervised.starts {
             return Ok((None, None));
         }
@@ -193,7 +179,16 @@ impl Blueprint {
         if supervised.sockets == SocketAccess::None {
             return Ok((Some(Supervisor::start(listener, loaders, None)?), None));
         }
-        let (internet, led) = self.internet(tier, supervised)?;
+        let (internet, led) = match supervised.leads {
+            true => {
+                let (internet, led) = led::lead(&self.policy)?;
+                (internet, Some(led))
+            }
+            false if self.policy.internet_sockets(tier) == InternetSockets::None => {
+                (Internet::Absent, None)
+            }
+            false => (Internet::AsAsked, None),
+        };
         let has_own_network = tier.has_own_network(&self.policy.network);
         let sockets = Sockets {
             unix: UnixSockets {
@@ -206,50 +201,4 @@ impl Blueprint {
         };
         Ok((Some(Supervisor::start(listener, loaders, Some(sockets))?), led))
     }
-
-    /// What decides about internet sockets; with it, what the gate is given where it is the
-    /// supervisor.
-    fn internet(
-        &self,
-        tier: TierName,
-        supervised: Supervised,
-    ) -> io::Result<(Internet, Option<LedGate>)> {
-        if !supervised.leads {
-            let absent = self.policy.internet_sockets(tier) == InternetSockets::None;
-            return Ok((if absent { Internet::Absent } else { Internet::AsAsked }, None));
-        }
-        let home = supervisor::choose_home();
-        let mut given = LedGate { listeners: Vec::new(), destinations: None };
-        let gate = match &self.policy.network {
-            Network::Gate { ports } => {
-                let (connections, dns) = (gate::listen_on_loopback()?, gate::listen_on_loopback()?);
-                let destinations = Arc::new(Destinations::new(home));
-                let gate = Gate {
-                    connections: connections.local_addr()?,
-                    dns: dns.local_addr()?,
-                    ports: ports.iter().copied().collect(),
-                    destinations: destinations.clone(),
-                    _held: [connections.try_clone()?.into(), dns.try_clone()?.into()],
-                };
-                given.destinations = Some(destinations);
-                for (listener, address, dns) in
-                    [(connections, gate.connections, false), (dns, gate.dns, true)]
-                {
-                    let (port, fd) = (address.port(), listener.into());
-                    given.listeners.push(GateListener { port, family: 4, stream: true, dns, fd });
-                }
-                Some(gate)
-            }
-            _ => None,
-        };
-        let localhost = self.policy.localhost_ports.iter().copied().collect();
-        let led = Led { home, gate, localhost, listening: HashMap::new() };
-        Ok((Internet::Led(Box::new(led)), Some(given)))
-    }
-}
-
-/// What the gate of a sandbox without a network namespace is given.
-struct LedGate {
-    listeners: Vec<GateListener>,
-    destinations: Option<Arc<Destinations>>,
 }

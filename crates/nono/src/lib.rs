@@ -25,6 +25,7 @@
 #![cfg(target_os = "linux")]
 
 mod blueprint;
+mod born;
 mod capabilities;
 mod cgroup;
 mod channel;
@@ -36,15 +37,19 @@ mod executable;
 mod gate;
 mod guarantees;
 mod launch;
+mod led;
 mod limits;
+mod loopback;
 mod payload;
 mod plan;
 mod policy;
 mod profile;
 mod reactor;
+mod relay;
 mod ruleset;
 mod sandbox;
 mod seccomp;
+mod socket;
 mod stage;
 mod supervisor;
 mod support;

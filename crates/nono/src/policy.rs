@@ -202,7 +202,7 @@ fn check_network(capabilities: &Capabilities) -> Result<()> {
     let gate_ports = if let Network::Gate { ports } = network { ports } else { &no_ports };
     let has_gate = matches!(network, Network::Gate { .. });
     for (field, ports) in
-        [("network", gate_ports), ("localhost_ports", localhost_ports), ("publish", publish)]
+        [("network", gate_ports), ("localhostPorts", localhost_ports), ("publish", publish)]
     {
         if ports.contains(&0) {
             return refuse(field, "port 0 does not exist");

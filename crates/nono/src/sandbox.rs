@@ -1,6 +1,6 @@
 //! A sandbox: built once, entered by any number of commands.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use nono_init::protocol as p;
 
 use crate::blueprint::Blueprint;
+use crate::born::Born;
 use crate::capabilities::Capabilities;
 use crate::cgroup::Cgroup;
 use crate::channel::Channel;
@@ -19,8 +20,10 @@ use crate::error::{Error, Result};
 use crate::gate::{Destinations, GateListener};
 use crate::guarantees::Guarantee;
 use crate::launch::Init;
+use crate::loopback::{self, Loopback};
 use crate::policy::Policy;
 use crate::reactor::Reactor;
+use crate::relay::{Doors, Relay};
 use crate::stage;
 use crate::supervisor::Supervisor;
 use crate::terminal::Terminal;
@@ -49,6 +52,7 @@ pub struct Sandbox {
     listeners: Mutex<Vec<GateListener>>,
     /// Unless a connection's own address says where it was meant to go.
     destinations: Option<Arc<Destinations>>,
+    published: BTreeMap<u16, u16>,
 }
 
 /// How a sandbox is to be built.
@@ -70,6 +74,8 @@ pub(crate) struct Inner {
     terminals: Option<OwnedFd>,
     supervisor: Mutex<Option<Supervisor>>,
     cgroup: Cgroup,
+    /// Between its loopback and the host's.
+    doors: Mutex<Option<Doors>>,
     state: Mutex<State>,
 }
 
@@ -121,6 +127,13 @@ impl Sandbox {
     #[must_use]
     pub fn take_listeners(&self) -> Vec<GateListener> {
         std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The ports of the host's loopback (127.0.0.1) at which servers inside are reached, by the port
+    /// that was published ([`Capabilities::publish`]). It is the same port if that was free.
+    #[must_use]
+    pub fn published(&self) -> &BTreeMap<u16, u16> {
+        &self.published
     }
 
     /// Where a connection that a gate's listener has accepted was meant to go, by its two ends:
@@ -184,15 +197,25 @@ impl Sandbox {
         tier: TierName,
         guarantees: Vec<Guarantee>,
     ) -> Result<Self> {
-        let Ready { channel, init, supervisor, listeners, destinations, terminals, cgroup } = ready;
+        let Ready { channel, init, supervisor, network, terminals, cgroup } = ready;
         let supervisor = Mutex::new(supervisor);
-        let state = Mutex::default();
-        let inner = Arc::new(Inner { channel, init, policy, terminals, supervisor, cgroup, state });
-        let listeners = Mutex::new(listeners);
-        let sandbox = Sandbox { inner, tier, guarantees, listeners, destinations };
+        let (doors, state) = (Mutex::default(), Mutex::default());
+        let inner = Inner { channel, init, policy, terminals, supervisor, cgroup, doors, state };
+        let inner = Arc::new(inner);
+        let Born { gate, destinations, localhost, servers } = network;
+        let listeners = Mutex::new(gate);
+        let published = BTreeMap::new();
+        let mut sandbox = Sandbox { inner, tier, guarantees, listeners, destinations, published };
         Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
             Error::SandboxFailed { stage: "watching the control socket".into(), source }
         })?;
+        let inner = &sandbox.inner;
+        let Loopback { doors, published } =
+            loopback::open(&inner.policy, tier, inner, localhost, servers).map_err(|source| {
+                Error::SandboxFailed { stage: "opening ports of the loopback".into(), source }
+            })?;
+        *inner.doors.lock().unwrap_or_else(PoisonError::into_inner) = Some(doors);
+        sandbox.published = published;
         Ok(sandbox)
     }
 }
@@ -202,9 +225,8 @@ pub(crate) struct Ready {
     pub(crate) channel: Channel,
     pub(crate) init: Init,
     pub(crate) supervisor: Option<Supervisor>,
-    pub(crate) listeners: Vec<GateListener>,
+    pub(crate) network: Born,
     pub(crate) terminals: Option<OwnedFd>,
-    pub(crate) destinations: Option<Arc<Destinations>>,
     pub(crate) cgroup: Cgroup,
 }
 
@@ -280,6 +302,9 @@ impl Inner {
     pub(crate) fn hear(&self) -> bool {
         loop {
             match self.channel.receive(libc::MSG_DONTWAIT) {
+                Ok(Some((report, sockets))) if report.kind == p::SOCKETS_MADE => {
+                    Relay::supply(report.id, sockets);
+                }
                 Ok(Some((report, _))) => self.take_in(&report),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -363,6 +388,7 @@ impl Inner {
         if !was_closed && let Ok(reactor) = Reactor::get() {
             reactor.remove(self);
         }
+        drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.give_up();
     }

@@ -27,6 +27,8 @@ export declare class NativeSandbox {
   destination(local: NativeAddress, remote: NativeAddress): NativeAddress | null
   /** The sockets of the gate, once: the caller owns and closes them. */
   takeListeners(): Array<NativeListener>
+  /** Ports of the host at which servers inside are reached: pairs of the port inside and the host's. */
+  get published(): Array<[number, number]>
   /** The process number of its init. */
   get pid(): number
   /** What it promises. */

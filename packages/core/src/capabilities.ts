@@ -32,13 +32,24 @@ export interface Capabilities {
   /** Paths inside allowed directories that stay refused. */
   readonly deny?: readonly Path[];
   /**
-   * `"blocked"` (the default): no internet socket can be made. `"gate"`: whatever a program connects
+   * `"blocked"` (the default): no internet socket can be made, but for `localhostPorts` and
+   * `publish`. `"gate"`: whatever a program connects
    * to on one of `gatePorts`, or asks of DNS, arrives at `Sandbox.takeListeners()`; nothing else
    * exists, and loopback is private. `"open"`: TCP and UDP as the host has them.
    */
   readonly network?: "blocked" | "gate" | "open";
   /** With `network: "gate"`: TCP ports that programs may connect to. Default: 80 and 443. */
   readonly gatePorts?: readonly number[];
+  /**
+   * Ports of services on this machine's loopback that commands reach, each on the same port of their
+   * own loopback. Nothing else of it is reached. Ports of UDP are not meant.
+   */
+  readonly localhostPorts?: readonly number[];
+  /**
+   * Ports on which commands run servers that this machine shall reach, on 127.0.0.1;
+   * `Sandbox.published` says at which port: the same, if it is free.
+   */
+  readonly publish?: readonly number[];
   /**
    * Absolute paths of unix sockets of the host that may be connected to, such as an SSH agent's. A
    * socket must exist when the sandbox is created; a later one at the same path is another one.

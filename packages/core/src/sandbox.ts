@@ -62,6 +62,20 @@ export class Sandbox {
     return this.#native.pid;
   }
 
+  /**
+   * The ports of 127.0.0.1 at which servers inside are reached, by the port that was to be published.
+   *
+   * @example
+   * ```ts
+   * const sandbox = await createSandbox({ publish: [3000], exec: ["node"] });
+   * sandbox.spawn(["node", "server.js"]);
+   * await fetch(`http://127.0.0.1:${sandbox.published.get(3000)}/`);
+   * ```
+   */
+  get published(): ReadonlyMap<number, number> {
+    return new Map(native(() => this.#native.published));
+  }
+
   /** Each promise of this sandbox, and how far it holds on this machine. */
   get guarantees(): readonly Guarantee[] {
     return native(() => this.#native.guarantees()) as Guarantee[];

@@ -1,4 +1,5 @@
 import net from "node:net";
+import { setTimeout } from "node:timers/promises";
 import { once } from "node:events";
 import { expect, test } from "vitest";
 import { type GateListener, createSandbox } from "../src/index.ts";
@@ -44,3 +45,40 @@ test.each(tiers)("a gate learns where a connection was meant to go: %s", async (
     close();
   }
 });
+
+test.each(tiers)("localhost and published ports cross the loopback: %s", async (tier) => {
+  const service = net.createServer((socket) => socket.end("the host's"));
+  await once(service.listen(0, "127.0.0.1"), "listening");
+  const { port } = service.address() as net.AddressInfo;
+  await using sandbox = await createSandbox(
+    { localhostPorts: [port], publish: [18_080], exec: ["/usr/bin/python3"] },
+    { tier },
+  );
+  try {
+    const script = `
+import socket
+print(socket.create_connection(('localhost', ${port})).recv(99).decode(), flush=True)
+peer, _ = socket.create_server(('127.0.0.1', 18080)).accept(); peer.sendall(b"the sandbox's")`;
+    const child = sandbox.spawn(["/usr/bin/python3", "-c", script]);
+    const [greeting] = (await once(child.stdout!, "data")) as [Buffer];
+    expect(String(greeting)).toBe("the host's\n");
+    const client = await connectWhenItListens(sandbox.published.get(18_080) ?? 0);
+    expect(client).toBe("the sandbox's");
+    expect((await child.exited).exitCode).toBe(0);
+  } finally {
+    service.close();
+  }
+});
+
+/** What a server says; it may not listen yet, which resets the connection. */
+async function connectWhenItListens(port: number): Promise<string> {
+  for (let attempt = 0; attempt < 200; attempt++) {
+    try {
+      const chunks = await net.connect(port, "127.0.0.1").toArray();
+      return String(Buffer.concat(chunks));
+    } catch {
+      await setTimeout(25);
+    }
+  }
+  throw new Error("nobody listens");
+}

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use nono_init::protocol::{self as p, Step};
 
-pub(crate) use network::Listener;
+pub(crate) use network::{Listener, Purpose};
 
 use crate::cgroup::Cgroup;
 use crate::limits;
@@ -48,7 +48,7 @@ impl Plan {
             TierName::Flat => flags |= p::PLAN_FLAT,
             TierName::Namespaces => {
                 mounts::plan(&mut builder, policy);
-                listeners = network::plan(&mut builder, &policy.network);
+                listeners = network::plan(&mut builder, policy);
                 mounts::hand_out_terminals(&mut builder);
             }
         }

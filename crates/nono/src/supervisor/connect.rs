@@ -12,13 +12,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::internet::{Internet, Lead};
 use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
-use super::socket::{self, Errno};
 use super::sockets::Sockets;
+use crate::socket::{self, Errno, address};
 
 /// `struct sockaddr_storage`, the longest address that there is.
 const MAX_ADDRESS: usize = 128;
@@ -40,14 +41,14 @@ pub(super) fn bind(listener: &Listener, call: &Notification, sockets: &mut Socke
     let unix = socket::family(&socket) == Some(libc::AF_UNIX);
     match &mut sockets.internet {
         Internet::Led(led) if !unix => {
-            let bound = address(call).and_then(|asked| {
+            let bound = asked_address(call).and_then(|asked| {
                 parked(listener, call)?;
-                led.bind(&socket, &asked).or_else(|errno| {
-                    // The port may be that of a socket which only we have still.
-                    let freed = errno == libc::EADDRINUSE
-                        && sockets.made.as_ref().is_some_and(MadeSockets::sweep);
-                    if freed { led.bind(&socket, &asked) } else { Err(errno) }
-                })
+                match (led.bind(&socket, &asked), &sockets.made) {
+                    (Err(libc::EADDRINUSE), Some(made)) => {
+                        bind_after_sweep(made, || led.bind(&socket, &asked))
+                    }
+                    (bound, _) => bound,
+                }
             });
             listener.finish(call, bound);
         }
@@ -62,6 +63,22 @@ pub(super) fn bind(listener: &Listener, call: &Notification, sockets: &mut Socke
             listener.carry_on(call);
         }
     }
+}
+
+/// The port may be that of a socket which only we have still, or, for a moment longer, a child of
+/// ours on its way to execve.
+fn bind_after_sweep(made: &MadeSockets, bind: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    const ATTEMPTS: u32 = 10;
+    if !made.sweep() {
+        return Err(libc::EADDRINUSE);
+    }
+    for _ in 1..ATTEMPTS {
+        match bind() {
+            Err(libc::EADDRINUSE) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    bind()
 }
 
 /// Carries a listen() out: an internet socket that was not bound would get an address of its own
@@ -98,7 +115,7 @@ fn prepare(
     call: &Notification,
     sockets: &Sockets,
 ) -> Result<Connection, Errno> {
-    let asked = address(call)?;
+    let asked = asked_address(call)?;
     let socket = sockets.of(call)?;
     // Only now is it certain that all of the above was about the caller.
     parked(listener, call)?;
@@ -121,7 +138,7 @@ fn prepare(
 }
 
 /// The address that a call names, copied once.
-fn address(call: &Notification) -> Result<Vec<u8>, Errno> {
+fn asked_address(call: &Notification) -> Result<Vec<u8>, Errno> {
     let [_, pointer, length, ..] = call.arguments;
     let length = length as i32; // an int to the kernel
     if !(0..=MAX_ADDRESS as i32).contains(&length) {
@@ -144,7 +161,7 @@ fn unix_address(
     if socket::is_datagram(socket) {
         return Err(libc::EACCES);
     }
-    if super::address::family(&asked) != Some(libc::AF_UNIX)
+    if address::family(&asked) != Some(libc::AF_UNIX)
         || asked.len() > size_of::<libc::sockaddr_un>()
     {
         return Err(libc::EINVAL);

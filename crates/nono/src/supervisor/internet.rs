@@ -6,15 +6,15 @@
 //! a socket of the sandbox listens there; and a connection to anywhere else, on a port that the
 //! policy allows, leads to the gate, which learns from a table where it was meant to go.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::diagnosis::Diagnosis;
-use super::socket::{self, Errno};
 use crate::gate::{Destinations, Entry};
+use crate::socket::{self, Errno, address};
 
 /// What decides about a sandbox's internet sockets.
 #[derive(Debug)]
@@ -30,12 +30,18 @@ pub(crate) enum Internet {
 /// Internet sockets that are led.
 #[derive(Debug)]
 pub(crate) struct Led {
-    pub(crate) home: Ipv4Addr,
+    pub(crate) servers: Arc<Servers>,
     pub(crate) gate: Option<Gate>,
     /// Ports of services on the host's loopback that may be connected to.
-    pub(crate) localhost: HashSet<u16>,
+    pub(crate) localhost: BTreeSet<u16>,
+}
+
+/// What listens at the home of a sandbox.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    pub(crate) home: Ipv4Addr,
     /// Sockets that were made to listen inside, by their port and cookie.
-    pub(crate) listening: HashMap<u16, HashSet<u64>>,
+    listening: Mutex<HashMap<u16, HashSet<u64>>>,
 }
 
 /// Where the gate listens, on the host's loopback.
@@ -66,13 +72,44 @@ impl Lead {
 
 const DNS: u16 = 53;
 
-/// A loopback address that is most likely nobody else's. Another process there would be a nuisance
-/// and no danger: what is known to be the sandbox's own is known by cookie.
-pub(crate) fn choose_home() -> Ipv4Addr {
-    let mut random = [0u8; 3];
-    // SAFETY: the kernel fills the three bytes. Where it does not, any address does.
-    unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
-    Ipv4Addr::new(127, 128 | random[0], random[1], random[2].clamp(1, 254))
+impl Servers {
+    /// At a loopback address that is most likely nobody else's. Another process there would be a
+    /// nuisance and no danger: what is the sandbox's own is known by cookie.
+    pub(crate) fn new() -> Self {
+        let mut random = [0u8; 3];
+        // SAFETY: the kernel fills the three bytes. Where it does not, any address does.
+        unsafe { libc::getrandom(random.as_mut_ptr().cast(), random.len(), 0) };
+        let home = Ipv4Addr::new(127, 128 | random[0], random[1], random[2].clamp(1, 254));
+        Servers { home, listening: Mutex::default() }
+    }
+
+    fn note(&self, port: u16, cookie: u64) {
+        const MANY: usize = 256;
+        let mut listening = self.lock();
+        let own = listening.entry(port).or_default();
+        if own.len() >= MANY {
+            own.clear(); // the oldest are closed long since: a port has few sockets at a time
+        }
+        own.insert(cookie);
+    }
+
+    /// Whether a connection to this port at home reaches a socket of the sandbox. A socket that is
+    /// bound there precedes the host's on the same port of every address; where there is one of
+    /// those, the sandbox's might be closed just now, and the connection arrive at the host's.
+    pub(crate) fn are_reached(&self, port: u16, diagnosis: &Diagnosis) -> bool {
+        let listening = self.lock();
+        let Some(own) = listening.get(&port) else { return false };
+        let all = diagnosis.tcp_listening(port).unwrap_or_default();
+        let mut reached = all.iter().filter(|socket| {
+            let address = socket.address.to_canonical();
+            address == IpAddr::V4(self.home) || address.is_unspecified()
+        });
+        reached.clone().next().is_some() && reached.all(|socket| own.contains(&socket.cookie))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u16, HashSet<u64>>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Led {
@@ -84,25 +121,25 @@ impl Led {
         diagnosis: &Diagnosis,
     ) -> Result<Lead, Errno> {
         let family = socket::tcp_family(socket).ok_or(libc::EACCES)?;
-        if super::address::family(asked) == Some(libc::AF_UNSPEC) {
+        if address::family(asked) == Some(libc::AF_UNSPEC) {
             return Ok(Lead::to(asked.to_vec())); // it is disconnected (`connect(2)`)
         }
         let meant = expect(asked, family)?;
         if socket::tcp_state(socket) != Some(socket::CLOSED) {
             // The kernel says how far it is. Nothing can be connected to the broadcast address.
             let nowhere = SocketAddr::from((Ipv4Addr::BROADCAST, 0));
-            return Ok(Lead::to(super::address::to_bytes(nowhere, family)));
+            return Ok(Lead::to(address::to_bytes(nowhere, family)));
         }
         match self.route(meant, diagnosis)? {
-            Route::Host => Ok(Lead::to(super::address::to_bytes(meant, family))),
+            Route::Host(there) => Ok(Lead::to(address::to_bytes(there, family))),
             Route::Home => {
-                let there = SocketAddr::from((self.home, meant.port()));
+                let there = SocketAddr::from((self.servers.home, meant.port()));
                 self.settle(socket, family)?;
-                Ok(Lead::to(super::address::to_bytes(there, family)))
+                Ok(Lead::to(address::to_bytes(there, family)))
             }
             Route::Gate(there) => {
                 let port = self.settle(socket, family)?;
-                let address = super::address::to_bytes(there, family);
+                let address = address::to_bytes(there, family);
                 let entry = self.gate.as_ref().map(|gate| {
                     let destinations = gate.destinations.clone();
                     let entry = destinations.put(port, meant);
@@ -121,10 +158,12 @@ impl Led {
             return Ok(Route::Gate(gate.dns));
         }
         if is_local(meant.ip()) {
-            if self.localhost.contains(&port) {
-                return Ok(Route::Host);
+            if let Some(there) = host_loopback(meant)
+                && self.localhost.contains(&port)
+            {
+                return Ok(Route::Host(there));
             }
-            if self.listens(port, diagnosis) {
+            if self.servers.are_reached(port, diagnosis) {
                 return Ok(Route::Home);
             }
         }
@@ -132,19 +171,6 @@ impl Led {
             Some(gate) if gate.ports.contains(&port) => Ok(Route::Gate(gate.connections)),
             _ => Err(libc::ECONNREFUSED),
         }
-    }
-
-    /// Whether a connection to this port at home reaches a socket of the sandbox. A socket that is
-    /// bound there precedes the host's on the same port of every address; where there is one of
-    /// those, the sandbox's might be closed just now, and the connection arrive at the host's.
-    fn listens(&self, port: u16, diagnosis: &Diagnosis) -> bool {
-        let Some(own) = self.listening.get(&port) else { return false };
-        let listening = diagnosis.tcp_listening(port).unwrap_or_default();
-        let mut reached = listening.iter().filter(|socket| {
-            let address = socket.address.to_canonical();
-            address == IpAddr::V4(self.home) || address.is_unspecified()
-        });
-        reached.clone().next().is_some() && reached.all(|socket| own.contains(&socket.cookie))
     }
 
     /// Carries out a bind() of a socket to the address that it asked for.
@@ -168,10 +194,10 @@ impl Led {
     }
 
     /// Carries out a listen(): on a free port, if the socket was not bound.
-    pub(super) fn listen(&mut self, socket: &OwnedFd, backlog: i32) -> Result<(), Errno> {
+    pub(super) fn listen(&self, socket: &OwnedFd, backlog: i32) -> Result<(), Errno> {
         let family = socket::tcp_family(socket).ok_or(libc::EACCES)?;
         let port = self.settle(socket, family)?;
-        self.note(port, socket::cookie(socket)?);
+        self.servers.note(port, socket::cookie(socket)?);
         socket::listen(socket, backlog)
     }
 
@@ -182,7 +208,7 @@ impl Led {
         }
         let local = socket::local_address(socket)?;
         // A socket that came from elsewhere may be bound anywhere.
-        match (local.ip().to_canonical() == IpAddr::V4(self.home), local.port()) {
+        match (local.ip().to_canonical() == IpAddr::V4(self.servers.home), local.port()) {
             (true, port @ 1..) => Ok(port),
             _ => Err(libc::EACCES),
         }
@@ -196,25 +222,16 @@ impl Led {
             socket::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0)?;
         }
         socket::set_option(socket, libc::IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 0)?;
-        let there = SocketAddr::from((self.home, port));
-        socket::bind(socket, &super::address::to_bytes(there, family))
-    }
-
-    fn note(&mut self, port: u16, cookie: u64) {
-        const MANY: usize = 256;
-        let own = self.listening.entry(port).or_default();
-        if own.len() >= MANY {
-            own.clear(); // the oldest are closed long since: a port has few sockets at a time
-        }
-        own.insert(cookie);
+        let there = SocketAddr::from((self.servers.home, port));
+        socket::bind(socket, &address::to_bytes(there, family))
     }
 }
 
 /// Where a connection leads.
 #[derive(Debug)]
 enum Route {
-    /// To the service of the host that it asked for.
-    Host,
+    /// To a service of the host.
+    Host(SocketAddr),
     /// To a socket of the sandbox.
     Home,
     /// To the gate.
@@ -223,8 +240,8 @@ enum Route {
 
 /// The address that a socket of this family is given.
 fn expect(address: &[u8], family: i32) -> Result<SocketAddr, Errno> {
-    match super::address::family(address) {
-        Some(named) if named == family => super::address::parse(address).ok_or(libc::EINVAL),
+    match address::family(address) {
+        Some(named) if named == family => address::parse(address).ok_or(libc::EINVAL),
         Some(_) => Err(libc::EAFNOSUPPORT),
         None => Err(libc::EINVAL),
     }
@@ -234,6 +251,16 @@ fn expect(address: &[u8], family: i32) -> Result<SocketAddr, Errno> {
 fn is_local(address: IpAddr) -> bool {
     let address = address.to_canonical();
     address.is_loopback() || address.is_unspecified()
+}
+
+/// The host's `localhost` that an address means; `None`: another address of its loopback.
+fn host_loopback(address: SocketAddr) -> Option<SocketAddr> {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST | Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::LOCALHOST | Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, address.port()))
 }
 
 fn first_unprivileged_port() -> u16 {

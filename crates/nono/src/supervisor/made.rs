@@ -12,10 +12,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::notif::{Listener, Notification};
-use super::socket::{self, Errno};
+use crate::socket::{self, Errno};
 
 /// The sockets of one sandbox; clones share them.
 #[derive(Clone, Debug, Default)]
@@ -101,10 +103,15 @@ impl Kept {
     fn sweep(&mut self) -> bool {
         let before = self.by_inode.len();
         let mut orphans: HashMap<u64, OwnedFd> = std::mem::take(&mut self.by_inode);
-        let own = std::process::id();
+        let own = std::process::id().to_string();
         for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let pid = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
-            if orphans.is_empty() || pid.is_none_or(|pid| pid == own) {
+            let name = process.file_name();
+            let is_process = name.as_bytes().iter().all(u8::is_ascii_digit);
+            if orphans.is_empty() || !is_process || name == own.as_str() {
+                continue;
+            }
+            // A child of ours on its way to execve has all of our descriptors still.
+            if parent(&process.path()).as_deref() == Some(&own) {
                 continue;
             }
             let descriptors = fs::read_dir(process.path().join("fd"));
@@ -120,6 +127,12 @@ impl Kept {
         self.sweep_at = self.by_inode.len() * 2;
         self.by_inode.len() < before
     }
+}
+
+/// The parent's number: the second field after the name (`proc_pid_stat(5)`).
+fn parent(process: &Path) -> Option<String> {
+    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// The number in `socket:[123]`.

@@ -5,7 +5,6 @@
 //! `nono-init`, and `nono-init` itself makes none of the calls that are parked, so neither can wait
 //! for the other.
 
-mod address;
 mod connect;
 mod diagnosis;
 mod exec;
@@ -14,7 +13,6 @@ mod made;
 mod memory_file;
 mod notif;
 mod process;
-mod socket;
 mod sockets;
 mod unix;
 
@@ -24,7 +22,7 @@ use std::sync::Arc;
 
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
-pub(crate) use internet::{Gate, Internet, Led, choose_home};
+pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;

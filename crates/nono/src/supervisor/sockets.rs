@@ -7,8 +7,8 @@ use super::internet::Internet;
 use super::made::MadeSockets;
 use super::notif::Notification;
 use super::process;
-use super::socket::{self, Errno};
 use super::unix::UnixSockets;
+use crate::socket::{self, Errno};
 
 /// What is known of them, and what decides about them.
 #[derive(Debug)]

@@ -14,6 +14,10 @@ pub(crate) fn gated(ports: &[u16]) -> Capabilities {
 
 /// Runs Python with what these tests need at hand.
 pub(crate) fn python(sandbox: &Sandbox, script: &str) -> String {
+    run_command(sandbox, Command::new(["/usr/bin/python3", "-c", &prelude(script)])).1
+}
+
+pub(crate) fn prelude(script: &str) -> String {
     let prelude = r#"
 import ctypes, errno, os, select, socket, struct, sys, threading
 from errno import *
@@ -37,8 +41,7 @@ def v4(ip, port): return struct.pack('=H', socket.AF_INET) + struct.pack('!H', p
 def v6(ip, port): return struct.pack('=H', socket.AF_INET6) + struct.pack('!HI', port, 0) + socket.inet_pton(socket.AF_INET6, ip) + bytes(4)
 UNSPEC = bytes(16)
 "#;
-    let command = Command::new(["/usr/bin/python3", "-c", &format!("{prelude}{script}")]);
-    run_command(sandbox, command).1
+    format!("{prelude}{script}")
 }
 
 #[test]

@@ -1,12 +1,17 @@
 //! Loopback inside a mediated network: the sandbox's own servers are reached there, and nothing of
 //! the host's that is not granted.
 
-use std::net::{TcpListener, TcpStream};
+use std::fs::File;
+use std::io::{ErrorKind, PipeReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::common::in_each_setting;
-use crate::gate::{gated, python};
+use crate::common::{in_each_setting, shell};
+use crate::gate::{gated, prelude, python};
 use crate::test_gate::with_gate;
-use nono::{Options, Sandbox, TierName};
+use nono::{Capabilities, Child, Command, Options, Sandbox, TierName};
 
 #[test]
 fn servers_of_its_own_are_reached_however_they_were_bound() {
@@ -166,4 +171,206 @@ fn reuse_port_listener() -> TcpListener {
         assert_eq!(libc::listen(socket, 16), 0);
         TcpListener::from_raw_fd(socket)
     }
+}
+
+/// A service of the host: it sends back what it gets, to the end.
+fn echo() -> (u16, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let accepting = listener.try_clone().unwrap();
+    thread::spawn(move || {
+        for client in accepting.incoming() {
+            let Ok(mut client) = client else { return };
+            thread::spawn(move || {
+                let mut back = client.try_clone().unwrap();
+                let _ = std::io::copy(&mut client, &mut back);
+                let _ = back.shutdown(Shutdown::Write);
+            });
+        }
+    });
+    (listener.local_addr().unwrap().port(), listener)
+}
+
+const EXCHANGE: &str = r#"
+def exchange(s, size):
+    "Sends so much and its end, and returns how much came back the same."
+    import hashlib
+    sent, got, length = hashlib.sha256(), hashlib.sha256(), 0
+    def send():
+        for n in range(size // 65536): block = bytes([n % 251]) * 65536; sent.update(block); s.sendall(block)
+        s.shutdown(socket.SHUT_WR)
+    thread = threading.Thread(target=send); thread.start()
+    while block := s.recv(1 << 16): got.update(block); length += len(block)
+    thread.join(); return length if sent.digest() == got.digest() else 'DIFFERENT'
+"#;
+
+#[test]
+fn a_service_of_the_host_is_reached_on_its_port_and_no_other() {
+    let (port, _service) = echo();
+    let (forbidden, other) = echo();
+    let script = format!(
+        r#"{EXCHANGE}
+def reach(address, family=socket.AF_INET):
+    s = socket.socket(family); s.settimeout(20); s.connect((address, {port})); return exchange(s, 1 << 16)
+for address in ['127.0.0.1', 'localhost', '127.1', '0.0.0.0']: print(reach(address))
+print(reach('::ffff:127.0.0.1', socket.AF_INET6))
+print(exchange(socket.create_connection(('127.0.0.1', {port})), 16 << 20))
+many = [socket.create_connection(('127.0.0.1', {port})) for _ in range(100)]
+for s in many: s.sendall(b'x')
+print([s.recv(1) for s in many].count(b'x'))
+attempt('other address', lambda: socket.create_connection(('127.0.0.2', {port})))
+attempt('other port', lambda: socket.create_connection(('127.0.0.1', {forbidden})))
+attempt('elsewhere', lambda: socket.create_connection(('203.0.113.9', {port})))
+attempt('bind', lambda: socket.socket().bind(('127.0.0.1', {port})))
+attempt('udp', lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port})))
+"#
+    );
+    for capabilities in [shell(), gated(&[80])] {
+        in_each_setting(&capabilities.allow_localhost(port), |sandbox| {
+            let output = python(sandbox, &script);
+            let (reached, refused) = output.split_at(output.find("other").unwrap_or(0));
+            let expected = format!("{}{}\n100\n", "65536\n".repeat(5), 16 << 20);
+            assert_eq!(reached, expected, "{output}");
+            assert_eq!(refused.lines().count(), 5, "{output}");
+            // A datagram to a port where nobody is, in a network of its own, is just lost.
+            let lost = refused.matches("udp ALLOWED").count();
+            assert_eq!(refused.matches("ALLOWED").count(), lost, "{output}");
+        });
+    }
+    other.set_nonblocking(true).unwrap();
+}
+
+#[test]
+fn what_breaks_on_one_side_breaks_on_the_other() {
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let capabilities = shell().allow_localhost(port);
+    in_each_setting(&capabilities, |sandbox| {
+        let script = format!(
+            r#"
+s = socket.create_connection(('127.0.0.1', {port})); s.settimeout(20)
+try: print(s.recv(9), s.recv(9))
+except OSError as error: print(errno.errorcode[error.errno])
+s = socket.create_connection(('127.0.0.1', {port})); s.sendall(b'bye')
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.recv(1); s.close(); print('reset')
+"#
+        );
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut first, _) = host.accept().unwrap();
+                first.write_all(b"hello").unwrap();
+                thread::sleep(Duration::from_millis(50));
+                reset(first);
+                let (mut second, _) = host.accept().unwrap();
+                second.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let mut bytes = [0; 3];
+                second.read_exact(&mut bytes).unwrap();
+                second.write_all(b"x").unwrap();
+                let ended = second.read(&mut bytes).map_err(|error| error.kind());
+                assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+            });
+            let output = python(sandbox, &script);
+            assert_eq!(output, "ECONNRESET\nreset\n");
+        });
+    });
+}
+
+fn reset(socket: TcpStream) {
+    let now = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = size_of_val(&now) as libc::socklen_t;
+    let (fd, option) = (socket.as_raw_fd(), (&raw const now).cast());
+    // SAFETY: the kernel reads `length` bytes.
+    unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_LINGER, option, length) };
+}
+
+#[test]
+fn a_published_server_is_reached_from_the_host() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let script = |family: &str, address: &str| {
+        format!(
+            r#"
+s = socket.socket(socket.{family}); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('{address}', {port})); s.listen(); print('ready', flush=True)
+while True:
+    c, _ = s.accept(); first = c.recv(4)
+    if first == b'quit': break
+    c.sendall(first)
+    while block := c.recv(1 << 16): c.sendall(block)
+    c.close()
+"#
+        )
+    };
+    for capabilities in [shell(), gated(&[80])] {
+        in_each_setting(&capabilities.publish(port), |sandbox| {
+            let host = *sandbox.published().get(&port).unwrap();
+            assert_eq!(host, port, "it was free");
+            let nobody = TcpStream::connect(("127.0.0.1", host)).unwrap();
+            let answer = (&nobody).read(&mut [0; 1]).map_err(|error| error.kind());
+            assert_eq!(answer, Err(ErrorKind::ConnectionReset), "no server is there yet");
+            for (family, address) in
+                [("AF_INET", "127.0.0.1"), ("AF_INET", "0.0.0.0"), ("AF_INET6", "::1")]
+            {
+                let (child, mut output) = start(sandbox, &script(family, address));
+                let mut ready = [0; 6];
+                output.read_exact(&mut ready).unwrap();
+                let mut client = TcpStream::connect(("127.0.0.1", host)).unwrap();
+                client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let sent: Vec<u8> = (0..4 << 20).map(|n| (n % 251) as u8).collect();
+                let mut got = Vec::new();
+                thread::scope(|scope| {
+                    let mut writer = client.try_clone().unwrap();
+                    let sent = &sent;
+                    scope.spawn(move || {
+                        writer.write_all(sent).unwrap();
+                        writer.shutdown(Shutdown::Write).unwrap();
+                    });
+                    client.read_to_end(&mut got).unwrap();
+                });
+                assert!(got == sent, "{} of {} bytes", got.len(), sent.len());
+                TcpStream::connect(("127.0.0.1", host)).unwrap().write_all(b"quit").unwrap();
+                assert!(child.wait().status.success());
+            }
+            let options = Options { tier: Some(sandbox.tier()), ..Options::default() };
+            let second = Sandbox::create(&shell().publish(port), &options).unwrap();
+            assert_ne!(second.published().get(&port), Some(&port), "it is taken by the first");
+            sandbox.close();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while TcpStream::connect(("127.0.0.1", host)).is_ok() {
+                assert!(Instant::now() < deadline, "the port is still open");
+            }
+        });
+    }
+}
+
+fn start(sandbox: &Sandbox, script: &str) -> (Child, PipeReader) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let null: OwnedFd = File::open("/dev/null").unwrap().into();
+    let error = writer.as_fd().try_clone_to_owned().unwrap();
+    let command = Command::new(["/usr/bin/python3", "-c", &prelude(script)]);
+    (sandbox.spawn(command.stdio(vec![null, writer.into(), error])).unwrap(), reader)
+}
+
+#[test]
+fn ports_that_contradict_each_other_are_refused() {
+    for capabilities in [
+        shell().allow_localhost(0),
+        shell().publish(0),
+        gated(&[80]).allow_localhost(53),
+        gated(&[8080]).publish(8080),
+        shell().allow_localhost(5432).publish(5432),
+        (1..=25).fold(shell(), Capabilities::allow_localhost),
+        (1..=25).fold(shell(), Capabilities::publish),
+    ] {
+        let refused = Sandbox::create(&capabilities, &Options::default()).unwrap_err();
+        assert_eq!(refused.code(), "ERR_NONO_INVALID_CAPABILITIES", "{refused}");
+    }
+    // The gate's port on loopback is the host's, elsewhere the gate's.
+    let (port, _service) = echo();
+    let script = format!(
+        "{EXCHANGE}\nprint(exchange(socket.create_connection(('127.0.0.1', {port})), 65536)); print(ask(('203.0.113.9', {port})))"
+    );
+    in_each_setting(&gated(&[port]).allow_localhost(port), |sandbox| {
+        with_gate(sandbox, |_| {
+            assert_eq!(python(sandbox, &script), format!("65536\n203.0.113.9:{port}\n"));
+        });
+    });
 }
