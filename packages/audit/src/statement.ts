@@ -7,7 +7,8 @@ import { sha256 } from "./merkle.ts";
 /** DSSE payload type of in-toto statements. */
 export const statementType = "application/vnd.in-toto+json";
 
-const predicateType = "https://nono.local/attestation/audit-checkpoint/v1";
+/** Type of what is stated about a checkpoint. */
+export const predicateType = "https://nono.local/attestation/audit-checkpoint/v1";
 
 /** The statement about a checkpoint text. */
 export function checkpointStatement(text: string): Buffer {

@@ -14,9 +14,9 @@ import {
 import { runAuditCommand } from "../src/cli.ts";
 import { layout } from "../src/layout.ts";
 import { sigstoreAnchor, sigstoreEvidence } from "../src/sigstore.ts";
-import { checkpointStatement } from "../src/statement.ts";
+import { checkpointStatement, predicateType } from "../src/statement.ts";
 import { connectEvent, origin, temporaryDirectory } from "./helpers/logs.ts";
-import { askOracle, oracleDirectory } from "./helpers/oracles.ts";
+import { askCosign, askOracle, cosignProgram, oracleDirectory } from "./helpers/oracles.ts";
 import { startFulcio, startSigstore, startWitness } from "./helpers/servers.ts";
 
 const host = "nono.local/test";
@@ -247,6 +247,27 @@ withServices("a real Rekor v2 and a real time-stamp authority", () => {
     writeFileSync(artifact, text.replace("\n", "x\n"));
     expect(ask().ok).toBe(false);
 
+    // cosign, which knows nothing of us: the statement, the log entry, and the time stamp, all of it offline.
+    if (cosignProgram() !== undefined) {
+      writeFileSync(artifact, text);
+      const bundleFile = path.join(ledgerDir, layout.anchors, bundle);
+      const cosign = (file: string, ...trust: string[]): { ok: boolean; output: string } =>
+        verifyByCosign(file, artifact, root, trust);
+      expect(cosign(bundleFile, "--key", key)).toMatchObject({ ok: true });
+      const strangerKey = path.join(files, "stranger.pem");
+      writeFileSync(strangerKey, stranger);
+      expect(cosign(bundleFile, "--key", strangerKey).ok).toBe(false);
+      const json = readFileSync(bundleFile, "utf8");
+      const damaged = path.join(files, "damaged.json");
+      // cosign reads the root from the log's signed checkpoint, not from the copy of it beside.
+      for (const part of signedParts.filter((name) => name !== "rootHash")) {
+        writeFileSync(damaged, flipIn(json, part));
+        expect(cosign(damaged, "--key", key).ok, part).toBe(false);
+      }
+      writeFileSync(artifact, text.replace("\n", "x\n"));
+      expect(cosign(bundleFile, "--key", key).ok).toBe(false);
+    }
+
     // The bundle alone, from the command line.
     const alone = path.join(ledgerDir, layout.anchors, bundle);
     expect(await verifyLog(alone, { evidence, require: "TIMED" })).toMatchObject({
@@ -270,17 +291,34 @@ withServices("a real Rekor v2 and a real time-stamp authority", () => {
     // Every region of the bundle that is covered by a signature, flipped.
     const file = path.join(dir, layout.anchors, bundle);
     const original = readFileSync(file, "utf8");
-    for (const part of ["canonicalizedBody", "payload", "signedTimestamp", "rootHash", "sig"]) {
-      const at = original.indexOf(`"${part}":"`) + part.length + 30;
-      writeFileSync(
-        file,
-        original.slice(0, at) + (original[at] === "A" ? "B" : "A") + original.slice(at + 1),
-      );
+    for (const part of signedParts) {
+      writeFileSync(file, flipIn(original, part));
       const report = await verifyLog(dir, { ...policy, evidence: evidence.slice(0, 1) });
       expect(report, part).toMatchObject({ verdict: "TAMPERED" });
     }
   });
 });
+
+/** Members of a bundle whose every byte is under some signature or hash. */
+const signedParts = ["canonicalizedBody", "payload", "signedTimestamp", "rootHash", "sig"];
+
+/** The bundle with one character of a member changed. */
+function flipIn(json: string, part: string): string {
+  const at = json.indexOf(`"${part}":"`) + part.length + 30;
+  return json.slice(0, at) + (json[at] === "A" ? "B" : "A") + json.slice(at + 1);
+}
+
+/** The real cosign, with nothing but files. */
+function verifyByCosign(
+  bundle: string,
+  artifact: string,
+  root: string,
+  trust: readonly string[],
+): { ok: boolean; output: string } {
+  const what = ["verify-blob-attestation", "--new-bundle-format", "--bundle", bundle];
+  const how = ["--trusted-root", root, "--use-signed-timestamps", "--type", predicateType];
+  return askCosign([...what, ...how, ...trust, artifact]);
+}
 
 function base64Json(value: object): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -306,6 +344,20 @@ withServices("without a key of our own", () => {
           trustedRoot: { ...trustedRoot, ...authorities },
           identity: { subjectAlternativeName, issuer: "https://issuer.test" },
         });
+      if (cosignProgram() !== undefined) {
+        const files = temporaryDirectory();
+        const [root, artifact] = [path.join(files, "root.json"), path.join(files, "checkpoint")];
+        writeFileSync(root, JSON.stringify({ ...trustedRoot, ...authorities }));
+        writeFileSync(artifact, parseNote(readFileSync(path.join(ledger.dir, "checkpoint"))).text);
+        const [name = ""] = readdirSync(path.join(ledger.dir, layout.anchors));
+        const cosign = (email: string): boolean =>
+          verifyByCosign(path.join(ledger.dir, layout.anchors, name), artifact, root, [
+            `--certificate-identity=${email}`,
+            "--certificate-oidc-issuer=https://issuer.test",
+          ]).ok;
+        expect(cosign("ci@example.com")).toBe(true);
+        expect(cosign("other@example.com")).toBe(false);
+      }
       const policy = { ledgerKeys: [hostSigner.vkey], require: "TIMED" as const };
       expect(
         await verifyLog(dir, { ...policy, evidence: [reader("ci@example.com")] }),

@@ -1,7 +1,6 @@
-import { buildOracles, programs } from "./oracles.ts";
+import { buildOracles } from "./oracles.ts";
 
 export default function setup(): void {
-  const reason = buildOracles();
-  if (reason !== undefined)
-    console.log(`SKIPPED: audit oracles (${programs.join(", ")}): ${reason}`);
+  for (const { what, reason } of buildOracles())
+    console.log(`SKIPPED: audit tests that need ${what}: ${reason}`);
 }

@@ -1,6 +1,6 @@
 module nono.local/audit/oracles
 
-go 1.26.0
+go 1.26.4
 
 require (
 	github.com/sigstore/sigstore v1.10.8
@@ -46,6 +46,7 @@ require (
 	github.com/beevik/ntp v1.5.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/blang/semver v3.5.1+incompatible // indirect
+	github.com/c2sp/wycheproof v0.0.0-20260625212325-ee7b4f7e6119 // indirect
 	github.com/cenkalti/backoff/v4 v4.3.0 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

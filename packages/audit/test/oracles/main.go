@@ -4,6 +4,8 @@
 //	oracle note VKEY...          < note    every line must be of a known key; prints how many verified
 //	oracle proof VKEY ENTRYFILE  < proof   C2SP tlog-proof, then golang.org/x/mod's CheckRecord
 //	oracle consistency           < lines   "old oldroot new newroot", then the hashes; x/mod's CheckTree
+//	oracle jcs                   < lines   each line is its own canonical form (cyberphone's RFC 8785)
+//	oracle merkle                          proofs, true and false, with transparency-dev/merkle's verdicts
 //	oracle bundle ROOT KEY ARTIFACT BUNDLE Sigstore bundle by sigstore-go, offline
 package main
 
@@ -19,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
 	fnote "github.com/transparency-dev/formats/note"
 	"github.com/transparency-dev/formats/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -45,6 +48,10 @@ func main() {
 		err = checkProof(args[0], args[1])
 	case "consistency":
 		err = checkConsistency()
+	case "jcs":
+		err = checkCanonical()
+	case "merkle":
+		err = writeMerkleCases([]uint64{1, 2, 3, 4, 5, 7, 8, 11, 16, 23, 33})
 	case "bundle":
 		err = checkBundle(args[0], args[1], args[2], args[3])
 	default:
@@ -171,6 +178,21 @@ func treeOf(text string) (tlog.Tree, error) {
 	}
 	hash, err := tlog.ParseHash(lines[2])
 	return tlog.Tree{N: size, Hash: hash}, err
+}
+
+func checkCanonical() error {
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		canonical, err := jsoncanonicalizer.Transform(lines.Bytes())
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(canonical, lines.Bytes()) {
+			return fmt.Errorf("the canonical form of %s is %s", lines.Bytes(), canonical)
+		}
+	}
+	return lines.Err()
 }
 
 func checkConsistency() error {
