@@ -21,7 +21,7 @@ export interface GateEvent {
         sni?: string;
         reason?: string;
       }
-    | { name: string; qtype: string; answers?: string[] }
+    | { name: string; qtype: string; answers?: string[]; reason?: string }
     | { method: string; scheme: string; host: string; port: number; path: string; reason?: string }
     | { status: number; host: string; reason?: string }
     | { name: string; host: string; scheme: string; reason?: string };
@@ -90,10 +90,11 @@ export class Recorder {
     void pending.finally(() => this.#pending.delete(pending));
   }
 
-  /** Records a refusal, as an event and as a violation. */
+  /** Records a refusal with its reason, as an event and as a violation. */
   deny(event: Omit<GateEvent, "phase" | "decision">, error: GateError): void {
     const rule = error.rule === undefined ? {} : { rule: { id: error.rule } };
-    this.note({ ...event, ...rule, phase: "event", decision: "deny" });
+    const object = { reason: error.message, ...event.object };
+    this.note({ ...event, ...rule, object, phase: "event", decision: "deny" });
     if (this.violations.length >= keptViolations) this.violations.shift();
     this.violations.push({
       time: Date.now(),

@@ -33,11 +33,17 @@ async function connectFor(
   purpose: keyof typeof ports,
   meant: { address: string; port: number } | undefined,
 ): Promise<net.Socket> {
-  const localPort = await free();
-  if (meant) await tell({ key: `127.0.0.1 ${localPort}`, ...meant });
-  const socket = net.connect({ host: "127.0.0.1", port: ports[purpose], localPort });
-  socket.on("error", () => undefined);
-  return socket;
+  for (;;) {
+    const localPort = await free();
+    if (meant) await tell({ key: `127.0.0.1 ${localPort}`, ...meant });
+    const socket = net.connect({ host: "127.0.0.1", port: ports[purpose], localPort });
+    const outcome = await new Promise<string | undefined>((resolve) => {
+      socket.once("connect", () => resolve(undefined));
+      socket.on("error", ({ code }: NodeJS.ErrnoException) => resolve(code));
+    });
+    // Somebody else on this machine was given the port in between.
+    if (outcome !== "EADDRINUSE") return socket;
+  }
 }
 
 async function allOf(socket: net.Socket): Promise<string> {
@@ -46,6 +52,7 @@ async function allOf(socket: net.Socket): Promise<string> {
     text += chunk.toString("latin1");
   });
   // Not once(): it rejects on the "error" that a reset is.
+  if (socket.closed) return text;
   await new Promise((resolve) => {
     socket.once("close", resolve);
   });

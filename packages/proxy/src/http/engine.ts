@@ -57,8 +57,9 @@ export class HttpEngine {
       (request, socket, head) => void this.#upgrade(request, socket as Socket, head),
     );
     this.#http1.on("clientError", (error: NodeJS.ErrnoException, socket) => {
-      if (error.code === "ECONNRESET" || !socket.writable) socket.destroy();
-      else this.#refuseMalformed(socket as Socket, error);
+      if (error.code === "ECONNRESET") socket.destroy();
+      // Once is enough: the parser complains again about everything that follows.
+      else if (!socket.writableEnded) this.#refuseMalformed(socket as Socket, error);
     });
     this.#http2 = http2.createServer({
       maxSessionMemory: 64,
@@ -152,7 +153,6 @@ export class HttpEngine {
           host: host?.text ?? "?",
           port,
           path: "?",
-          reason: error.message,
         },
       },
       asGateError(error),

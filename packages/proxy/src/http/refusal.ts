@@ -55,6 +55,9 @@ export function breakOff(response: GateResponse): void {
   else response.destroy();
 }
 
+/** Milliseconds for which a refused client may still send. */
+const lingering = 1_000;
+
 /** The same on a socket that has not become an HTTP exchange. */
 export function refuseOnSocket(socket: Duplex, error: GateError, headers: string[] = []): void {
   if (!socket.writable) return void socket.destroy();
@@ -68,4 +71,7 @@ export function refuseOnSocket(socket: Duplex, error: GateError, headers: string
     ...headers,
   ];
   socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`);
+  // Closing at once would reset the connection under whatever the client is still sending, and the answer with it.
+  const timer = setTimeout(() => socket.destroy(), lingering);
+  socket.once("close", () => clearTimeout(timer));
 }

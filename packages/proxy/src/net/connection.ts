@@ -57,10 +57,7 @@ export async function serveConnection(
     const error = asGateError(failure);
     const object = { host: endpoint.host.text, port: endpoint.port, transport: "tcp" as const };
     const seen = sni === undefined ? {} : { sni };
-    context.recorder.deny(
-      { type: "net.connect", object: { ...object, ...seen, reason: error.message } },
-      error,
-    );
+    context.recorder.deny({ type: "net.connect", object: { ...object, ...seen } }, error);
     if (!accepted) refuseOnSocket(client, error);
     else client.resetAndDestroy();
   };

@@ -45,7 +45,7 @@ export function createExplicitProxy(
   ): void => {
     const host = endpoint?.host.text ?? request.url ?? "";
     const object = { host, port: endpoint?.port ?? 0, transport: "tcp" as const };
-    recorder.deny({ type: "net.connect", object: { ...object, reason: error.message } }, error);
+    recorder.deny({ type: "net.connect", object }, error);
   };
 
   const server = http.createServer({
@@ -99,12 +99,13 @@ export function createExplicitProxy(
   server.on("request", onRequest);
   server.on("checkContinue", onRequest);
   server.on("clientError", (cause: NodeJS.ErrnoException, socket) => {
-    if (cause.code === "ECONNRESET" || !socket.writable) socket.destroy();
-    else
+    if (cause.code === "ECONNRESET") socket.destroy();
+    else if (!socket.writableEnded) {
       refuseOnSocket(
         socket,
         new GateError("ERR_NONO_PROTOCOL", "The request is malformed.", { cause }),
       );
+    }
   });
   return server;
 }

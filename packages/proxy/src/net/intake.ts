@@ -144,7 +144,6 @@ export class Intake {
     const object = {
       port: socket.localPort ?? 0,
       transport: "tcp" as const,
-      reason: error.message,
       ...(error.value === undefined ? {} : { address: error.value }),
     };
     this.#options.recorder.deny({ type: "net.connect", object }, error);
