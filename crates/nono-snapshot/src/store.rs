@@ -151,7 +151,7 @@ impl Store {
     }
 
     /// Takes the checkpoint's lock, which the kernel releases when the process ends, however it does.
-    pub(crate) fn lock(&self, id: &str) -> Result<OwnedFd> {
+    pub(crate) fn lock(&self, id: &str) -> Result<Lock> {
         let path = self.home(id).join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
@@ -163,9 +163,10 @@ impl Store {
             }
             lock => lock.context("open", &path)?,
         };
-        // Another thread that is about to exec holds a duplicate of every lock for a moment.
+        let lock = Lock(lock);
+        // A process that was killed may have left a duplicate with a child that is about to exec.
         for _ in 0..50 {
-            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            match rustix::fs::flock(&lock.0, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(5)),
                 locked => return locked.context("lock", &path).map(|()| lock),
             }
@@ -198,6 +199,17 @@ impl Store {
         };
         private_directory(&place)?;
         Ok(place)
+    }
+}
+
+/// A checkpoint's lock while this process has it.
+pub(crate) struct Lock(OwnedFd);
+
+impl Drop for Lock {
+    /// Closing alone would leave it with the duplicate of a child that is about to exec (flock(2)).
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and the close follows.
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
     }
 }
 

@@ -106,7 +106,8 @@ fn times_around(steps: &[Step]) -> Vec<(Place, Time)> {
     around.into_iter().filter_map(|place| place.time().ok().map(|time| (place, time))).collect()
 }
 
-/// Writes a file so that after a crash it is there wholly or not at all.
+/// Writes a file so that after a crash it is there wholly or not at all. When the disk is full, the
+/// space kept by [`reserve`] in the same directory is given up for it.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_extension("new");
     let write = || {
@@ -119,7 +120,39 @@ pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {
         std::fs::rename(&temporary, path)?;
         sync_parent(path)
     };
-    write().context("write", path)
+    loop {
+        match write() {
+            Err(error) if is_full(&error) && give_up_reserve(&path.with_file_name(RESERVE)) => {}
+            written => return written.context("write", path),
+        }
+    }
+}
+
+const RESERVE: &str = "reserve";
+const RESERVED: u64 = 256 * 1024;
+
+/// Keeps some space in `home`: who filled the disk must still be able to undo it.
+pub(crate) fn reserve(home: &Path) -> Result<()> {
+    let path = home.join(RESERVE);
+    std::fs::write(&path, vec![0x55; RESERVED as usize]).context("write", &path)
+}
+
+/// Frees a part of it; false when there is none. By truncation: XFS frees what an unlinked file held
+/// in the background.
+fn give_up_reserve(path: &Path) -> bool {
+    let shorten = || {
+        let file = File::options().write(true).open(path)?;
+        let length = file.metadata()?.len();
+        file.set_len(length.saturating_sub(RESERVED / 4))?;
+        // ext4 gives blocks out again once their release is on disk.
+        file.sync_all()?;
+        Ok::<_, io::Error>(length > 0)
+    };
+    shorten().unwrap_or(false)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 /// Removes a file, durably.

@@ -133,6 +133,14 @@ fn zfs() {
     let Some(pool) = Pool::new() else { return };
     conforms(&pool.scratch("conforms"), "auto", "zfs");
     leaves_excluded_alone(&pool.scratch("excluded"), "auto", "zfs");
+    // It knows no exchange: a directory that is no dataset is refused before anything starts.
+    let inner = pool.scratch("plain");
+    fs::create_dir(inner.project.join("directory")).unwrap();
+    let dirs = [inner.project.join("directory")];
+    let error = Checkpoint::create(&inner.store, &dirs, &Options::default()).unwrap_err();
+    assert_eq!(error.code(), "ERR_NONO_STRATEGY_UNSUPPORTED");
+    assert!(error.to_string().contains("can't exchange two directories"), "{error}");
+    assert_eq!(fs::read_dir(&inner.project).unwrap().count(), 1);
     // Somebody else's newer snapshot would be lost: refused, and nothing has changed.
     let scratch = pool.scratch("other");
     scratch.write("file", "before");

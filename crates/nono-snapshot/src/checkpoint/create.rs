@@ -12,6 +12,7 @@ use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::store::{Store, new_home};
 use crate::strategy::{self, Demands, Placement, STRATEGIES, Strategy};
+use crate::transaction::reserve;
 
 impl Checkpoint {
     /// Keeps the state of `dirs`. Everything that could prevent a later rollback is refused before
@@ -46,6 +47,7 @@ impl Checkpoint {
                 placements,
             };
             record.write(&store.home(&id))?;
+            reserve(&store.home(&id))?;
             for placement in &record.placements {
                 fault::point("begin").context("begin", &placement.dir)?;
                 strategy.begin(placement, &exclude)?;

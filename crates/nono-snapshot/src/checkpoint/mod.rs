@@ -183,11 +183,25 @@ impl Checkpoint {
     ) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         for (placement, select) in self.record.placements.iter().zip(selections) {
-            if let Some(select) = select {
-                steps.extend(of(placement, select)?);
+            let Some(select) = select else { continue };
+            match of(placement, select) {
+                Ok(planned) => steps.extend(planned),
+                Err(error) => {
+                    self.abandon();
+                    return Err(error);
+                }
             }
         }
         Ok(steps)
+    }
+
+    /// Half a copy on a full disk would be in the way of the next attempt.
+    fn abandon(&self) {
+        let Ok(strategy) = self.kind() else { return };
+        for placement in &self.record.placements {
+            // The error that led here is the one to report.
+            let _ = strategy.abandon(placement);
+        }
     }
 
     fn carry_out(&mut self, steps: Vec<Step>, then: State, flush: bool) -> Result<()> {

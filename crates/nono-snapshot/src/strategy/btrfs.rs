@@ -187,6 +187,11 @@ impl Strategy for Btrfs {
         Self::clean(placement)
     }
 
+    fn abandon(&self, placement: &Placement) -> Result<()> {
+        remove_tree(&placement.vault.join("restored"))?;
+        Self::clean(placement)
+    }
+
     fn discard(&self, placement: &Placement) -> Result<()> {
         remove_tree(&placement.vault)
     }

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::exclude::Exclude;
 use crate::meta::Time;
 use crate::record::{Mounter, State};
+use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::Step;
 use crate::walk::split;
@@ -131,6 +132,11 @@ pub(crate) trait Strategy: Sync {
     fn conclude(&self, placement: &Placement, steps: &[Step], state: State) -> Result<()> {
         let _ = (placement, steps, state);
         Ok(())
+    }
+
+    /// Frees what was prepared for steps that came to nothing.
+    fn abandon(&self, placement: &Placement) -> Result<()> {
+        remove_tree(&placement.stage())
     }
 
     /// Frees what the checkpoint keeps. May run twice.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode, RenameFlags, renameat_with};
 
 use crate::changes::{Change, Tree, changes};
 use crate::copy::Contents;
@@ -15,7 +15,7 @@ use crate::plan;
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
-use crate::strategy::Placement;
+use crate::strategy::{Placement, file_system};
 use crate::walk::{open_directory, scan, scan_selected};
 use crate::xattr::Inode;
 
@@ -128,13 +128,28 @@ pub(crate) fn private_directory(path: &Path) -> Result<()> {
     }
 }
 
-/// Says where a rename is impossible: the directory itself is a mount point.
+/// Says where an exchange is impossible: the directory itself is a mount point, or its file system
+/// knows no exchange (NFS, older FUSE and ZFS). Better now than when it is needed.
 pub(crate) fn exchangeable(placement: &Placement) -> std::result::Result<(), String> {
     match plan::is_mount_point(&placement.dir) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err("it is a mount point, which can't be exchanged by a rename".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Ok(false) => {}
+        Ok(true) => {
+            return Err("it is a mount point, which can't be exchanged by a rename".to_owned());
+        }
+        Err(error) => return Err(error.to_string()),
     }
+    let probes = ["probe-1", "probe-2"].map(|name| placement.vault.join(name));
+    let tried = probes
+        .iter()
+        .try_for_each(|probe| rustix::fs::mkdir(probe, Mode::RWXU))
+        .and_then(|()| renameat_with(CWD, &probes[0], CWD, &probes[1], RenameFlags::EXCHANGE));
+    for probe in &probes {
+        // It need not exist: making it may be what failed.
+        let _ = std::fs::remove_dir(probe);
+    }
+    tried.map_err(|error| {
+        format!("{} can't exchange two directories ({error})", file_system(&placement.dir))
+    })
 }
 
 /// For a tree that is a file system of its own, from which nothing can be renamed to the vault.

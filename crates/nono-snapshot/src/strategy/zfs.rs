@@ -255,6 +255,10 @@ impl Strategy for Zfs {
         Self::clean(placement)
     }
 
+    fn abandon(&self, placement: &Placement) -> Result<()> {
+        Self::clean(placement)
+    }
+
     fn discard(&self, placement: &Placement) -> Result<()> {
         if placement.vault.join("snapshot").exists() {
             destroy_with_clone(&Self::snapshot(placement)?).map_err(|reason| Error::Io {

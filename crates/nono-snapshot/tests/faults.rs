@@ -1,0 +1,134 @@
+//! File systems that really are full, read-only or broken: the tree stays what it was, the checkpoint
+//! is still listed, and works once the fault is gone.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use common::mount::{mounted, run, scratch_on};
+use common::{fingerprint, furnish, scratch_in, wreck};
+use nono_snapshot::{Checkpoint, Options, State};
+
+fn is_root(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("SKIPPED: rollback on {what}: mounting needs root");
+    }
+    root
+}
+
+/// Takes all the space there is.
+fn fill(dir: &Path) {
+    let mut size = 1 << 20;
+    while size > 0 {
+        let path = dir.join(format!("fill-{size}"));
+        // A new name may need a block as well.
+        let Ok(mut file) = fs::File::options().append(true).create(true).open(path) else { return };
+        if std::io::Write::write_all(&mut file, &vec![7; size]).is_err() {
+            size /= 2;
+        }
+    }
+}
+
+/// What filled the disk is undone all the same: a whole rollback needs little, and that is kept.
+#[test]
+fn a_full_disk() {
+    if !is_root("a full disk") {
+        return;
+    }
+    for kind in ["ext4", "tmpfs", "xfs"] {
+        let Some(mounted) = mounted(kind, "") else { continue };
+        let scratch = scratch_on(&mounted, false);
+        furnish(&scratch.project);
+        let before = fingerprint(&scratch.project);
+        let mut checkpoint = scratch.checkpoint(&[]);
+        wreck(&scratch.project);
+        fill(&scratch.project);
+        let wrecked = fingerprint(&scratch.project);
+        let deleted = PathBuf::from("deep/er");
+        let error = checkpoint.rollback(Some(std::slice::from_ref(&deleted)), false).unwrap_err();
+        assert!(error.to_string().contains("No space left"), "{kind}: {error}");
+        assert_eq!(fingerprint(&scratch.project), wrecked, "{kind}: nothing has changed");
+        assert_eq!(scratch.store.list().unwrap()[0].state, State::Active);
+        checkpoint.rollback(None, false).unwrap_or_else(|error| panic!("{kind}: {error}"));
+        assert_eq!(fingerprint(&scratch.project), before, "{kind}");
+        checkpoint.purge().unwrap();
+    }
+}
+
+#[test]
+fn a_file_system_that_became_read_only() {
+    if !is_root("a read-only file system") {
+        return;
+    }
+    let Some(mounted) = mounted("ext4", "") else { return };
+    let scratch = scratch_on(&mounted, false);
+    furnish(&scratch.project);
+    let before = fingerprint(&scratch.project);
+    let mut checkpoint = scratch.checkpoint(&[]);
+    wreck(&scratch.project);
+    let wrecked = fingerprint(&scratch.project);
+    let at = mounted.at();
+    run("mount", &["-o", "remount,ro", at.to_str().unwrap()]).unwrap();
+    for paths in [None, Some(&[PathBuf::from("plain")][..])] {
+        let error = checkpoint.rollback(paths, false).unwrap_err();
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+    }
+    assert_eq!(fingerprint(&scratch.project), wrecked);
+    assert_eq!(scratch.store.list().unwrap()[0].state, State::Active);
+    run("mount", &["-o", "remount,rw", at.to_str().unwrap()]).unwrap();
+    scratch.store.recover().unwrap();
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(fingerprint(&scratch.project), before);
+}
+
+/// An ext4 whose disk is smaller than it says: what doesn't fit is an input/output error once it is
+/// written back. The pre-image is flushed before anything moves, so the error comes in time.
+#[test]
+fn a_disk_that_fails() {
+    if !is_root("a failing disk") {
+        return;
+    }
+    let memory = tempfile::tempdir().unwrap();
+    let options = c"size=24m";
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("none", memory.path(), "tmpfs", flags, options).unwrap();
+    let outcome = std::panic::catch_unwind(|| {
+        let (image, at) = (memory.path().join("image"), memory.path().join("mnt"));
+        fs::File::create(&image).unwrap().set_len(128 << 20).unwrap();
+        fs::create_dir(&at).unwrap();
+        let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
+        // Every metadata block is written by mkfs, so that only data meets the error.
+        run(
+            "mkfs.ext4",
+            &["-q", "-J", "size=4", "-E", "lazy_itable_init=0,lazy_journal_init=0", image],
+        )
+        .unwrap();
+        run("mount", &["-o", "loop,errors=continue", image, at]).unwrap();
+        let failed = std::panic::catch_unwind(|| fails_in_time(Path::new(at)));
+        run("umount", &["--lazy", at]).unwrap();
+        failed.unwrap();
+    });
+    rustix::mount::unmount(memory.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    outcome.unwrap();
+}
+
+fn fails_in_time(at: &Path) {
+    let scratch = scratch_in(at);
+    fs::write(scratch.project.join("big"), vec![7; 8 << 20]).unwrap();
+    let big = fs::File::open(scratch.project.join("big")).unwrap();
+    big.sync_all().unwrap();
+    let options = Options { strategy: Some("copy".to_owned()), ..Options::default() };
+    let dirs = std::slice::from_ref(&scratch.project);
+    let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+    scratch.write("big", "the agent's");
+    // Everything that is left.
+    fs::write(scratch.project.join("more"), vec![9; 8 << 20]).unwrap();
+    let error = checkpoint.rollback(None, false).unwrap_err();
+    // ext4 becomes read-only when its journal meets the error first.
+    let expected = ["Input/output error", "Read-only file system"];
+    assert!(expected.iter().any(|text| error.to_string().contains(text)), "{error}");
+    assert_eq!(scratch.read("big"), "the agent's", "nothing was exchanged");
+    assert_eq!(scratch.store.list().unwrap()[0].state, State::Active);
+}
