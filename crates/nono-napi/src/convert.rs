@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use napi::bindgen_prelude::{Either, Uint8Array};
 use napi_derive::napi;
-use nono::{Capabilities, Error, Limits, Network, Options, Result, TierName};
+use nono::{Capabilities, Error, Limits, Network, Observe, Options, Result, TierName};
 
 /// A path: text, or the bytes of one that is not UTF-8.
 pub(crate) type NativePath = Either<String, Uint8Array>;
@@ -24,6 +24,8 @@ pub struct NativeCapabilities {
     pub exec: Option<Vec<Either<String, Uint8Array>>>,
     /// Paths and patterns to refuse inside what is allowed.
     pub deny: Option<Vec<Either<String, Uint8Array>>>,
+    /// Whether names that programs outside obey stay as they are; default true.
+    pub protect: Option<bool>,
     /// `blocked` (default), `gate` or `open`.
     #[napi(ts_type = "\"blocked\" | \"gate\" | \"open\"")]
     pub network: Option<String>,
@@ -81,6 +83,9 @@ pub struct NativeOptions {
     pub tier: Option<String>,
     /// Guarantees that may be missing.
     pub allow_degraded: Option<Vec<String>>,
+    /// How much is told; default `changes`.
+    #[napi(ts_type = "\"off\" | \"changes\" | \"all\"")]
+    pub observe: Option<String>,
 }
 
 pub(crate) fn os_string(path: NativePath) -> OsString {
@@ -113,8 +118,8 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
     for path in paths(given.unix_sockets) {
         capabilities = capabilities.allow_unix_socket(path);
     }
-    if paths(given.deny).next().is_some() {
-        return Err(Error::UnsupportedPolicy { guarantees: vec!["fs-deny".into()] });
+    for path in paths(given.deny) {
+        capabilities = capabilities.deny(path);
     }
     for name in given.env.iter().flat_map(|env| env.allow.iter().flatten()) {
         capabilities = capabilities.allow_env(name);
@@ -128,6 +133,7 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
     Ok(capabilities
         .network(network(given.network.as_deref(), given.gate_ports)?)
         .private_tmp(given.private_tmp.unwrap_or(true))
+        .protect(given.protect.unwrap_or(true))
         .base_profile(given.base_profile.unwrap_or(true)))
 }
 
@@ -141,7 +147,16 @@ pub(crate) fn options(given: NativeOptions) -> Result<Options> {
             return Err(Error::InvalidCapabilities { field: "tier", reason });
         }
     };
-    Ok(Options { tier, allow_degraded: given.allow_degraded.unwrap_or_default() })
+    let observe = match given.observe.as_deref() {
+        None | Some("changes") => Observe::Changes,
+        Some("off") => Observe::Off,
+        Some("all") => Observe::All,
+        Some(other) => {
+            let reason = format!("{other:?} is not one of \"off\", \"changes\" and \"all\"");
+            return Err(Error::InvalidCapabilities { field: "observe", reason });
+        }
+    };
+    Ok(Options { tier, allow_degraded: given.allow_degraded.unwrap_or_default(), observe })
 }
 
 fn network(name: Option<&str>, ports: Option<Vec<u16>>) -> Result<Network> {

@@ -2,6 +2,7 @@
 
 pub mod convert;
 mod error;
+pub mod event;
 pub mod process;
 mod promise;
 pub mod sandbox;

@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::sync::Arc;
 
-use napi::bindgen_prelude::AsyncTask;
+use napi::bindgen_prelude::{AsyncTask, Function};
+use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi::{Env, Result, Task};
 use napi_derive::napi;
 use nono::{Blueprint, Sandbox, Status};
 
 use crate::convert::{self, NativeCapabilities, NativeOptions};
 use crate::error;
+use crate::event::{self, NativeEvents, NativeExplanation, NativeQuestion};
 use crate::process::{self, NativeChild, NativeCommand};
 
 /// One promise of a sandbox.
@@ -168,6 +170,42 @@ impl NativeSandbox {
         self.sandbox.guarantees().iter().map(native).collect()
     }
 
+    /// Has `callback` called whenever events arrive where none were waiting.
+    #[napi]
+    pub fn on_events(&self, callback: Function<'_, (), ()>) -> Result<()> {
+        let callback = callback.build_threadsafe_function().weak::<true>().build()?;
+        self.sandbox.events().on_arrival(move || {
+            callback.call((), ThreadsafeFunctionCallMode::NonBlocking);
+        });
+        Ok(())
+    }
+
+    /// Takes the oldest events, at most so many.
+    #[napi]
+    pub fn take_events(&self, most: u32) -> NativeEvents {
+        let (events, lost) = self.sandbox.events().take(most as usize);
+        NativeEvents {
+            events: events.iter().map(event::event).collect(),
+            lost_allowed: lost.allowed as f64,
+            lost_refused: lost.refused as f64,
+        }
+    }
+
+    /// How many attempts were refused so far.
+    #[napi]
+    pub fn refused(&self) -> f64 {
+        self.sandbox.events().refused() as f64
+    }
+
+    /// What the rules say of something that has not been attempted.
+    #[napi]
+    pub fn explain(&self, question: NativeQuestion) -> Result<NativeExplanation> {
+        event::question(question)
+            .and_then(|question| self.sandbox.explain(&question))
+            .map(event::explanation)
+            .map_err(|failure| error::to_napi(&failure))
+    }
+
     /// Starts a command; returns at once.
     #[napi]
     pub fn spawn(&self, command: NativeCommand) -> Result<NativeChild> {
@@ -179,6 +217,20 @@ impl NativeSandbox {
     pub fn close(&self) -> AsyncTask<Close> {
         AsyncTask::new(Close(self.sandbox.clone()))
     }
+}
+
+/// What a sandbox with these capabilities would say of something; none is built.
+#[napi]
+pub fn explain(
+    capabilities: NativeCapabilities,
+    options: NativeOptions,
+    question: NativeQuestion,
+) -> Result<NativeExplanation> {
+    let explain = || {
+        let capabilities = convert::capabilities(capabilities)?;
+        nono::explain(&capabilities, &convert::options(options)?, &event::question(question)?)
+    };
+    explain().map(event::explanation).map_err(|failure| error::to_napi(&failure))
 }
 
 /// Builds a sandbox.
@@ -221,6 +273,8 @@ impl Task for Close {
 
     fn compute(&mut self) -> Result<()> {
         self.0.close();
+        // The callback holds the JavaScript object that holds this sandbox.
+        self.0.events().forget_arrival();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nono_init::protocol as p;
 
@@ -11,15 +12,17 @@ use crate::capabilities::{Capabilities, Network};
 use crate::cgroup::Cgroup;
 use crate::channel::Channel;
 use crate::error::{Error, Result};
+use crate::event::{Events, Observe};
 use crate::guarantees;
+use crate::judge::Judge;
 use crate::launch::Init;
 use crate::led::{self, LedNetwork};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::sandbox::{Options, Ready, Sandbox};
-use crate::seccomp::{InternetSockets, SocketAccess, Supervised};
+use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
-    Diagnosis, Internet, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
+    Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -29,7 +32,7 @@ use crate::{limits, ruleset, stage, supervisor, support};
 /// Drawing one reads this process's environment; building it can then be done by another thread.
 #[derive(Debug)]
 pub struct Blueprint {
-    policy: Policy,
+    policy: Arc<Policy>,
     options: Options,
     landlock_abi: i32,
 }
@@ -44,7 +47,7 @@ impl Blueprint {
         if let Some(reason) = support::missing_basics() {
             return Err(Error::UnsupportedPlatform { reason });
         }
-        let policy = Policy::resolve(capabilities, std::env::vars_os())?;
+        let policy = Arc::new(Policy::resolve(capabilities, std::env::vars_os())?);
         let landlock_abi = support::landlock_abi();
         Ok(Blueprint { policy, options: options.clone(), landlock_abi })
     }
@@ -71,9 +74,14 @@ impl Blueprint {
     fn build_tier(&self, tier: TierName) -> Result<Sandbox> {
         if support::can_notify() {
             let own_network = tier.has_own_network(&self.policy.network);
-            let sockets = supervisor::socket_access(own_network);
-            let leads = tier == TierName::Flat && self.policy.mediates_network();
-            match self.build_with(tier, Supervised { starts: true, sockets, leads }) {
+            let supervised = Supervised {
+                starts: true,
+                sockets: supervisor::socket_access(own_network),
+                leads: tier == TierName::Flat && self.policy.mediates_network(),
+                files: self.parked_files(tier),
+                refusals: self.options.observe != Observe::Off,
+            };
+            match self.build_with(tier, supervised) {
                 // One of our ancestors is supervised: a chain of filters has one listener at most
                 // (`seccomp(2)`, EBUSY).
                 Err(Error::SandboxFailed { source, .. })
@@ -82,6 +90,25 @@ impl Blueprint {
             }
         }
         self.build_with(tier, Supervised::default())
+    }
+
+    /// The rules as the tier that was asked for would keep them, the namespaces tier if none was.
+    pub(crate) fn judge(&self) -> Judge {
+        Judge::new(self.policy.clone(), self.options.tier.unwrap_or(TierName::Namespaces))
+    }
+
+    /// Which file operations somebody has to judge, or wants to hear of.
+    fn parked_files(&self, tier: TierName) -> Parked {
+        let Blueprint { policy, options, .. } = self;
+        if !policy.deny.is_empty() || options.observe == Observe::All {
+            return Parked::All;
+        }
+        let protects = policy.protect && policy.has_writable_directory();
+        // Nothing else judges changes of metadata in the tier `flat`.
+        if protects || options.observe == Observe::Changes || tier == TierName::Flat {
+            return Parked::Changes;
+        }
+        Parked::None
     }
 
     fn build_with(&self, tier: TierName, supervised: Supervised) -> Result<Sandbox> {
@@ -104,7 +131,7 @@ impl Blueprint {
         let ready = self.start(tier, supervised, cgroup)?;
         let mut policy = self.policy.clone();
         if supervised.leads && matches!(policy.network, Network::Gate { .. }) {
-            policy.environment.ask_dns_over_tcp(); // no datagram socket can be made
+            Arc::make_mut(&mut policy).environment.ask_dns_over_tcp(); // no datagram socket can be made
         }
         Sandbox::of(ready, policy, tier, guarantees)
     }
@@ -133,15 +160,23 @@ impl Blueprint {
             .and_then(|()| channel.receive(0));
         let error = match answer {
             Ok(Some((report, mut sockets))) if report.kind == p::READY => {
-                match self.supervise(tier, plan.supervised, &mut sockets) {
-                    Ok((supervisor, led)) => {
+                match self.supervise(tier, plan.supervised, &mut sockets, &ruleset, init.pid) {
+                    Ok((supervisor, events, led)) => {
                         let terminals = match tier {
                             TierName::Namespaces => sockets.pop(),
                             TierName::Flat => None,
                         };
                         let born = plan.listeners.into_iter().zip(sockets).collect();
                         let network = Born::sort(born, led);
-                        return Ok(Ready { channel, init, supervisor, network, terminals, cgroup });
+                        return Ok(Ready {
+                            channel,
+                            init,
+                            supervisor,
+                            events,
+                            network,
+                            terminals,
+                            cgroup,
+                        });
                     }
                     Err(source) => failed("starting the supervisor")(source),
                 }
@@ -162,43 +197,72 @@ impl Blueprint {
         Err(error)
     }
 
+    /// What decides about internet sockets; with it, what led ones make for the owner.
+    fn internet(
+        &self,
+        tier: TierName,
+        supervised: Supervised,
+    ) -> io::Result<(Internet, Option<LedNetwork>)> {
+        if supervised.leads {
+            return led::lead(&self.policy).map(|(internet, led)| (internet, Some(led)));
+        }
+        let absent = self.policy.internet_sockets(tier) == InternetSockets::None;
+        Ok((if absent { Internet::Absent } else { Internet::AsAsked }, None))
+    }
+
     /// Starts the supervisor with what arrived for it, which is taken from the end of `sockets`.
     fn supervise(
         &self,
         tier: TierName,
         supervised: Supervised,
         sockets: &mut Vec<OwnedFd>,
-    ) -> io::Result<(Option<Supervisor>, Option<LedNetwork>)> {
+        ruleset: &OwnedFd,
+        init: i32,
+    ) -> io::Result<(Option<Supervisor>, Events, Option<LedNetwork>)> {
+        let events = Events::default();
         if !supervised.starts {
-            return Ok((None, None));
+            return Ok((None, events, None));
         }
         let mut arrived = || sockets.pop().ok_or(io::Error::from(io::ErrorKind::UnexpectedEof));
         let listener = supervisor::Listener::new(arrived()?);
         let programs = self.policy.rules.iter().filter(|(_, access)| access.execute);
         let loaders = Loaders::new(programs.map(|(path, _)| path.as_path()));
-        if supervised.sockets == SocketAccess::None {
-            return Ok((Some(Supervisor::start(listener, loaders, None)?), None));
-        }
-        let (internet, led) = match supervised.leads {
-            true => {
-                let (internet, led) = led::lead(&self.policy)?;
-                (internet, Some(led))
+        let (sockets, led) = match supervised.sockets {
+            SocketAccess::None => (None, None),
+            access => {
+                let (internet, led) = self.internet(tier, supervised)?;
+                let has_own_network = tier.has_own_network(&self.policy.network);
+                let sockets = Sockets {
+                    unix: UnixSockets {
+                        listed: self.policy.unix_sockets.clone(),
+                        bound: (!has_own_network).then(HashSet::new),
+                    },
+                    internet,
+                    diagnosis: Diagnosis::from(arrived()?),
+                    made: (access == SocketAccess::Made).then(MadeSockets::default),
+                };
+                (Some(sockets), led)
             }
-            false if self.policy.internet_sockets(tier) == InternetSockets::None => {
-                (Internet::Absent, None)
-            }
-            false => (Internet::AsAsked, None),
         };
-        let has_own_network = tier.has_own_network(&self.policy.network);
-        let sockets = Sockets {
-            unix: UnixSockets {
-                listed: self.policy.unix_sockets.clone(),
-                bound: (!has_own_network).then(HashSet::new),
-            },
-            internet,
-            diagnosis: Diagnosis::from(arrived()?),
-            made: (supervised.sockets == SocketAccess::Made).then(MadeSockets::default),
+        let files = match supervised.files {
+            Parked::None => None,
+            Parked::Changes | Parked::All => Some(Files::new(
+                Hands::start(ruleset.try_clone()?)?,
+                Judge::new(self.policy.clone(), tier),
+                tier,
+            )),
         };
-        Ok((Some(Supervisor::start(listener, loaders, Some(sockets))?), led))
+        let desk = Desk {
+            listener: Arc::new(listener),
+            loaders,
+            sockets,
+            files,
+            rules: seccomp::rules(self.policy.internet_sockets(tier), supervised),
+            observe: self.options.observe,
+            events: events.clone(),
+            init,
+            tier,
+        };
+        Ok((Some(Supervisor::start(desk)?), events, led))
     }
 }

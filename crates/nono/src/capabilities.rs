@@ -21,6 +21,8 @@ pub struct Capabilities {
     pub(crate) read: Vec<PathBuf>,
     pub(crate) write: Vec<PathBuf>,
     pub(crate) exec: Vec<PathBuf>,
+    pub(crate) deny: Vec<PathBuf>,
+    pub(crate) protect: bool,
     pub(crate) network: Network,
     pub(crate) localhost_ports: Vec<u16>,
     pub(crate) publish: Vec<u16>,
@@ -96,6 +98,8 @@ impl Default for Capabilities {
             read: Vec::new(),
             write: Vec::new(),
             exec: Vec::new(),
+            deny: Vec::new(),
+            protect: true,
             network: Network::Blocked,
             localhost_ports: Vec::new(),
             publish: Vec::new(),
@@ -139,6 +143,28 @@ impl Capabilities {
     #[must_use]
     pub fn allow_exec(mut self, program: impl Into<PathBuf>) -> Self {
         self.exec.push(program.into());
+        self
+    }
+
+    /// Refuses a path inside what is granted: a file, or a directory with all below it, whether it
+    /// exists or comes to exist later. With `*`, `?`, `[…]`, `{…}` or `**` in it, it is a pattern,
+    /// which begins with `/` or with `**/`: every path of that form, judged at each access.
+    ///
+    /// Renaming, linking or mounting something does not lead around it. A command may still see that
+    /// it exists (`stat(2)`).
+    #[must_use]
+    pub fn deny(mut self, path: impl Into<PathBuf>) -> Self {
+        self.deny.push(path.into());
+        self
+    }
+
+    /// Whether names that programs outside take orders from (git hooks, executable keys of git's
+    /// configuration, `.vscode`, `.claude`, `.mcp.json`, `.envrc`, `.bashrc` …) stay as they are in
+    /// writable directories; they do unless this is called with `false`. A write grant for such a
+    /// path itself makes an exception.
+    #[must_use]
+    pub fn protect(mut self, protected: bool) -> Self {
+        self.protect = protected;
         self
     }
 

@@ -65,6 +65,11 @@ impl Environment {
         options.push("use-vc");
     }
 
+    /// Whether commands see this variable.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(OsStr::new(name))
+    }
+
     /// Where programs are looked up.
     pub(crate) fn search_path(&self) -> &OsStr {
         self.0.get(OsStr::new("PATH")).map_or(OsStr::new(DEFAULT_PATH), |path| path)

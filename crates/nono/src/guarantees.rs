@@ -2,7 +2,7 @@
 
 use crate::capabilities::Network;
 use crate::policy::Policy;
-use crate::seccomp::{InternetSockets, SocketAccess, Supervised};
+use crate::seccomp::{InternetSockets, Parked, SocketAccess, Supervised};
 use crate::tier::TierName;
 
 /// How far a promise is kept.
@@ -65,7 +65,8 @@ pub(crate) fn report(
     abi: i32,
     supervised: Supervised,
 ) -> Vec<Guarantee> {
-    let mut report = files(tier, abi);
+    let mut report = files(tier, abi, supervised.files);
+    report.extend(exceptions(policy, supervised.files));
     report.push(programs(supervised.starts));
     report.extend(internet(policy, tier));
     report.push(unix_sockets(supervised.sockets));
@@ -81,14 +82,14 @@ pub(crate) fn report(
     report
 }
 
-fn files(tier: TierName, abi: i32) -> Vec<Guarantee> {
+fn files(tier: TierName, abi: i32, parked: Parked) -> Vec<Guarantee> {
     let metadata = match tier {
         TierName::Namespaces => Guarantee::enforced("fs-metadata", "read-only mounts"),
-        TierName::Flat => Guarantee::weaker(
+        TierName::Flat => Guarantee::when(
+            parked != Parked::None,
             "fs-metadata",
-            Status::Absent,
-            "none",
-            "Landlock does not check chmod, chown, utimes and xattr calls on the user's own files",
+            "a supervisor that makes the change on the caller's behalf",
+            "Landlock does not check chmod, chown, utimes and xattr calls, and seccomp can notify nobody",
         ),
     };
     vec![
@@ -114,6 +115,32 @@ fn files(tier: TierName, abi: i32) -> Vec<Guarantee> {
             "stat and readlink are not checked: names, sizes and times outside can be seen",
         ),
     ]
+}
+
+/// What is refused inside what is granted: only where the policy says so.
+fn exceptions(policy: &Policy, parked: Parked) -> Vec<Guarantee> {
+    const MECHANISM: &str =
+        "a supervisor that opens on the caller's behalf, in the sandbox's Landlock domain";
+    const NOBODY: &str =
+        "seccomp can notify nobody: the kernel cannot, or this process is itself supervised";
+    let mut report = Vec::new();
+    if !policy.deny.is_empty() {
+        report.push(Guarantee::when(parked == Parked::All, "fs-deny", MECHANISM, NOBODY));
+    }
+    if policy.protect && policy.has_writable_directory() {
+        report.push(match parked {
+            Parked::None => {
+                Guarantee::weaker("fs-protected-names", Status::Absent, "none", NOBODY)
+            }
+            Parked::Changes | Parked::All => Guarantee::weaker(
+                "fs-protected-names",
+                Status::Partial,
+                MECHANISM,
+                "a repository that a command makes itself in a new directory can lead git to programs by its .git file or by being bare",
+            ),
+        });
+    }
+    report
 }
 
 /// Partial at best: what an allowed program does with the files it reads is up to the program.
@@ -200,8 +227,15 @@ fn processes(tier: TierName, abi: i32) -> Vec<Guarantee> {
 
 /// Names of the promises that this policy cannot do without and this machine cannot keep.
 pub(crate) fn missing(report: &[Guarantee], accepted: &[String]) -> Vec<String> {
-    const NEEDED: [&str; 5] =
-        ["fs-rename", "fs-truncate", "signals", "limit-processes", "limit-cpus"];
+    const NEEDED: [&str; 7] = [
+        "fs-rename",
+        "fs-truncate",
+        "fs-deny",
+        "fs-protected-names",
+        "signals",
+        "limit-processes",
+        "limit-cpus",
+    ];
     report
         .iter()
         .filter(|guarantee| guarantee.status == Status::Absent)

@@ -1,6 +1,6 @@
 //! Capabilities resolved against this machine: canonical paths with access rights.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
@@ -8,10 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::capabilities::{Capabilities, Limits, Network};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::pattern::Pattern;
 use crate::seccomp::InternetSockets;
 use crate::tier::TierName;
 use crate::{executable, limits, profile};
@@ -65,6 +67,16 @@ impl ListedSocket {
     }
 }
 
+/// A file, whatever its name. An inode's number is given out again; its time of birth is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FileIdentity(u64, u64, Option<SystemTime>);
+
+impl FileIdentity {
+    pub(crate) fn of(file: &Metadata) -> Self {
+        FileIdentity(file.dev(), file.ino(), file.created().ok())
+    }
+}
+
 /// A resolved policy.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
@@ -80,6 +92,13 @@ pub(crate) struct Policy {
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
     pub(crate) private_tmp: bool,
+    /// What stays refused inside what is granted.
+    pub(crate) deny: Vec<Pattern>,
+    /// Files that are denied by name and exist, by what they are: another name of one (a hard link)
+    /// is denied too.
+    pub(crate) denied_files: HashSet<FileIdentity>,
+    /// Whether names that programs outside take orders from stay as they are.
+    pub(crate) protect: bool,
     /// Where commands start when they do not say.
     pub(crate) default_cwd: PathBuf,
 }
@@ -102,6 +121,9 @@ impl Policy {
             environment,
             limits: capabilities.limits,
             private_tmp: capabilities.private_tmp,
+            deny: Vec::new(),
+            denied_files: HashSet::new(),
+            protect: capabilities.protect,
             default_cwd: PathBuf::from("/"),
         };
         let read = canonical_all(&capabilities.read)?;
@@ -124,6 +146,9 @@ impl Policy {
         }
         if capabilities.base_profile {
             policy.grant_base_profile();
+        }
+        for given in &capabilities.deny {
+            policy.deny(given)?;
         }
         Ok(policy)
     }
@@ -153,6 +178,48 @@ impl Policy {
             (Network::Gate { .. }, TierName::Namespaces) => InternetSockets::TcpAndUdp,
             _ if self.mediates_network() => InternetSockets::Tcp,
             _ => InternetSockets::None,
+        }
+    }
+
+    /// Whether anything can be written where a command might meet a protected name.
+    pub(crate) fn has_writable_directory(&self) -> bool {
+        self.rules.iter().any(|(path, access)| access.write && !access.device && path.is_dir())
+    }
+
+    /// A denied path is denied by the name that was given, too, where that leads through links.
+    fn deny(&mut self, given: &Path) -> Result<()> {
+        let pattern = Pattern::new(given)?;
+        if let Pattern::Place(place) = &pattern {
+            if place != given {
+                self.deny.push(Pattern::Place(given.to_owned()));
+            }
+            self.deny_what_links_lead_to(&place.clone());
+        }
+        self.deny.push(pattern);
+        Ok(())
+    }
+
+    /// A key below a denied directory may be a link to where the file really is.
+    fn deny_what_links_lead_to(&mut self, place: &Path) {
+        const MANY: usize = 10_000;
+        let mut ahead = vec![place.to_owned()];
+        for _ in 0..MANY {
+            let Some(path) = ahead.pop() else { return };
+            let Ok(found) = path.symlink_metadata() else { continue };
+            if found.is_dir() {
+                let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+                ahead.extend(entries.map(|entry| entry.path()));
+            } else if found.is_symlink() {
+                if let Ok(target) = path.canonicalize()
+                    && target.is_file()
+                {
+                    self.denied_files
+                        .extend(target.metadata().ok().map(|file| FileIdentity::of(&file)));
+                    self.deny.push(Pattern::Place(target));
+                }
+            } else {
+                self.denied_files.insert(FileIdentity::of(&found));
+            }
         }
     }
 
@@ -250,6 +317,20 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
             invalid("the path runs into a loop of symbolic links")
         }
         Err(source) => Err(Error::PathNotFound { path: path.to_owned(), source }),
+    }
+}
+
+/// Resolves a path that need not exist: symbolic links as far as it does.
+pub(crate) fn canonical_as_far_as_it_exists(path: &Path) -> Result<PathBuf> {
+    match canonical(path) {
+        Err(Error::PathNotFound { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                let reason = "a path that does not exist yet cannot end in `..`";
+                return Err(Error::InvalidPath { path: path.to_owned(), reason });
+            };
+            Ok(canonical_as_far_as_it_exists(parent)?.join(name))
+        }
+        other => other,
     }
 }
 

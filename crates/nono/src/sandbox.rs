@@ -17,8 +17,10 @@ use crate::channel::Channel;
 use crate::child::{Callbacks, Child, CommandHandle, Exit};
 use crate::command::Command;
 use crate::error::{Error, Result};
+use crate::event::{Events, Observe};
 use crate::gate::{Destinations, GateListener};
 use crate::guarantees::Guarantee;
+use crate::judge::Judge;
 use crate::launch::Init;
 use crate::loopback::{self, Loopback};
 use crate::policy::Policy;
@@ -53,6 +55,7 @@ pub struct Sandbox {
     /// Unless a connection's own address says where it was meant to go.
     destinations: Option<Arc<Destinations>>,
     published: BTreeMap<u16, u16>,
+    events: Events,
 }
 
 /// How a sandbox is to be built.
@@ -62,6 +65,8 @@ pub struct Options {
     pub tier: Option<TierName>,
     /// Names of guarantees that may be missing.
     pub allow_degraded: Vec<String>,
+    /// How much is told about what commands do; see [`Sandbox::events`].
+    pub observe: Observe,
 }
 
 /// What the sandbox's handles and the reactor share.
@@ -69,7 +74,7 @@ pub struct Options {
 pub(crate) struct Inner {
     pub(crate) channel: Channel,
     init: Init,
-    policy: Policy,
+    policy: Arc<Policy>,
     /// The multiplexer of the sandbox's own terminals, as a place (`O_PATH`).
     terminals: Option<OwnedFd>,
     supervisor: Mutex<Option<Supervisor>>,
@@ -149,6 +154,16 @@ impl Sandbox {
         }
     }
 
+    pub(crate) fn judge(&self) -> Judge {
+        Judge::new(self.inner.policy.clone(), self.tier)
+    }
+
+    /// What commands attempt, as it happens, as far as [`Options::observe`] says.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// The process number of the sandbox's first process.
     #[must_use]
     pub fn init_pid(&self) -> i32 {
@@ -193,11 +208,11 @@ impl Sandbox {
     /// A sandbox whose init has said that it is ready.
     pub(crate) fn of(
         ready: Ready,
-        policy: Policy,
+        policy: Arc<Policy>,
         tier: TierName,
         guarantees: Vec<Guarantee>,
     ) -> Result<Self> {
-        let Ready { channel, init, supervisor, network, terminals, cgroup } = ready;
+        let Ready { channel, init, supervisor, events, network, terminals, cgroup } = ready;
         let supervisor = Mutex::new(supervisor);
         let (doors, state) = (Mutex::default(), Mutex::default());
         let inner = Inner { channel, init, policy, terminals, supervisor, cgroup, doors, state };
@@ -205,7 +220,8 @@ impl Sandbox {
         let Born { gate, destinations, localhost, servers } = network;
         let listeners = Mutex::new(gate);
         let published = BTreeMap::new();
-        let mut sandbox = Sandbox { inner, tier, guarantees, listeners, destinations, published };
+        let mut sandbox =
+            Sandbox { inner, tier, guarantees, listeners, destinations, published, events };
         Reactor::get().and_then(|reactor| reactor.add(&sandbox.inner)).map_err(|source| {
             Error::SandboxFailed { stage: "watching the control socket".into(), source }
         })?;
@@ -225,6 +241,7 @@ pub(crate) struct Ready {
     pub(crate) channel: Channel,
     pub(crate) init: Init,
     pub(crate) supervisor: Option<Supervisor>,
+    pub(crate) events: Events,
     pub(crate) network: Born,
     pub(crate) terminals: Option<OwnedFd>,
     pub(crate) cgroup: Cgroup,

@@ -33,6 +33,14 @@ export declare class NativeSandbox {
   get pid(): number
   /** What it promises. */
   guarantees(): Array<NativeGuarantee>
+  /** Has `callback` called whenever events arrive where none were waiting. */
+  onEvents(callback: () => void): void
+  /** Takes the oldest events, at most so many. */
+  takeEvents(most: number): NativeEvents
+  /** How many attempts were refused so far. */
+  refused(): number
+  /** What the rules say of something that has not been attempted. */
+  explain(question: NativeQuestion): NativeExplanation
   /** Starts a command; returns at once. */
   spawn(command: NativeCommand): NativeChild
   /** Kills everything inside and waits until it is gone. */
@@ -41,6 +49,9 @@ export declare class NativeSandbox {
 
 /** Builds a sandbox. */
 export declare function createSandbox(capabilities: NativeCapabilities, options: NativeOptions): Promise<NativeSandbox>
+
+/** What a sandbox with these capabilities would say of something; none is built. */
+export declare function explain(capabilities: NativeCapabilities, options: NativeOptions, question: NativeQuestion): NativeExplanation
 
 /** An internet address with its port. */
 export interface NativeAddress {
@@ -60,6 +71,8 @@ export interface NativeCapabilities {
   exec?: Array<string | Uint8Array>
   /** Paths and patterns to refuse inside what is allowed. */
   deny?: Array<string | Uint8Array>
+  /** Whether names that programs outside obey stay as they are; default true. */
+  protect?: boolean
   /** `blocked` (default), `gate` or `open`. */
   network?: "blocked" | "gate" | "open"
   /** With `gate`: TCP ports that programs may connect to. */
@@ -102,6 +115,44 @@ export interface NativeEnv {
   set?: Record<string, string>
 }
 
+/** One attempt. */
+export interface NativeEvent {
+  /** What was attempted. */
+  operation: "read" | "write" | "create" | "make-directory" | "symlink" | "link" | "rename" | "delete" | "attributes" | "execute" | "connect" | "bind" | "system-call"
+  /** The path as the kernel names it. */
+  path?: string | Buffer
+  /** The path as the command named it. */
+  asked?: string | Buffer
+  /** The second path of a rename or link. */
+  to?: string | Buffer
+  /** The address of a socket. */
+  address?: string
+  /** The name of a system call. */
+  systemCall?: string
+  /** How the kernel answered; absent: it went on unseen. */
+  errno?: number
+  /** Which rule refused it, if one did. */
+  refused?: NativeRefusal
+  /** Who attempted it. */
+  process: NativeProcess
+  /** How many attempts it stands for. */
+  count: number
+  /** Milliseconds since 1970. */
+  time: number
+  /** Milliseconds since the machine started. */
+  monotonic: number
+}
+
+/** Events that were waiting. */
+export interface NativeEvents {
+  /** The oldest. */
+  events: Array<NativeEvent>
+  /** How many allowed attempts were lost before them. */
+  lostAllowed: number
+  /** How many refused ones. */
+  lostRefused: number
+}
+
 /** How a command ended. */
 export interface NativeExit {
   /** Its exit code, unless a signal ended it. */
@@ -112,6 +163,18 @@ export interface NativeExit {
   usage: NativeUsage
   /** The limit that ended it, by its name among the limits. */
   exceeded: "memory" | "cpuSeconds" | "fileSize" | "wallSeconds" | null | null
+}
+
+/** The answer. */
+export interface NativeExplanation {
+  /** Whether it would pass. */
+  allowed: boolean
+  /** The path without symbolic links. */
+  path?: string | Buffer
+  /** The rule, in words. */
+  rule: string
+  /** What would let it pass. */
+  suggestion?: NativeSuggestion
 }
 
 /** One promise of a sandbox. */
@@ -164,6 +227,64 @@ export interface NativeOptions {
   tier?: "namespaces" | "flat"
   /** Guarantees that may be missing. */
   allowDegraded?: Array<string>
+  /** How much is told; default `changes`. */
+  observe?: "off" | "changes" | "all"
+}
+
+/** A process inside. */
+export interface NativeProcess {
+  /** Its number outside. */
+  pid: number
+  /** The number of the command that it descends from; 0: not known. */
+  command: number
+  /** The number of its session's leader; 0: not known. */
+  session: number
+  /** Its program. */
+  executable: string | Buffer
+  /** Its arguments. */
+  arguments: Array<string | Buffer>
+  /** Its working directory. */
+  cwd: string | Buffer
+  /** The programs of its parents. */
+  chain: Array<string | Buffer>
+  /** Places in its code. */
+  frames: Array<string>
+}
+
+/** A question about the rules: exactly one member. */
+export interface NativeQuestion {
+  /** A path … */
+  path?: string | Uint8Array
+  /** … and what is wanted of it. */
+  access?: "read" | "write" | "execute"
+  /** A program. */
+  exec?: string | Uint8Array
+  /** A TCP port. */
+  port?: number
+  /** A unix socket. */
+  unixSocket?: string | Uint8Array
+  /** A variable. */
+  env?: string
+}
+
+/** The rule that refused an attempt. */
+export interface NativeRefusal {
+  /** What did. */
+  layer: "landlock" | "mounts" | "supervisor" | "seccomp"
+  /** Why. */
+  reason: "not-granted" | "denied" | "protected"
+  /** The same in words. */
+  rule: string
+  /** What would let it pass. */
+  suggestion?: NativeSuggestion
+}
+
+/** A change of capabilities. */
+export interface NativeSuggestion {
+  /** Which capability. */
+  capability: "read" | "write" | "exec" | "unixSockets" | "network" | "deny"
+  /** The value to add; of `deny`, the one to take out. */
+  value: string | Buffer
 }
 
 /** What this machine offers. */

@@ -29,8 +29,20 @@ export interface Capabilities {
    * names that are looked up in `PATH` when the sandbox is created.
    */
   readonly exec?: readonly Path[];
-  /** Paths inside allowed directories that stay refused. */
+  /**
+   * Paths that stay refused inside what is allowed, with all below them, whether they exist or come
+   * to exist: absolute paths, or patterns with `*`, `?`, `[…]`, `{…}` or `**` that begin with `/` or
+   * with a double asterisk and a slash. Judged at each access by the name that the kernel gives a
+   * file; a backslash takes a special character's meaning away. That they exist can still be seen.
+   */
   readonly deny?: readonly Path[];
+  /**
+   * Whether names that programs outside the sandbox take orders from stay as they are in writable
+   * directories: git hooks, executable keys of git's configuration, `.vscode`, `.claude`, `.mcp.json`,
+   * `.envrc`, `.bashrc` and their like. They can be read and deleted. A `write` for such a path itself
+   * makes an exception. Default: true.
+   */
+  readonly protect?: boolean;
   /**
    * `"blocked"` (the default): no internet socket can be made, but for `localhostPorts` and
    * `publish`. `"gate"`: whatever a program connects
@@ -125,6 +137,12 @@ export interface SandboxOptions {
    * here, found by trying.
    */
   readonly tier?: "namespaces" | "flat";
+  /**
+   * How much is told about what commands do (`Sandbox.events`). `"off"`: nothing. `"changes"`: what
+   * changes files or attributes, programs that start, the network, refused system calls. `"all"`:
+   * reading, too; refused reads are violations only then. Default: `"changes"`.
+   */
+  readonly observe?: "off" | "changes" | "all";
   /** Names of guarantees (see `Guarantee.name`) whose absence is accepted. Default: none. */
   readonly allowDegraded?: readonly string[];
 }

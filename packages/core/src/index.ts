@@ -7,6 +7,17 @@
 export type { Capabilities, EnvironmentCapabilities, Limits, Path } from "./capabilities.ts";
 export type { SandboxOptions } from "./capabilities.ts";
 export * from "./errors.ts";
+export { isViolation } from "./event.ts";
+export type {
+  EventGap,
+  EventProcess,
+  Operation,
+  SandboxEvent,
+  Suggestion,
+  Violation,
+} from "./event.ts";
+export type { SandboxEventMap, SandboxEvents } from "./events.ts";
+export { explain, type Explanation, type Question } from "./explain.ts";
 export type { ConnectionEnds, GateListener } from "./gate.ts";
 export type {
   Exit,

@@ -3,6 +3,8 @@ import { pipeline } from "node:stream/promises";
 import { setImmediate as turn } from "node:timers/promises";
 import type { Path } from "./capabilities.ts";
 import { InterruptedError } from "./errors.ts";
+import type { Violation } from "./event.ts";
+import type { SandboxEvents } from "./events.ts";
 import type { Exit, SandboxedProcess, SpawnOptions, StdioOption } from "./process.ts";
 import { isClosedPipe } from "./streams.ts";
 import { checkRunOptions } from "./to-native.ts";
@@ -41,6 +43,10 @@ export interface RunResult<Output extends string | Buffer = string> extends Exit
   readonly stdout: Output;
   /** What it wrote to stderr; empty unless collected. */
   readonly stderr: Output;
+  /** Whether a rule of the sandbox refused something that it or its children attempted. */
+  readonly violatedPolicy: boolean;
+  /** What was refused, oldest first; see `Sandbox.events` for how many are kept. */
+  readonly violations: readonly Violation[];
 }
 
 type Spawn = (argv: readonly Path[], options: SpawnOptions) => SandboxedProcess;
@@ -48,6 +54,7 @@ type Spawn = (argv: readonly Path[], options: SpawnOptions) => SandboxedProcess;
 /** Spawns a command, feeds it, collects its output, and waits for its end. */
 export async function run(
   spawn: Spawn,
+  events: SandboxEvents,
   argv: readonly Path[],
   options: RunOptions,
 ): Promise<RunResult<string | Buffer>> {
@@ -93,7 +100,14 @@ export async function run(
     await Promise.all([stdout.drained(), stderr.drained()]);
     child.terminal?.destroy();
     await fed;
-    const result = { ...exit, stdout: stdout.take(encoding), stderr: stderr.take(encoding) };
+    const violations = events.takeOfCommand(await child.started);
+    const result = {
+      ...exit,
+      stdout: stdout.take(encoding),
+      stderr: stderr.take(encoding),
+      violatedPolicy: violations.length > 0,
+      violations,
+    };
     if (failure) throw failure(result);
     return result;
   } finally {

@@ -2,12 +2,19 @@ import type { NativeSandbox } from "./binding.gen.ts";
 import { binding } from "./binding.ts";
 import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
 import { SandboxClosedError } from "./errors.ts";
+import { SandboxEvents } from "./events.ts";
+import { answer, type Explanation, type Question } from "./explain.ts";
 import { native, nativeAsync } from "./native-errors.ts";
 import { SandboxedProcess, type SpawnOptions } from "./process.ts";
 import { type GateListener, gateListener } from "./gate.ts";
 import { run, type RunOptions, type RunResult } from "./run.ts";
 import type { Guarantee } from "./support.ts";
-import { toNativeCapabilities, toNativeCommand, toNativeOptions } from "./to-native.ts";
+import {
+  toNativeCapabilities,
+  toNativeCommand,
+  toNativeOptions,
+  toNativeQuestion,
+} from "./to-native.ts";
 
 /**
  * Builds a sandbox: kernel objects for exactly these capabilities, and the first process that will
@@ -43,6 +50,8 @@ export async function createSandbox(
  * owner's process, however that ends.
  */
 export class Sandbox {
+  /** What its commands attempt, as far as the option `observe` says. */
+  readonly events: SandboxEvents;
   readonly #native: NativeSandbox;
   readonly #processes = new Set<SandboxedProcess>();
   #closing: Promise<void> | undefined;
@@ -50,6 +59,7 @@ export class Sandbox {
   /** @internal */
   constructor(sandbox: NativeSandbox) {
     this.#native = sandbox;
+    this.events = new SandboxEvents(sandbox);
   }
 
   /** The tier that was built: `"namespaces"` or `"flat"`. */
@@ -129,7 +139,24 @@ export class Sandbox {
     options?: RunOptions & { readonly encoding?: "utf8" },
   ): Promise<RunResult>;
   run(argv: readonly Path[], options: RunOptions = {}): Promise<RunResult<string | Buffer>> {
-    return run((command, spawnOptions) => this.spawn(command, spawnOptions), argv, options);
+    const spawn = (command: readonly Path[], spawnOptions: SpawnOptions): SandboxedProcess =>
+      this.spawn(command, spawnOptions);
+    return run(spawn, this.events, argv, options);
+  }
+
+  /**
+   * Says what this sandbox does with something that has not been attempted.
+   *
+   * @throws {@link ArgumentError}, {@link PathError} or {@link ExecError} for a question that makes no
+   *   sense here.
+   * @example
+   * ```ts
+   * const { allowed, rule } = sandbox.explain({ path: "/workspace/.git/config", access: "write" });
+   * ```
+   */
+  explain(question: Question): Explanation {
+    const asked = toNativeQuestion(question);
+    return answer(() => this.#native.explain(asked));
   }
 
   /**
@@ -164,6 +191,7 @@ export class Sandbox {
     await Promise.allSettled(Array.from(this.#processes, ({ exited }) => exited));
     for (const process of this.#processes) process.closeUnread();
     this.#processes.clear();
+    this.events.end();
   }
 
   /** Keeps a process until it has ended and all its streams are closed. */

@@ -6,10 +6,12 @@ import type {
   NativeCapabilities,
   NativeCommand,
   NativeOptions,
+  NativeQuestion,
   NativeTerminalSize,
 } from "./binding.gen.ts";
 import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
 import { ArgumentError, CapabilitiesError, type NonoError } from "./errors.ts";
+import type { Question } from "./explain.ts";
 import type { SpawnOptions, StdioOption } from "./process.ts";
 import type { RunOptions } from "./run.ts";
 
@@ -47,6 +49,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     "write",
     "exec",
     "deny",
+    "protect",
     "network",
     "gatePorts",
     "localhostPorts",
@@ -57,26 +60,15 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     "privateTmp",
     "baseProfile",
   ];
-  const {
-    read,
-    write,
-    exec,
-    deny,
-    network,
-    gatePorts,
-    localhostPorts,
-    publish,
-    unixSockets,
-    env,
-    limits,
-    privateTmp,
-    baseProfile,
-  } = fields(capabilities, "The capabilities", known, refuse);
+  const given = fields(capabilities, "The capabilities", known, refuse);
+  const { read, write, exec, deny, protect, network, gatePorts, localhostPorts, publish } = given;
+  const { unixSockets, env, limits, privateTmp, baseProfile } = given;
   return {
     ...(read !== undefined && { read: paths(read, "read", refuse) }),
     ...(write !== undefined && { write: paths(write, "write", refuse) }),
     ...(exec !== undefined && { exec: paths(exec, "exec", refuse) }),
     ...(deny !== undefined && { deny: paths(deny, "deny", refuse) }),
+    ...(protect !== undefined && { protect: flag(protect, "protect", refuse) }),
     ...(network !== undefined && {
       network: oneOf(network, "network", ["blocked", "gate", "open"], refuse),
     }),
@@ -96,12 +88,41 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
 /** The options of the native `createSandbox`. */
 export function toNativeOptions(options: SandboxOptions): NativeOptions {
   const refuse = refuseOption;
-  const { tier, allowDegraded } = fields(options, "The options", ["tier", "allowDegraded"], refuse);
+  const known = ["tier", "allowDegraded", "observe"];
+  const { tier, allowDegraded, observe } = fields(options, "The options", known, refuse);
   return {
+    ...(observe !== undefined && {
+      observe: oneOf(observe, "observe", ["off", "changes", "all"], refuse),
+    }),
     ...(tier !== undefined && { tier: oneOf(tier, "tier", ["namespaces", "flat"], refuse) }),
     ...(allowDegraded !== undefined && {
       allowDegraded: strings(allowDegraded, "allowDegraded", refuse),
     }),
+  };
+}
+
+/** The argument of the native `explain`. */
+export function toNativeQuestion(question: Question): NativeQuestion {
+  const refuse = refuseOption;
+  const known = ["path", "access", "exec", "port", "unixSocket", "env"];
+  const given = fields(question, "The question", known, refuse);
+  const { path, access, exec, port, unixSocket, env } = given;
+  const subjects = [path, exec, port, unixSocket, env].filter((subject) => subject !== undefined);
+  if (subjects.length !== 1) {
+    throw refuse("The question", question, "about one of path, exec, port, unixSocket and env");
+  }
+  if (access !== undefined && path === undefined) {
+    throw refuse("access", access, "together with a path");
+  }
+  return {
+    ...(path !== undefined && { path: aPath(path, "path", refuse) }),
+    ...(access !== undefined && {
+      access: oneOf(access, "access", ["read", "write", "execute"], refuse),
+    }),
+    ...(exec !== undefined && { exec: aPath(exec, "exec", refuse) }),
+    ...(port !== undefined && { port: ports([port], "port", refuse)[0] as number }),
+    ...(unixSocket !== undefined && { unixSocket: aPath(unixSocket, "unixSocket", refuse) }),
+    ...(env !== undefined && { env: strings([env], "env", refuse)[0] as string }),
   };
 }
 

@@ -81,7 +81,12 @@ test("a dangling symbolic link is a missing path", async () => {
 });
 
 test("options that do not exist are refused", async () => {
-  for (const options of [{ tier: "vm" }, { allowDegraded: "tcp" }, { observe: "all" }]) {
+  for (const options of [
+    { tier: "vm" },
+    { allowDegraded: "tcp" },
+    { observe: "some" },
+    { observer: 1 },
+  ]) {
     const error = await refusal(() => createSandbox({}, options as SandboxOptions));
     expect(error).toMatchObject({ code: "ERR_NONO_INVALID_OPTION" });
   }

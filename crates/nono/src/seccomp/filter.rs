@@ -122,6 +122,33 @@ impl Rules {
         self.set(number, Rule { clauses: clauses.into_iter().collect(), otherwise });
     }
 
+    /// What these rules do with a call.
+    pub(crate) fn evaluate(&self, number: i64, arguments: [u64; 6]) -> Action {
+        let Some(rule) = self.by_number.get(&(number as u32)) else { return Action::Allow };
+        let holds = |test: &Test| {
+            let value = arguments[test.argument] as u32 & test.mask;
+            (value == test.value) == matches!(test.relation, Relation::Equal)
+        };
+        let clause = rule.clauses.iter().find(|(tests, _)| tests.iter().all(holds));
+        clause.map_or(rule.otherwise, |(_, action)| *action)
+    }
+
+    /// The same rules with every refusal handed to the supervisor, who then refuses. Calls that do
+    /// not exist (ENOSYS) stay so: programs ask for them to find out.
+    pub(crate) fn with_refusals_notified(&self) -> Self {
+        let notified = |action: &mut Action| {
+            if matches!(action, Action::Errno(errno) if *errno != libc::ENOSYS) {
+                *action = Action::Notify;
+            }
+        };
+        let mut rules = self.clone();
+        for rule in rules.by_number.values_mut() {
+            rule.clauses.iter_mut().for_each(|(_, action)| notified(action));
+            notified(&mut rule.otherwise);
+        }
+        rules
+    }
+
     fn set(&mut self, number: i64, rule: Rule) {
         let previous = self.by_number.insert(number as u32, rule);
         debug_assert!(previous.is_none(), "two rules for system call {number}");
@@ -315,6 +342,22 @@ mod tests {
                 _ => Action::Allow,
             };
             assert_eq!(run(&filter, NATIVE, number, [0; 6]), expected, "call {number}");
+        }
+    }
+
+    #[test]
+    fn evaluates_rules_as_their_filter_does() {
+        let rules = sample();
+        let filter = Filter::compile(&rules);
+        for number in [0, 3, 41, 100, 218, 300] {
+            for arguments in [[0; 6], [1, 1, 0, 0, 0, 0], [2, 0, 7, 0, 0, 0], [2, 0, 6, 0, 0, 0]] {
+                let expected = run(&filter, NATIVE, number, arguments);
+                assert_eq!(rules.evaluate(number.into(), arguments), expected);
+                let notified = Filter::compile(&rules.with_refusals_notified());
+                let expected =
+                    if matches!(expected, Action::Errno(_)) { Action::Notify } else { expected };
+                assert_eq!(run(&notified, NATIVE, number, arguments), expected);
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! The system call filter: a typed builder, and what nono refuses with it.
 
 mod filter;
+mod names;
 mod rules;
 
-pub(crate) use filter::Instruction;
-pub(crate) use rules::{InternetSockets, SocketAccess, Supervised, filter};
+pub(crate) use filter::{Action, Instruction, Rules};
+pub(crate) use names::name;
+pub(crate) use rules::{InternetSockets, Parked, SocketAccess, Supervised, filter, rules};

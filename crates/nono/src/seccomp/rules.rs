@@ -1,6 +1,7 @@
 //! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
 
 use super::filter::{Action, Filter, Rules, Test, argument};
+use crate::supervisor::files;
 
 /// The newest call that was looked at: `mseal` (Linux 6.10). Later ones include the metadata calls
 /// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
@@ -15,6 +16,22 @@ pub(crate) struct Supervised {
     pub(crate) sockets: SocketAccess,
     /// Whether it gives internet sockets their addresses: listen() too, then.
     pub(crate) leads: bool,
+    /// Which file operations.
+    pub(crate) files: Parked,
+    /// Programs about to be executed, and calls that are refused: to tell of them.
+    pub(crate) refusals: bool,
+}
+
+/// Which file operations are parked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Parked {
+    /// None.
+    #[default]
+    None,
+    /// Those that change something.
+    Changes,
+    /// Opening to read, too.
+    All,
 }
 
 /// How the supervisor gets hold of the sockets whose calls it carries out.
@@ -42,6 +59,13 @@ pub(crate) enum InternetSockets {
 
 /// The filter of a sandbox.
 pub(crate) fn filter(internet: InternetSockets, supervised: Supervised) -> Filter {
+    let rules = rules(internet, supervised);
+    let rules = if supervised.refusals { rules.with_refusals_notified() } else { rules };
+    Filter::compile(&rules)
+}
+
+/// What a sandbox's filter is compiled from.
+pub(crate) fn rules(internet: InternetSockets, supervised: Supervised) -> Rules {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
@@ -58,7 +82,13 @@ pub(crate) fn filter(internet: InternetSockets, supervised: Supervised) -> Filte
     if supervised.leads || supervised.sockets == SocketAccess::Made {
         rules.notify(&[libc::SYS_listen]);
     }
-    Filter::compile(&rules)
+    if supervised.files != Parked::None {
+        park_files(&mut rules, supervised.files);
+    }
+    if supervised.refusals {
+        rules.notify(&[libc::SYS_execve, libc::SYS_execveat]);
+    }
+    rules
 }
 
 /// Interfaces that an agent's programs do not need and that have a history of kernel bugs, or that
@@ -208,6 +238,24 @@ fn park_starting_programs(rules: &mut Rules) {
         let set_fs = (vec![argument(0).is(ARCH_SET_FS)], Action::Notify);
         rules.decide(libc::SYS_arch_prctl, [set_fs], Action::Allow);
     }
+}
+
+/// Operations on files that the supervisor judges and carries out. `openat2` has its flags in memory,
+/// where a filter cannot look; programs fall back to openat.
+fn park_files(rules: &mut Rules, parked: Parked) {
+    rules.notify(files::PARKED);
+    rules.refuse(libc::ENOSYS, &[libc::SYS_openat2]);
+    // With O_PATH nothing is opened, only named; what is then done by that name is parked itself.
+    let open = |flags: usize| {
+        let by_name = argument(flags).mask(libc::O_PATH as u32).is_not(0);
+        let reads = argument(flags).mask(files::WRITING as u32).is(0);
+        let unseen = [(vec![by_name], Action::Allow), (vec![reads], Action::Allow)];
+        let count = if parked == Parked::All { 1 } else { 2 };
+        unseen.into_iter().take(count).collect::<Vec<_>>()
+    };
+    rules.decide(libc::SYS_openat, open(2), Action::Notify);
+    #[cfg(target_arch = "x86_64")]
+    rules.decide(libc::SYS_open, open(1), Action::Notify);
 }
 
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so

@@ -16,9 +16,12 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::files::Account;
 use super::notif::{Listener, Notification};
 use super::process;
+use crate::event::{Operation, Refusal, Target};
 use crate::executable;
+use crate::judge::{Judge, Reason, Right};
 
 /// A file, whatever its path.
 type Inode = (u64, u64);
@@ -77,29 +80,71 @@ fn inode(file: &Metadata) -> Inode {
     (file.dev(), file.ino())
 }
 
-/// Lets a starting program run on, unless it is a loader.
+/// What a starting program turns out to be.
+pub(super) enum Certificate {
+    /// A program that may run.
+    Sound,
+    /// One that may not.
+    Refused(Reason),
+}
+
+/// Whether a call is one that every program makes as it starts.
+pub(super) fn is_start(number: i64, call: &Notification) -> bool {
+    number == libc::SYS_set_tid_address || is_last_of_start(call)
+}
+
+/// Whether it is the one that each program makes exactly once.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn is_last_of_start(call: &Notification) -> bool {
+    call.number == libc::SYS_arch_prctl
+}
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn is_last_of_start(call: &Notification) -> bool {
+    call.number == libc::SYS_set_tid_address
+}
+
+/// Looks at what a process executes: a loader is no program, and neither is what the policy denies.
 ///
 /// The answer does not depend on the call's arguments, so it is sound that the kernel reads them
 /// again when it carries on.
-pub(super) fn certify(listener: &Listener, call: &Notification, loaders: &mut Loaders) {
+pub(super) fn certify(
+    call: &Notification,
+    loaders: &mut Loaders,
+    judge: Option<&Judge>,
+) -> Certificate {
     let process = PathBuf::from(format!("/proc/{}", call.thread));
     match process.join("exe").metadata() {
-        Ok(program) if loaders.inodes.contains(&inode(&program)) => kill(listener, call),
+        Ok(program) if loaders.inodes.contains(&inode(&program)) => {
+            Certificate::Refused(Reason::NotGranted)
+        }
         Ok(program) => {
             loaders.learn(&process, &program);
-            listener.carry_on(call);
+            let path = std::fs::read_link(process.join("exe")).unwrap_or_default();
+            let denied = judge.and_then(|judge| judge.refusal(&path, Right::Execute));
+            denied.map_or(Certificate::Sound, Certificate::Refused)
         }
         // A program that nobody may read (mode 0711) hides its executable from its own user
         // (`would_dump`, fs/exec.c). It is no loader: those can be read, and a process can make
         // itself unreadable only by code of its own, which runs after this call.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => listener.carry_on(call),
-        Err(_) => kill(listener, call),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Certificate::Sound,
+        Err(_) => Certificate::Refused(Reason::NotGranted),
     }
+}
+
+/// An account of a program that has started, or would have.
+pub(super) fn account(
+    call: &Notification,
+    errno: Option<i32>,
+    refused: Option<Refusal>,
+) -> Account {
+    let path = std::fs::read_link(format!("/proc/{}/exe", call.thread)).unwrap_or_default();
+    let target = Target::Path { asked: path.clone(), path, to: None };
+    Account { operation: Operation::Execute, target, errno, refused }
 }
 
 /// Ends the process of a parked call, without an answer. Its number is turned into a descriptor
 /// first and found to be still its own afterwards, so that no other process can be hit.
-fn kill(listener: &Listener, call: &Notification) {
+pub(super) fn kill(listener: &Listener, call: &Notification) {
     let Some(leader) = process::leader(call.thread) else { return };
     let Ok(pidfd) = process::pidfd_open(leader, 0) else {
         return; // it stays parked, which is as good

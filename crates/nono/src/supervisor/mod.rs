@@ -8,20 +8,29 @@
 mod connect;
 mod diagnosis;
 mod exec;
+pub(crate) mod files;
+mod frames;
+mod hands;
 mod internet;
 mod made;
 mod memory_file;
 mod notif;
+mod place;
+mod privileges;
 mod process;
 mod sockets;
 mod unix;
+mod who;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
+pub(crate) use files::{Account, Files};
+pub(crate) use hands::Hands;
 pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
@@ -29,7 +38,10 @@ use notif::Notification;
 pub(crate) use sockets::Sockets;
 pub(crate) use unix::UnixSockets;
 
-use crate::seccomp::SocketAccess;
+use crate::event::{Event, Events, Observe, Operation, Refusal, Target};
+use crate::judge::Reason;
+use crate::seccomp::{self, Action, Rules, SocketAccess};
+use crate::tier::TierName;
 
 /// A running supervisor. Dropped, it ends, by itself: it is not waited for, since a command may have
 /// brought it to wait for something.
@@ -39,12 +51,8 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Answers the calls that arrive at `listener` until nobody is left to make any.
-    pub(crate) fn start(
-        listener: Listener,
-        loaders: Loaders,
-        sockets: Option<Sockets>,
-    ) -> io::Result<Self> {
+    /// Answers the calls that arrive at the desk until nobody is left to make any.
+    pub(crate) fn start(mut desk: Desk) -> io::Result<Self> {
         // SAFETY: no memory is involved.
         let stop = match unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) } {
             -1 => return Err(io::Error::last_os_error()),
@@ -52,10 +60,12 @@ impl Supervisor {
             fd => unsafe { OwnedFd::from_raw_fd(fd) },
         };
         let stopped = stop.try_clone()?;
-        let mut desk = Desk { listener: Arc::new(listener), loaders, sockets };
-        std::thread::Builder::new()
-            .name("nono-supervisor".into())
-            .spawn(move || while desk.wait(&stopped) && desk.serve() {})?;
+        std::thread::Builder::new().name("nono-supervisor".into()).spawn(move || {
+            // What it opens on a command's behalf it must not reach by a privilege of its own.
+            if privileges::drop_capabilities(&[privileges::SYS_PTRACE]).is_ok() {
+                while desk.wait(&stopped) && desk.serve() {}
+            }
+        })?;
         Ok(Supervisor { stop })
     }
 }
@@ -84,11 +94,20 @@ pub(crate) fn socket_access(own_network: bool) -> SocketAccess {
 }
 
 /// What the thread works with.
-struct Desk {
-    listener: Arc<Listener>,
-    loaders: Loaders,
+pub(crate) struct Desk {
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) loaders: Loaders,
     /// Unless calls on sockets are not parked.
-    sockets: Option<Sockets>,
+    pub(crate) sockets: Option<Sockets>,
+    /// If any file operation is parked.
+    pub(crate) files: Option<Files>,
+    /// What the filter was compiled from: the answer to calls that are parked only to be told of.
+    pub(crate) rules: Rules,
+    pub(crate) observe: Observe,
+    pub(crate) events: Events,
+    /// The sandbox's first process.
+    pub(crate) init: i32,
+    pub(crate) tier: TierName,
 }
 
 impl Desk {
@@ -122,6 +141,9 @@ impl Desk {
     }
 
     fn answer(&mut self, call: &Notification) {
+        if let Action::Errno(errno) = self.rules.evaluate(call.number, call.arguments) {
+            return self.refuse(call, errno);
+        }
         match (call.number, &mut self.sockets) {
             (libc::SYS_connect, Some(sockets)) => connect::connect(&self.listener, call, sockets),
             (libc::SYS_bind, Some(sockets)) => connect::bind(&self.listener, call, sockets),
@@ -130,8 +152,85 @@ impl Desk {
                 made.make(&self.listener, call);
             }
             (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
-            // Every other call that the filter parks is one that a program makes as it starts.
-            _ => exec::certify(&self.listener, call, &mut self.loaders),
+            (libc::SYS_execve | libc::SYS_execveat, _) => self.foresee_execution(call),
+            (number, _) if exec::is_start(number, call) => self.certify(call),
+            _ => self.answer_for_files(call),
         }
     }
+
+    /// Refuses a call that is parked only to be told of: the filter would have refused it as well.
+    fn refuse(&self, call: &Notification, errno: i32) {
+        let refused = Some(Refusal { layer: "seccomp", reason: Reason::NotGranted });
+        let target = Target::SystemCall(seccomp::name(call.number));
+        let operation = Operation::SystemCall;
+        self.tell(call, Account { operation, target, errno: Some(errno), refused });
+        self.listener.finish(call, Err(errno));
+    }
+
+    fn answer_for_files(&mut self, call: &Notification) {
+        let Some(files) = &mut self.files else {
+            return self.listener.finish(call, Err(libc::ENOSYS));
+        };
+        let (answer, account) = files::attempt(files, &self.listener, call);
+        self.tell(call, account);
+        answer.send(&self.listener, call);
+    }
+
+    /// Puts an attempt on record, while its process is still parked: all of it can be looked at, and
+    /// whoever learns that the command has ended finds everything on record.
+    fn tell(&self, call: &Notification, account: Account) {
+        let Account { operation, target, errno, refused } = account;
+        let level = if operation == Operation::Read { Observe::All } else { Observe::Changes };
+        if self.observe < level && (refused.is_none() || self.observe == Observe::Off) {
+            return;
+        }
+        let process = match refused {
+            Some(_) if !self.events.is_crowded() => who::in_full(call.thread, self.init, self.tier),
+            _ => who::briefly(call.thread),
+        };
+        let (time, monotonic) = (SystemTime::now(), monotonic());
+        let count = 1;
+        let event = Event { operation, target, errno, refused, process, count, time, monotonic };
+        self.events.put(event);
+    }
+
+    /// Lets a starting program run on, unless it is not to be executed after all.
+    fn certify(&mut self, call: &Notification) {
+        let judge = self.files.as_ref().map(|files| &files.judge);
+        match exec::certify(call, &mut self.loaders, judge) {
+            exec::Certificate::Sound => {
+                if exec::is_last_of_start(call) {
+                    self.tell(call, exec::account(call, Some(0), None));
+                }
+                self.listener.carry_on(call);
+            }
+            exec::Certificate::Refused(reason) => {
+                let refused = Refusal { layer: "supervisor", reason };
+                self.tell(call, exec::account(call, Some(libc::EACCES), Some(refused)));
+                exec::kill(&self.listener, call);
+            }
+        }
+    }
+
+    /// An execve() that Landlock will refuse is refused here already, so that it is on record; every
+    /// other one is made as if nobody had looked, and what then starts is looked at.
+    fn foresee_execution(&mut self, call: &Notification) {
+        let account =
+            self.files.as_mut().and_then(|files| files::foresee(files, &self.listener, call));
+        match account {
+            Some(account) => {
+                let errno = account.errno.unwrap_or(libc::EACCES);
+                self.tell(call, account);
+                self.listener.finish(call, Err(errno));
+            }
+            None => self.listener.carry_on(call),
+        }
+    }
+}
+
+fn monotonic() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel fills the structure.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

@@ -14,9 +14,9 @@ use std::path::Path;
 /// Bytes of a thread's memory, copied once.
 pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
-    File::open(format!("/proc/{thread}/mem"))?
-        .read_exact_at(&mut bytes, address)
-        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    if copy_memory(thread, address, &mut bytes)? < length {
+        return Err(io::Error::from_raw_os_error(libc::EFAULT));
+    }
     Ok(bytes)
 }
 
@@ -24,12 +24,26 @@ pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Resul
 pub(super) fn read_string(thread: i32, address: u64, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; limit];
     // Less than the limit arrives where the memory ends before it.
-    let length = File::open(format!("/proc/{thread}/mem"))?
-        .read_at(&mut bytes, address)
-        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
+    let length = copy_memory(thread, address, &mut bytes)?;
     let end = bytes[..length].iter().position(|byte| *byte == 0);
     bytes.truncate(end.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?);
     Ok(bytes)
+}
+
+/// Copies as much of a thread's memory as there is, and returns how much that was.
+fn copy_memory(thread: i32, address: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the local vector is the slice; the remote one is the other process's matter.
+    let copied =
+        unsafe { libc::process_vm_readv(thread, &raw const local, 1, &raw const remote, 1, 0) };
+    if copied >= 0 {
+        return Ok(copied as usize);
+    }
+    // Some containers refuse that call, which is a matter of this file too.
+    File::open(format!("/proc/{thread}/mem"))?
+        .read_at(bytes, address)
+        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))
 }
 
 /// A duplicate of a thread's descriptor: the same open file (`pidfd_getfd(2)`).
@@ -53,8 +67,24 @@ pub(super) fn can_take_descriptors() -> bool {
 
 /// The process that a thread belongs to.
 pub(super) fn leader(thread: i32) -> Option<i32> {
+    // A descriptor is to be had for leaders only (`pidfd_open(2)`), and much faster than the text.
+    if pidfd_open(thread, 0).is_ok() {
+        return Some(thread);
+    }
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// The device number of a thread's controlling terminal, and the leader of its session.
+pub(super) fn controlling_terminal(thread: i32) -> Option<(libc::dev_t, i32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    let after_name = stat.rsplit_once(')')?.1; // the name can hold anything
+    let mut numbers =
+        after_name.split_whitespace().skip(3).map_while(|word| word.parse::<i32>().ok());
+    let (session, number) = (numbers.next()?, numbers.next()? as u32);
+    // The kernel's encoding of a device number (`new_encode_dev`, linux/kdev_t.h).
+    let (major, minor) = ((number & 0xf_ff00) >> 8, (number & 0xff) | ((number >> 12) & 0xf_ff00));
+    (number != 0).then(|| (libc::makedev(major, minor), session))
 }
 
 pub(super) fn pidfd_open(pid: i32, flags: i32) -> io::Result<OwnedFd> {
@@ -97,7 +127,7 @@ pub(super) fn socket_path(address: &[u8]) -> Option<&Path> {
     (!path.is_empty()).then(|| Path::new(std::ffi::OsStr::from_bytes(path)))
 }
 
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+pub(super) fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     match fd {
         // SAFETY: each caller passes what a call returned that makes a new descriptor.
         0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),

@@ -15,10 +15,20 @@ pub(crate) struct Scratch(PathBuf);
 impl Scratch {
     #[must_use]
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Where no sandbox has a private directory, so that what is not granted is there.
+    #[must_use]
+    pub(crate) fn in_public() -> Self {
+        Self::below(Path::new("/var/tmp"))
+    }
+
+    fn below(directory: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name =
             format!("nono-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().canonicalize().unwrap().join(name);
+        let path = directory.canonicalize().unwrap().join(name);
         std::fs::create_dir(&path).unwrap();
         Scratch(path)
     }

@@ -2,13 +2,16 @@
 
 mod common;
 mod container;
+mod deny;
 mod enforcement;
 mod escape;
+mod events;
 mod exec;
 mod gate;
 mod gate_programs;
 mod limits;
 mod loopback;
+mod protected;
 mod terminal;
 mod test_gate;
 mod unix_sockets;

@@ -1,0 +1,122 @@
+//! What a sandbox's rules say of an attempt: one piece of code that the supervisor acts on, that
+//! [`crate::Sandbox::explain`] answers by, and that names the rule in each violation.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::pattern::Pattern;
+use crate::policy::{Access, Policy};
+use crate::protected;
+use crate::tier::TierName;
+
+/// What is wanted of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Reading a file, or listing a directory.
+    Read,
+    /// Creating, changing, renaming or deleting it, its attributes included.
+    Write,
+    /// Executing it as a program.
+    Execute,
+}
+
+/// Why something is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Nothing grants it.
+    NotGranted,
+    /// A `deny` of the policy holds for it; this one.
+    Denied(String),
+    /// Programs outside take orders from this path, so it is not written to.
+    Protected(PathBuf),
+}
+
+/// Allowed, by the rule of this path if it is one; or refused.
+pub(crate) type Judgement = Result<PathBuf, Reason>;
+
+/// The rules of one sandbox, for paths as the kernel names them.
+#[derive(Clone, Debug)]
+pub(crate) struct Judge {
+    policy: Arc<Policy>,
+    /// What the tier grants of its own: private directories.
+    private: Vec<(PathBuf, Access)>,
+}
+
+impl Judge {
+    pub(crate) fn new(policy: Arc<Policy>, tier: TierName) -> Self {
+        let private: &[(&str, Access)] = match tier {
+            TierName::Namespaces => &[
+                ("/tmp", Access::WRITE),
+                ("/dev/shm", Access::WRITE),
+                ("/dev/pts", Access::DEVICE),
+                ("/proc", Access::READ),
+            ],
+            TierName::Flat => &[],
+        };
+        let private = private.iter().map(|(path, access)| (PathBuf::from(path), *access)).collect();
+        Judge { policy, private }
+    }
+
+    pub(crate) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// What the rules say of `path`, which must be canonical.
+    pub(crate) fn judge(&self, path: &Path, right: Right) -> Judgement {
+        if let Some(refusal) = self.refusal(path, right) {
+            return Err(refusal);
+        }
+        let grants = |access: &Access| match right {
+            Right::Read => access.read,
+            Right::Write => access.write,
+            Right::Execute => access.execute,
+        };
+        path.ancestors()
+            .find(|above| {
+                let private = self.private.iter().find(|(place, _)| place == above);
+                self.policy.rules.get(*above).is_some_and(grants)
+                    || private.is_some_and(|(_, access)| grants(access))
+            })
+            .map(Path::to_owned)
+            .ok_or(Reason::NotGranted)
+    }
+
+    /// What refuses `path` although it may be granted: neither Landlock nor mounts know of that.
+    pub(crate) fn refusal(&self, path: &Path, right: Right) -> Option<Reason> {
+        if let Some(pattern) = self.policy.deny.iter().find(|pattern| pattern.holds_for(path)) {
+            return Some(Reason::Denied(pattern.to_string()));
+        }
+        if right != Right::Write || !self.policy.protect {
+            return None;
+        }
+        let part = protected::protected_part(path)?;
+        let is_granted_by_name = path
+            .ancestors()
+            .take_while(|above| above.starts_with(part))
+            .any(|above| self.policy.rules.get(above).is_some_and(|access| access.write));
+        (!is_granted_by_name).then(|| Reason::Protected(part.to_owned()))
+    }
+
+    /// What keeps a directory or symbolic link from being moved away from `path`, or put there: the
+    /// name is part of what a rule holds for.
+    pub(crate) fn refusal_to_move(&self, path: &Path) -> Option<Reason> {
+        if let Some(pattern) = self.policy.deny.iter().find(|deny| deny.is_led_to_by(path)) {
+            return Some(Reason::Denied(pattern.to_string()));
+        }
+        let leads = self.policy.protect && protected::leads_to_protected(path);
+        leads.then(|| Reason::Protected(path.to_owned()))
+    }
+
+    /// Whether moving a directory from one path to the other would bring names along that are
+    /// protected there and were not here.
+    pub(crate) fn protects_more(&self, from: &Path, to: &Path) -> bool {
+        self.policy.protect && protected::is_dependency(from) && !protected::is_dependency(to)
+    }
+
+    /// Whether a file may be put at `path` if it names no new programs.
+    pub(crate) fn is_git_configuration(&self, path: &Path) -> bool {
+        self.policy.protect
+            && protected::is_git_configuration(path)
+            && !self.policy.deny.iter().any(|pattern: &Pattern| pattern.holds_for(path))
+    }
+}

@@ -1,0 +1,168 @@
+//! What a `deny` names: a place, or every place whose path is of a form.
+//!
+//! A pattern holds for a path and for all below it, whenever that comes to exist. It is matched
+//! against the path that the kernel gives an object, never against what a program asked for.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::policy;
+
+/// A place with all below it, or a form of paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pattern {
+    /// Without symbolic links as far as it exists.
+    Place(PathBuf),
+    /// With `*`, `?`, `[…]`, `{…}` and `**`, from the root on.
+    Form(Form),
+}
+
+/// A glob, with what leads to its matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    glob: String,
+    /// Globs of the directories whose names a match depends on: renaming one would rename matches.
+    leading: Vec<String>,
+}
+
+impl Form {
+    /// A glob from the root on: it begins with `/` or `**/`.
+    pub(crate) fn new(glob: &str) -> Self {
+        let components: Vec<_> = glob.split('/').collect();
+        let leading = (1..components.len())
+            .filter(|length| !matches!(components[length - 1], "" | "**"))
+            .map(|length| components[..length].join("/"))
+            .collect();
+        Form { glob: glob.to_owned(), leading }
+    }
+
+    /// Whether `path` itself is of this form.
+    pub(crate) fn matches(&self, path: &Path) -> bool {
+        fast_glob::glob_match(&self.glob, path.as_os_str().as_bytes())
+    }
+
+    /// Whether the name of `path` is part of what makes a path below it a match.
+    pub(crate) fn is_led_to_by(&self, path: &Path) -> bool {
+        self.leading.iter().any(|glob| fast_glob::glob_match(glob, path.as_os_str().as_bytes()))
+    }
+}
+
+impl Pattern {
+    /// From what a policy says: an absolute path, which need not exist; an absolute pattern; or a
+    /// pattern that begins with `**/`. A path with `*`, `?`, `[` or `{` in it is a pattern; after a
+    /// backslash they mean themselves.
+    pub(crate) fn new(given: &Path) -> Result<Self> {
+        let invalid = |reason| Err(Error::InvalidPath { path: given.to_owned(), reason });
+        let bytes = given.as_os_str().as_bytes();
+        if !bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'{' | b'\\')) {
+            return policy::canonical_as_far_as_it_exists(given).map(Pattern::Place);
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return invalid("a pattern must be UTF-8");
+        };
+        let text = text.trim_end_matches('/');
+        let text = text.strip_suffix("/**").unwrap_or(text); // it holds for all below anyway
+        if text.contains('\0') || text.split('/').any(|name| name == "..") {
+            return invalid("a pattern contains neither NUL nor `..`");
+        }
+        if !text.starts_with('/') && !text.starts_with("**/") {
+            return invalid("a pattern begins with `/` or `**/`");
+        }
+        // The part without wildcards is a place, whose symbolic links are resolved like any other's.
+        let is_plain = |name: &&str| !name.contains(['*', '?', '[', '{', '\\']);
+        let plain: Vec<_> = text.split('/').take_while(is_plain).collect();
+        let rest: Vec<_> = text.split('/').skip(plain.len()).collect();
+        if plain.len() <= 1 {
+            return Ok(Pattern::Form(Form::new(text)));
+        }
+        let place = policy::canonical_as_far_as_it_exists(Path::new(&plain.join("/")))?;
+        let Some(place) = place.to_str() else { return invalid("a pattern must be UTF-8") };
+        let escaped: String = place
+            .chars()
+            .flat_map(|letter| {
+                let special = matches!(letter, '*' | '?' | '[' | '{' | '\\');
+                special.then_some('\\').into_iter().chain([letter])
+            })
+            .collect();
+        Ok(Pattern::Form(Form::new(&format!("{escaped}/{}", rest.join("/")))))
+    }
+
+    /// Whether it holds for `path`: the path, or a directory above it, is what is named.
+    pub(crate) fn holds_for(&self, path: &Path) -> bool {
+        match self {
+            Pattern::Place(place) => path.starts_with(place),
+            Pattern::Form(form) => path.ancestors().any(|above| form.matches(above)),
+        }
+    }
+
+    /// Whether moving `path` away, or another directory into its place, would change what this
+    /// pattern holds for.
+    pub(crate) fn is_led_to_by(&self, path: &Path) -> bool {
+        match self {
+            Pattern::Place(place) => place.starts_with(path),
+            Pattern::Form(form) => form.is_led_to_by(path),
+        }
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Pattern::Place(place) => place.display().fmt(formatter),
+            Pattern::Form(form) => form.glob.fmt(formatter),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holds(pattern: &str, path: &str) -> bool {
+        Pattern::new(Path::new(pattern)).unwrap().holds_for(Path::new(path))
+    }
+
+    #[test]
+    fn holds_for_matches_and_all_below() {
+        assert!(holds("**/.env", "/w/.env"));
+        assert!(holds("**/.env", "/.env"));
+        assert!(holds("**/.env", "/w/a/b/.env/c"));
+        assert!(!holds("**/.env", "/w/.env.example"));
+        assert!(!holds("**/.env", "/w/x.env"));
+        assert!(holds("**/*.pem", "/w/deep/down/key.pem"));
+        assert!(holds("**/.env*", "/w/.env.local"));
+        assert!(holds("/nowhere/**/x", "/nowhere/x"));
+        assert!(holds("/nowhere/**/x", "/nowhere/a/x"));
+        assert!(!holds("/nowhere/**/x", "/elsewhere/a/x"));
+        assert!(holds("/nowhere/*/x/**", "/nowhere/a/x/y"));
+        assert!(!holds("/nowhere/*/x", "/nowhere/a/b/x"));
+        assert!(holds("/nowhere/secret", "/nowhere/secret/deep"));
+        assert!(!holds("/nowhere/secret", "/nowhere/secrets"));
+        assert!(holds("/nowhere/{a,b}.txt", "/nowhere/b.txt"));
+        assert!(holds(r"/nowhere/\*", "/nowhere/*"));
+        assert!(!holds(r"/nowhere/\*", "/nowhere/x"));
+    }
+
+    #[test]
+    fn knows_the_directories_whose_names_matter() {
+        let leads = |pattern: &str, path: &str| {
+            Pattern::new(Path::new(pattern)).unwrap().is_led_to_by(Path::new(path))
+        };
+        assert!(leads("**/.git/hooks/*", "/w/.git"));
+        assert!(leads("**/.git/hooks/*", "/w/.git/hooks"));
+        assert!(!leads("**/.git/hooks/*", "/w"));
+        assert!(!leads("**/.env", "/w/any"));
+        assert!(leads("/nowhere/**/x", "/nowhere"));
+        assert!(leads("/nowhere/a/secret", "/nowhere/a"));
+        assert!(!leads("/nowhere/a/secret", "/nowhere/b"));
+    }
+
+    #[test]
+    fn refuses_what_no_path_can_match() {
+        for pattern in ["*.pem", "a/*", "/a/../*", "/a\0*"] {
+            let refused = Pattern::new(Path::new(pattern)).unwrap_err();
+            assert_eq!(refused.code(), "ERR_NONO_INVALID_PATH", "{pattern:?}");
+        }
+    }
+}

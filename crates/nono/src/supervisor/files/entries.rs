@@ -1,0 +1,307 @@
+//! Calls that make, move and delete names.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::super::place::{self, Entry, errno};
+use super::{Answer, Attempt, Caller, Reply, check, decode, refuse};
+use crate::event::Operation;
+use crate::git_config;
+use crate::judge::{Reason, Right};
+
+/// The largest git configuration that is judged.
+const MAX_CONFIGURATION: u64 = 1 << 20;
+
+/// How many of them are remembered as they were. In any more, nothing that runs programs is accepted.
+const MAX_CONFIGURATIONS: usize = 256;
+
+impl Caller<'_> {
+    pub(super) fn make_directory(
+        &self,
+        at: &decode::At,
+        mode: libc::mode_t,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        attempt.operation = Operation::MakeDirectory;
+        let entry = self.new_entry(at, attempt)?;
+        let mode = self.mode(mode)?;
+        self.carry_out(move || {
+            let make = |mode| {
+                // SAFETY: a C string.
+                check(unsafe {
+                    libc::mkdirat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode)
+                })
+            };
+            mode.make(make, |(), mode| amend(&entry, mode))
+        })?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn make_node(
+        &self,
+        at: &decode::At,
+        mode: libc::mode_t,
+        device: u64,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        attempt.operation = Operation::Create;
+        let entry = self.new_entry(at, attempt)?;
+        let mode = self.mode(mode)?;
+        self.carry_out(move || {
+            let make = |mode| {
+                // SAFETY: a C string.
+                check(unsafe {
+                    libc::mknodat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode, device)
+                })
+            };
+            mode.make(make, |(), mode| amend(&entry, mode))
+        })?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn symlink(&self, target: u64, at: &decode::At, attempt: &mut Attempt) -> Answer {
+        attempt.operation = Operation::Symlink;
+        let target = CString::new(self.string(target)?)?;
+        let entry = self.new_entry(at, attempt)?;
+        self.may_move(&entry.path, attempt)?;
+        self.carry_out(move || {
+            // SAFETY: C strings.
+            check(unsafe {
+                libc::symlinkat(target.as_ptr(), entry.directory.as_raw_fd(), entry.name.as_ptr())
+            })
+        })?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn link(
+        &self,
+        from: &decode::At,
+        to: &decode::At,
+        flags: i32,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        attempt.operation = Operation::Link;
+        if flags & !libc::AT_SYMLINK_FOLLOW != 0 {
+            return Err(errno(libc::ENOENT)); // AT_EMPTY_PATH takes a capability that nobody has
+        }
+        let path = self.full_path(from, attempt)?;
+        let source = self.place(&path, from.follow)?;
+        // A second name is a way to write, so it takes what writing takes.
+        self.judge_place(&source, Right::Write, attempt)?;
+        let target = self.view.entry(self.call.thread, &self.full_path(to, attempt)?)?;
+        attempt.to = Some(target.path.clone());
+        self.judge_entry(&target, Right::Write, attempt)?;
+        self.carry_out(move || {
+            let link = CString::new(place::own_link(&source.file).as_os_str().as_bytes())?;
+            // SAFETY: C strings.
+            check(unsafe {
+                libc::linkat(
+                    libc::AT_FDCWD,
+                    link.as_ptr(),
+                    target.directory.as_raw_fd(),
+                    target.name.as_ptr(),
+                    libc::AT_SYMLINK_FOLLOW,
+                )
+            })
+        })?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn remove(&self, at: &decode::At, directory: bool, attempt: &mut Attempt) -> Answer {
+        attempt.operation = Operation::Delete;
+        let entry = self.entry(at, attempt)?;
+        attempt.path.clone_from(&entry.path);
+        // What is protected may be deleted: no program outside takes orders from what is not there.
+        match self.files.judge.judge(&entry.path, Right::Write) {
+            Err(Reason::Protected(_)) => {}
+            judgement => super::settle(judgement, attempt)?,
+        }
+        self.is_not_mounted(&entry)?;
+        if entry.is_directory && !directory {
+            return Err(errno(libc::EISDIR));
+        }
+        let flags = if directory { libc::AT_REMOVEDIR } else { 0 };
+        self.carry_out(move || {
+            // SAFETY: a C string.
+            check(unsafe {
+                libc::unlinkat(entry.directory.as_raw_fd(), entry.name.as_ptr(), flags)
+            })
+        })?;
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn rename(
+        &self,
+        from: &decode::At,
+        to: &decode::At,
+        flags: u32,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        attempt.operation = Operation::Rename;
+        let source = self.entry(from, attempt)?;
+        attempt.path.clone_from(&source.path);
+        let target = self.view.entry(self.call.thread, &self.full_path(to, attempt)?)?;
+        attempt.to = Some(target.path.clone());
+        self.is_not_mounted(&source)?;
+        self.is_not_mounted(&target)?;
+        self.judge_entry(&source, Right::Write, attempt)?;
+        let exchange = flags & libc::RENAME_EXCHANGE != 0;
+        if is_file(&source) && !exchange && self.files.judge.is_git_configuration(&target.path) {
+            return self.replace_git_configuration(source, target, flags, attempt);
+        }
+        self.judge_entry(&target, Right::Write, attempt)?;
+        if !is_file(&source) || exchange && !is_file(&target) {
+            self.may_move(&source.path, attempt)?;
+            self.may_move(&target.path, attempt)?;
+            let judge = &self.files.judge;
+            let brings_names = judge.protects_more(&source.path, &target.path)
+                || exchange && judge.protects_more(&target.path, &source.path);
+            if brings_names {
+                return Err(errno(libc::EXDEV)); // a copy then asks for each name
+            }
+        }
+        self.carry_out(move || rename(&source, &target, flags))?;
+        Ok(Reply::Done)
+    }
+
+    /// A new git configuration takes the place of the old one as a copy that nobody can write to any
+    /// more, if it names no programs that the one before the sandbox's first change did not.
+    fn replace_git_configuration(
+        &self,
+        source: Entry,
+        target: Entry,
+        flags: u32,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        let (new, mode) = self.carry_out({
+            let source = source.reference()?;
+            move || read_configuration(&source)
+        })?;
+        let old = self.carry_out({
+            let target = target.reference()?;
+            move || read_configuration(&target)
+        });
+        let old = old.map(|(contents, _)| contents).unwrap_or_default();
+        let mut first_seen = self.files.first_seen.borrow_mut();
+        let has_room = first_seen.len() < MAX_CONFIGURATIONS;
+        let old = if has_room { old } else { Vec::new() };
+        let trusted = first_seen.get(&target.path).unwrap_or(&old);
+        if let Some(setting) = git_config::first_executable(trusted, &new) {
+            let named = target.path.join(setting);
+            return refuse(Reason::Protected(named), attempt).map(|()| Reply::Done);
+        }
+        if has_room {
+            first_seen.entry(target.path.clone()).or_insert(old);
+        }
+        self.carry_out(move || {
+            let copy = Entry { name: c".nono.config.new".to_owned(), ..target.reference()? };
+            write_configuration(&copy, &new, mode)?;
+            rename(&copy, &target, flags).inspect_err(|_| _ = unlink(&copy))?;
+            unlink(&source)
+        })?;
+        Ok(Reply::Done)
+    }
+
+    /// The name of something that is to be made.
+    fn new_entry(&self, at: &decode::At, attempt: &mut Attempt) -> io::Result<Entry> {
+        let entry = self.entry(at, attempt).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) => errno(libc::EEXIST),
+            _ => error,
+        })?;
+        attempt.path.clone_from(&entry.path);
+        self.judge_entry(&entry, Right::Write, attempt)?;
+        Ok(entry)
+    }
+
+    /// Whether a directory or link may leave `path`, or come to it.
+    fn may_move(&self, path: &Path, attempt: &mut Attempt) -> io::Result<()> {
+        match self.files.judge.refusal_to_move(path) {
+            Some(reason) => refuse(reason, attempt),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    /// The same name in the same directory.
+    fn reference(&self) -> io::Result<Entry> {
+        let Entry { directory, name, path, is_directory } = self;
+        Ok(Entry {
+            directory: directory.try_clone()?,
+            name: name.clone(),
+            path: path.clone(),
+            is_directory: *is_directory,
+        })
+    }
+}
+
+/// Whether it is a plain file, as opposed to a directory or a link, which lead to other names.
+fn is_file(entry: &Entry) -> bool {
+    // SAFETY: all-zero is a valid stat, a C string, and the kernel fills the structure.
+    unsafe {
+        let mut found: libc::stat = std::mem::zeroed();
+        libc::fstatat(
+            entry.directory.as_raw_fd(),
+            entry.name.as_ptr(),
+            &raw mut found,
+            libc::AT_SYMLINK_NOFOLLOW,
+        ) == 0
+            && found.st_mode & libc::S_IFMT == libc::S_IFREG
+    }
+}
+
+/// Sets the mode of something that was just made.
+fn amend(entry: &Entry, mode: libc::mode_t) -> io::Result<()> {
+    // SAFETY: a C string.
+    check(unsafe { libc::fchmodat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode, 0) })
+}
+
+fn rename(source: &Entry, target: &Entry, flags: u32) -> io::Result<()> {
+    // SAFETY: C strings. A trailing slash was for directories, which the kernel checks by itself.
+    check(unsafe {
+        libc::renameat2(
+            source.directory.as_raw_fd(),
+            source.name.as_ptr(),
+            target.directory.as_raw_fd(),
+            target.name.as_ptr(),
+            flags,
+        )
+    })
+}
+
+fn unlink(entry: &Entry) -> io::Result<()> {
+    // SAFETY: a C string.
+    check(unsafe { libc::unlinkat(entry.directory.as_raw_fd(), entry.name.as_ptr(), 0) })
+}
+
+fn open_at(entry: &Entry, flags: i32, mode: libc::mode_t) -> io::Result<File> {
+    let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: a C string.
+    let fd = unsafe { libc::openat(entry.directory.as_raw_fd(), entry.name.as_ptr(), flags, mode) };
+    check(fd)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+fn read_configuration(entry: &Entry) -> io::Result<(Vec<u8>, libc::mode_t)> {
+    let file = open_at(entry, libc::O_RDONLY, 0)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    let mut contents = Vec::new();
+    file.take(MAX_CONFIGURATION + 1).read_to_end(&mut contents)?;
+    if contents.len() as u64 > MAX_CONFIGURATION {
+        return Err(errno(libc::EFBIG));
+    }
+    Ok((contents, mode))
+}
+
+fn write_configuration(entry: &Entry, contents: &[u8], mode: libc::mode_t) -> io::Result<()> {
+    let _ = unlink(entry); // left over from an owner that died
+    let mut file = open_at(entry, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    file.write_all(contents)
+}

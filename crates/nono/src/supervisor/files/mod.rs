@@ -1,0 +1,324 @@
+//! File operations that are parked: what they are about is found and judged here, and the operation
+//! itself is then carried out by [`super::hands`], in the sandbox's own Landlock domain.
+
+mod attributes;
+mod decode;
+mod entries;
+mod open;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::hands::{Hands, Mode};
+use super::notif::{Listener, Notification};
+use super::place::{self, Entry, Place, View};
+use super::process;
+use crate::event::{Operation, Refusal, Target};
+use crate::judge::{Judge, Judgement, Reason, Right};
+use crate::policy::FileIdentity;
+use crate::tier::TierName;
+
+pub(crate) use decode::PARKED;
+pub(crate) use open::WRITING;
+
+/// What the supervisor needs to answer for files.
+pub(crate) struct Files {
+    hands: Hands,
+    pub(super) judge: Judge,
+    tier: TierName,
+    /// The file system as commands see it, from the first call on.
+    view: Option<View>,
+    /// Git configurations as they were before commands changed them.
+    first_seen: RefCell<HashMap<PathBuf, Vec<u8>>>,
+}
+
+/// How a parked call ends.
+enum Reply {
+    /// With 0.
+    Done,
+    /// With a descriptor for this file.
+    Opened { file: File, close_on_exec: bool },
+    /// As if nobody had looked: nothing about it was to be decided.
+    CarryOn,
+    /// It was answered elsewhere, or will be.
+    Elsewhere,
+}
+
+/// What was attempted, for the record.
+pub(crate) struct Account {
+    pub(super) operation: Operation,
+    pub(super) target: Target,
+    /// 0, or an errno. `None`: nobody knows, or nobody yet.
+    pub(super) errno: Option<i32>,
+    pub(super) refused: Option<Refusal>,
+}
+
+/// One call on its way through.
+struct Attempt {
+    operation: Operation,
+    asked: PathBuf,
+    path: PathBuf,
+    to: Option<PathBuf>,
+    /// Why the rules refuse it, if they do: so far nobody may have acted on it.
+    reason: Option<Reason>,
+}
+
+type Answer = io::Result<Reply>;
+
+/// How a call is to be answered.
+pub(super) struct Verdict(Answer);
+
+impl Verdict {
+    pub(super) fn send(self, listener: &Listener, call: &Notification) {
+        match self.0 {
+            Ok(Reply::Done) => listener.finish(call, Ok(())),
+            Ok(Reply::Opened { file, close_on_exec }) => {
+                listener.hand_over(call, file.into(), close_on_exec);
+            }
+            Ok(Reply::CarryOn) => listener.carry_on(call),
+            Ok(Reply::Elsewhere) => {}
+            Err(error) => listener.finish(call, Err(error.raw_os_error().unwrap_or(libc::EIO))),
+        }
+    }
+}
+
+/// Carries out what a call asks for, if it may be. The call is still parked afterwards.
+pub(super) fn attempt(
+    files: &mut Files,
+    listener: &Arc<Listener>,
+    call: &Notification,
+) -> (Verdict, Account) {
+    let mut attempt = Attempt::new(Operation::Write);
+    let answer = decode::request(call).and_then(|request| {
+        files.with_view(listener, call, |caller| caller.serve(request, &mut attempt))
+    });
+    let errno = match &answer {
+        Ok(Reply::CarryOn | Reply::Elsewhere) => None,
+        Ok(_) => Some(0),
+        Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
+    };
+    (Verdict(answer), attempt.account(errno))
+}
+
+/// Whether Landlock will refuse an execve(), as an account of it. What is foreseen decides nothing:
+/// a program that may be executed is executed by the kernel, under its own rules.
+pub(super) fn foresee(
+    files: &mut Files,
+    listener: &Arc<Listener>,
+    call: &Notification,
+) -> Option<Account> {
+    let mut attempt = Attempt::new(Operation::Execute);
+    let at = decode::executed(call);
+    let is_executable = files.with_view(listener, call, |caller| {
+        let path = caller.full_path(&at, &mut attempt)?;
+        let place = caller.place(&path, at.follow)?;
+        caller.note_judgement(&place, Right::Execute, &mut attempt)?;
+        let found = place.file.metadata()?;
+        Ok(found.is_file() && found.mode() & 0o111 != 0)
+    });
+    let will_be_refused = is_executable.ok()? && attempt.reason.is_some();
+    will_be_refused.then(|| attempt.account(Some(libc::EACCES)))
+}
+
+impl Files {
+    pub(crate) fn new(hands: Hands, judge: Judge, tier: TierName) -> Self {
+        Files { hands, judge, tier, view: None, first_seen: RefCell::default() }
+    }
+
+    fn with_view<T>(
+        &mut self,
+        listener: &Arc<Listener>,
+        call: &Notification,
+        serve: impl FnOnce(Caller<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let view = match self.view.take() {
+            Some(view) => view,
+            None => {
+                let view = View::of(call.thread)?;
+                if !listener.is_parked(call) {
+                    return Err(place::errno(libc::EINTR)); // it may be somebody else's root
+                }
+                view
+            }
+        };
+        let answer = serve(Caller { files: self, view: &view, listener, call });
+        self.view = Some(view);
+        answer
+    }
+}
+
+impl Attempt {
+    fn new(operation: Operation) -> Self {
+        let path = PathBuf::new;
+        Attempt { operation, asked: path(), path: path(), to: None, reason: None }
+    }
+
+    fn account(self, errno: Option<i32>) -> Account {
+        let Attempt { operation, asked, path, to, reason } = self;
+        let refused = reason.zip(errno).and_then(|(reason, errno)| {
+            let layer = match (&reason, errno) {
+                (_, libc::EROFS) => "mounts",
+                (Reason::NotGranted, libc::EACCES | libc::EXDEV) => "landlock",
+                (_, libc::EACCES | libc::EPERM | libc::EXDEV) => "supervisor",
+                _ => return None, // it would have failed anyway, or another rule let it pass
+            };
+            Some(Refusal { layer, reason })
+        });
+        Account { operation, target: Target::Path { path, asked, to }, errno, refused }
+    }
+}
+
+/// A parked call together with what it takes to answer it.
+struct Caller<'a> {
+    files: &'a Files,
+    view: &'a View,
+    listener: &'a Arc<Listener>,
+    call: &'a Notification,
+}
+
+impl Caller<'_> {
+    fn serve(&self, request: decode::Request, attempt: &mut Attempt) -> Answer {
+        use decode::Request;
+        match request {
+            Request::Open { at, flags, mode } => self.open(&at, flags, mode, attempt),
+            Request::Truncate { at, length } => self.truncate(&at, length, attempt),
+            Request::MakeDirectory { at, mode } => self.make_directory(&at, mode, attempt),
+            Request::MakeNode { at, mode, device } => self.make_node(&at, mode, device, attempt),
+            Request::Symlink { target, at } => self.symlink(target, &at, attempt),
+            Request::Link { from, to, flags } => self.link(&from, &to, flags, attempt),
+            Request::Rename { from, to, flags } => self.rename(&from, &to, flags, attempt),
+            Request::Remove { at, directory } => self.remove(&at, directory, attempt),
+            Request::Change { of, change } => self.change(&of, change, attempt),
+        }
+    }
+
+    /// The path that an argument stands for, as the caller means it.
+    fn full_path(&self, at: &decode::At, attempt: &mut Attempt) -> io::Result<PathBuf> {
+        let given = self.string(at.pointer)?;
+        let path = place::full_path(self.call.thread, at.base, &given)?;
+        if attempt.asked.as_os_str().is_empty() {
+            attempt.asked = PathBuf::from(OsStr::from_bytes(&given));
+            attempt.path.clone_from(&path);
+        }
+        Ok(path)
+    }
+
+    /// A string of the caller's memory, copied once.
+    fn string(&self, pointer: u64) -> io::Result<Vec<u8>> {
+        process::read_string(self.call.thread, pointer, libc::PATH_MAX as usize).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::EINVAL) => place::errno(libc::ENAMETOOLONG),
+                _ => error,
+            }
+        })
+    }
+
+    /// Carries an operation out in the sandbox's domain, if the call is still parked: only then was
+    /// everything that has been found out about the caller really about the caller.
+    fn carry_out<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        self.check()?;
+        self.files.hands.carry_out(operation)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.listener.is_parked(self.call) { Ok(()) } else { Err(place::errno(libc::EINTR)) }
+    }
+
+    fn place(&self, path: &Path, follow: bool) -> io::Result<Place> {
+        self.view.place(self.call.thread, path, follow)
+    }
+
+    fn entry(&self, at: &decode::At, attempt: &mut Attempt) -> io::Result<Entry> {
+        let path = self.full_path(at, attempt)?;
+        self.view.entry(self.call.thread, &path)
+    }
+
+    /// What the rules say of an object; noted if they refuse it. What only Landlock or the mounts
+    /// refuse is theirs to refuse.
+    fn judge_place(&self, place: &Place, right: Right, attempt: &mut Attempt) -> io::Result<()> {
+        self.note_judgement(place, right, attempt)?;
+        match attempt.reason {
+            None | Some(Reason::NotGranted) => Ok(()),
+            Some(_) => Err(place::errno(libc::EACCES)),
+        }
+    }
+
+    fn note_judgement(&self, place: &Place, right: Right, attempt: &mut Attempt) -> io::Result<()> {
+        attempt.path.clone_from(&place.path);
+        if !place.has_path() {
+            return Ok(());
+        }
+        let judge = &self.files.judge;
+        let denied = &judge.policy().denied_files;
+        attempt.reason =
+            if !denied.is_empty() && denied.contains(&FileIdentity::of(&place.file.metadata()?)) {
+                Some(Reason::Denied(place.path.display().to_string()))
+            } else {
+                judge.judge(&place.path, right).err().or(attempt.reason.take())
+            };
+        Ok(())
+    }
+
+    /// The same for a name.
+    fn judge_entry(&self, entry: &Entry, right: Right, attempt: &mut Attempt) -> io::Result<()> {
+        settle(self.files.judge.judge(&entry.path, right), attempt)
+    }
+
+    /// Refuses to move or delete what the plan has mounted (`plan/mounts.rs`), as the kernel would: from
+    /// outside the sandbox's mount namespace it lets go of the mount instead (`rmdir(2)`, EBUSY).
+    fn is_not_mounted(&self, entry: &Entry) -> io::Result<()> {
+        let policy = self.files.judge.policy();
+        let is_mounted = self.files.tier == TierName::Namespaces
+            && policy.rules.contains_key(&entry.path)
+            && entry.path.parent().is_none_or(|above| !policy.access_to(above).write);
+        if is_mounted { Err(place::errno(libc::EBUSY)) } else { Ok(()) }
+    }
+
+    /// A mode under the caller's mask.
+    fn mode(&self, asked: libc::mode_t) -> io::Result<Mode> {
+        Ok(self.files.hands.mode(asked, self.mask()?))
+    }
+
+    fn mask(&self) -> io::Result<libc::mode_t> {
+        // The second line, after a name of at most 64 bytes; the rest is not worth reading.
+        let mut head = [0; 128];
+        let length = File::open(format!("/proc/{}/status", self.call.thread))?.read(&mut head)?;
+        let head = String::from_utf8_lossy(&head[..length]);
+        head.lines()
+            .find_map(|line| line.strip_prefix("Umask:"))
+            .and_then(|mask| libc::mode_t::from_str_radix(mask.trim(), 8).ok())
+            .ok_or(place::errno(libc::EIO))
+    }
+}
+
+/// Acts on a judgement: what the kernel would not refuse by itself is refused here.
+fn settle(judgement: Judgement, attempt: &mut Attempt) -> io::Result<()> {
+    match judgement {
+        Ok(_) => Ok(()),
+        Err(Reason::NotGranted) => {
+            attempt.reason.get_or_insert(Reason::NotGranted);
+            Ok(())
+        }
+        Err(reason) => refuse(reason, attempt),
+    }
+}
+
+fn refuse(reason: Reason, attempt: &mut Attempt) -> io::Result<()> {
+    attempt.reason = Some(reason);
+    Err(place::errno(libc::EACCES))
+}
+
+/// The result of a call that returns -1 and an errno.
+fn check(result: impl Into<i64>) -> io::Result<()> {
+    if result.into() == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

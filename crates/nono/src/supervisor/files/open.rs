@@ -1,0 +1,243 @@
+//! open(2) and truncate(2).
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+
+use super::super::place::{self, Entry, Place, errno};
+use super::super::process;
+use super::{Answer, Attempt, Caller, Reply, check, decode};
+use crate::event::Operation;
+use crate::judge::Right;
+
+/// `O_TMPFILE` without the `O_DIRECTORY` that is part of it.
+const O_TMPFILE_ALONE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+
+/// Flags that ask for more than reading.
+pub(crate) const WRITING: i32 =
+    libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC | O_TMPFILE_ALONE;
+
+impl Caller<'_> {
+    pub(super) fn open(
+        &self,
+        at: &decode::At,
+        flags: i32,
+        mode: libc::mode_t,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        attempt.operation = if flags & WRITING == 0 { Operation::Read } else { Operation::Write };
+        let mut path = self.full_path(at, attempt)?;
+        let exclusive = flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL;
+        for _ in 0..place::MAX_LINKS {
+            let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
+            match self.place(&path, follow) {
+                Ok(_) if exclusive => return Err(errno(libc::EEXIST)),
+                Ok(place) => return self.open_place(place, flags, mode, attempt),
+                Err(error)
+                    if error.raw_os_error() != Some(libc::ENOENT) || flags & libc::O_CREAT == 0 =>
+                {
+                    return Err(error);
+                }
+                Err(_) => {}
+            }
+            let entry = self.view.entry(self.call.thread, &path)?;
+            // A link that leads nowhere yet: the file is made where it leads.
+            match place::read_link_at(&entry.directory, &entry.name) {
+                Ok(target) if follow => path = entry.path.with_file_name("").join(target),
+                Ok(_) => return Err(errno(libc::ELOOP)),
+                Err(_) => return self.create(entry, flags, mode, attempt),
+            }
+        }
+        Err(errno(libc::ELOOP))
+    }
+
+    fn open_place(
+        &self,
+        place: Place,
+        flags: i32,
+        mode: libc::mode_t,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        let found = place.file.metadata()?;
+        if found.is_symlink() {
+            return Err(errno(libc::ELOOP)); // O_NOFOLLOW
+        }
+        if flags & libc::O_CREAT != 0 && found.is_dir() {
+            return Err(errno(libc::EISDIR));
+        }
+        let reads_only = flags & WRITING & !libc::O_CREAT == 0;
+        let right = if reads_only { Right::Read } else { Right::Write };
+        attempt.operation = if reads_only { Operation::Read } else { Operation::Write };
+        self.judge_place(&place, right, attempt)?;
+        if flags & libc::O_ACCMODE == libc::O_RDWR {
+            self.judge_place(&place, Right::Read, attempt)?;
+        }
+        if reads_only && attempt.reason.is_none() && !self.decides_reads() {
+            return Ok(Reply::CarryOn); // nothing but Landlock decides, and it will let it pass
+        }
+        if place::is_controlling_terminal(&found) {
+            return self.open_controlling_terminal(flags, attempt);
+        }
+        if place.is_own_process {
+            return self.open_own_process(&place, flags, attempt);
+        }
+        let tmpfile = flags & O_TMPFILE_ALONE != 0;
+        let made_by_name = if tmpfile { libc::O_CREAT } else { libc::O_CREAT | libc::O_EXCL };
+        let flags = flags & !(made_by_name | libc::O_NOFOLLOW);
+        let may_block = found.file_type().is_fifo()
+            && flags & libc::O_NONBLOCK == 0
+            && flags & libc::O_ACCMODE != libc::O_RDWR;
+        if may_block {
+            return self.open_fifo(place, flags);
+        }
+        let mode = if tmpfile { Some(self.mode(mode)?) } else { None };
+        let file = self.carry_out(move || match mode {
+            Some(mode) => mode.make(|mode| reopen(&place.file, flags, mode), amend),
+            None => reopen(&place.file, flags, 0),
+        })?;
+        Ok(opened(file, flags))
+    }
+
+    fn create(
+        &self,
+        entry: Entry,
+        flags: i32,
+        mode: libc::mode_t,
+        attempt: &mut Attempt,
+    ) -> Answer {
+        attempt.operation = Operation::Create;
+        attempt.path.clone_from(&entry.path);
+        if entry.is_directory {
+            return Err(errno(libc::EISDIR));
+        }
+        self.judge_entry(&entry, Right::Write, attempt)?;
+        let mode = self.mode(mode)?;
+        let file = self.carry_out(move || {
+            let flags = flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
+            let make = |mode: libc::mode_t| {
+                // SAFETY: a C string.
+                let fd = unsafe {
+                    libc::openat(entry.directory.as_raw_fd(), entry.name.as_ptr(), flags, mode)
+                };
+                check(fd)?;
+                // SAFETY: a new descriptor that nobody else owns.
+                Ok(unsafe { File::from_raw_fd(fd) })
+            };
+            mode.make(make, amend)
+        })?;
+        Ok(opened(file, flags))
+    }
+
+    pub(super) fn truncate(&self, at: &decode::At, length: i64, attempt: &mut Attempt) -> Answer {
+        attempt.operation = Operation::Write;
+        let path = self.full_path(at, attempt)?;
+        let place = self.place(&path, true)?;
+        self.judge_place(&place, Right::Write, attempt)?;
+        self.carry_out(move || {
+            let link = CString::new(place::own_link(&place.file).as_os_str().as_bytes())?;
+            // SAFETY: a C string.
+            check(unsafe { libc::truncate(link.as_ptr(), length) })
+        })?;
+        Ok(Reply::Done)
+    }
+
+    /// Whether something else than Landlock and the mounts may refuse reading.
+    fn decides_reads(&self) -> bool {
+        !self.files.judge.policy().deny.is_empty()
+    }
+
+    /// `/dev/tty` means the terminal of whoever opens it: here, that of the caller. It is opened again
+    /// from a descriptor of the caller or of its session's leader, and not by the thread in the
+    /// sandbox's domain, since to the kernel, too, only `/dev/tty` counts as its path.
+    fn open_controlling_terminal(&self, flags: i32, attempt: &Attempt) -> Answer {
+        if attempt.reason.is_some() {
+            return Err(errno(libc::EACCES));
+        }
+        let thread = self.call.thread;
+        let (terminal, session) =
+            process::controlling_terminal(thread).ok_or(errno(libc::ENXIO))?;
+        let link = [thread, session]
+            .iter()
+            .filter_map(|process| std::fs::read_dir(format!("/proc/{process}/fd")).ok())
+            .flat_map(|entries| entries.flatten().take(64))
+            .map(|entry| entry.path())
+            .find(|path| path.metadata().is_ok_and(|file| file.rdev() == terminal))
+            .ok_or(errno(libc::ENXIO))?;
+        let place = File::options().read(true).custom_flags(libc::O_PATH).open(link)?;
+        if place.metadata()?.rdev() != terminal {
+            return Err(errno(libc::ENXIO)); // closed meanwhile, and the number used again
+        }
+        self.check()?;
+        let flags = flags & !(libc::O_CREAT | libc::O_NOFOLLOW);
+        Ok(opened(reopen(&place, flags, 0)?, flags))
+    }
+
+    /// Files of `/proc` about a process are for those who may look into it: the caller, and the
+    /// supervisor, but not the thread in the sandbox's domain.
+    fn open_own_process(&self, place: &Place, flags: i32, attempt: &mut Attempt) -> Answer {
+        if attempt.reason.is_some() {
+            return Err(errno(libc::EACCES));
+        }
+        if flags & WRITING & !libc::O_CREAT != 0 {
+            return Err(errno(libc::EROFS)); // as the sandbox's own /proc is mounted
+        }
+        let flags = flags & !libc::O_CREAT;
+        self.check()?;
+        Ok(opened(reopen(&place.file, flags, 0)?, flags))
+    }
+
+    /// Opening a FIFO waits for its other end: elsewhere, so that nobody else waits.
+    fn open_fifo(&self, place: Place, flags: i32) -> Answer {
+        let (listener, call) = (self.listener.clone(), *self.call);
+        let release = place.file.try_clone()?;
+        self.check()?;
+        let (done, ended) = std::sync::mpsc::channel::<()>();
+        self.files.hands.carry_out_aside(move || {
+            match reopen(&place.file, flags, 0) {
+                Ok(file) => {
+                    listener.hand_over(&call, file.into(), flags & libc::O_CLOEXEC != 0);
+                }
+                Err(error) => {
+                    listener.finish(&call, Err(error.raw_os_error().unwrap_or(libc::EIO)));
+                }
+            }
+            drop(done);
+        })?;
+        // If the caller dies meanwhile, the other end is opened for a moment to let that thread go.
+        let (listener, call) = (self.listener.clone(), *self.call);
+        std::thread::Builder::new().name("nono-fifo".into()).stack_size(64 * 1024).spawn(
+            move || {
+                use std::sync::mpsc::RecvTimeoutError::Timeout;
+                const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
+                while ended.recv_timeout(LOOK) == Err(Timeout) {
+                    if !listener.is_parked(&call) {
+                        let _ = reopen(&release, libc::O_RDWR | libc::O_NONBLOCK, 0);
+                    }
+                }
+            },
+        )?;
+        Ok(Reply::Elsewhere)
+    }
+}
+
+fn opened(file: File, flags: i32) -> Reply {
+    Reply::Opened { file, close_on_exec: flags & libc::O_CLOEXEC != 0 }
+}
+
+/// Opens what a descriptor only names. It never becomes anybody's controlling terminal.
+fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result<File> {
+    let access = flags & libc::O_ACCMODE;
+    OpenOptions::new()
+        .read(access != libc::O_WRONLY)
+        .write(access != libc::O_RDONLY)
+        .mode(mode)
+        .custom_flags(flags & !libc::O_ACCMODE | libc::O_NOCTTY)
+        .open(place::own_link(place))
+}
+
+fn amend(file: &File, mode: libc::mode_t) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode))
+}

@@ -1,0 +1,288 @@
+//! What a parked call means by a path: found in the caller's own view of the file system, and held.
+//!
+//! A path is read once and resolved once, to a descriptor that only names a place (`O_PATH`). What
+//! is then judged is the name that the kernel gives that place, and what is then opened or changed is
+//! the place itself, so there is nothing left that the caller could change in between.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::process;
+
+/// An object that exists.
+pub(super) struct Place {
+    pub(super) file: File,
+    /// What the kernel calls it; not absolute if it has no path (a pipe, a socket).
+    pub(super) path: PathBuf,
+    /// A file of `/proc` about the caller itself, which only the supervisor can open.
+    pub(super) is_own_process: bool,
+}
+
+/// A name in a directory, whether anything has it or not.
+pub(super) struct Entry {
+    pub(super) directory: File,
+    pub(super) name: CString,
+    /// The directory's path and the name.
+    pub(super) path: PathBuf,
+    /// The path ended in a slash.
+    pub(super) is_directory: bool,
+}
+
+/// The sandbox's file system as its processes see it.
+pub(super) struct View {
+    root: File,
+}
+
+impl View {
+    /// As `thread` sees it, which is how all in the sandbox do: neither roots nor mounts can be
+    /// changed inside.
+    pub(super) fn of(thread: i32) -> io::Result<Self> {
+        let root = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+            .open(format!("/proc/{thread}/root"))?;
+        Ok(View { root })
+    }
+
+    /// What `path`, as [`full_path`] gives it, leads to; a symbolic link at its end is followed or not.
+    pub(super) fn place(&self, thread: i32, path: &Path, follow: bool) -> io::Result<Place> {
+        let mut path = path.to_owned();
+        for _ in 0..MAX_LINKS {
+            match expand(thread, &path)? {
+                Expanded::Place(place) => return Ok(place),
+                Expanded::Path(plain) => path = plain,
+            }
+            let no_follow = if follow { 0 } else { libc::O_NOFOLLOW };
+            match self.open(&path, libc::O_PATH | no_follow) {
+                Ok(file) => return Place::new(file, false),
+                // A link into the middle of a process, somewhere on the way: go there step by step.
+                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+                    path = self.first_link_followed(&path, follow)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(errno(libc::ELOOP))
+    }
+
+    /// The directory and the name that `path` ends in.
+    pub(super) fn entry(&self, thread: i32, path: &Path) -> io::Result<Entry> {
+        let bytes = path.as_os_str().as_bytes();
+        let trimmed = bytes.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+        let (bytes, is_directory) = (&bytes[..trimmed], trimmed < bytes.len());
+        let slash = bytes.iter().rposition(|byte| *byte == b'/').ok_or(errno(libc::EBUSY))?;
+        let (parent, name) = (&bytes[..slash.max(1)], &bytes[slash + 1..]);
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(errno(libc::EBUSY)); // always there, and never to be moved or deleted
+        }
+        let mut directory = parent.to_vec();
+        directory.push(b'/'); // so that anything else is refused (ENOTDIR)
+        let parent = self.place(thread, Path::new(OsStr::from_bytes(&directory)), true)?;
+        let path = parent.path.join(OsStr::from_bytes(name));
+        let name = CString::new(name)?;
+        Ok(Entry { directory: parent.file, name, path, is_directory })
+    }
+
+    /// `path` with the first symbolic link on it replaced by what it says.
+    fn first_link_followed(&self, path: &Path, follow: bool) -> io::Result<PathBuf> {
+        let mut walked = PathBuf::from("/");
+        let mut rest = path.components();
+        rest.next(); // the root
+        while let Some(component) = rest.next() {
+            walked.push(component);
+            let is_last = rest.as_path().as_os_str().is_empty();
+            if is_last && !follow {
+                break;
+            }
+            let file = self.open(&walked, libc::O_PATH | libc::O_NOFOLLOW)?;
+            if file.metadata()?.is_symlink() {
+                if is_process_file(&file) {
+                    break; // of another process: not followed on anybody's behalf
+                }
+                let target = read_link_at(&file, c"")?;
+                walked.pop();
+                return Ok(walked.join(target).join(rest.as_path()));
+            }
+        }
+        Err(errno(libc::EACCES))
+    }
+
+    fn open(&self, path: &Path, flags: i32) -> io::Result<File> {
+        // SAFETY: all-zero is a valid open_how.
+        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+        how.flags = (flags | libc::O_CLOEXEC) as u64;
+        how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        const TRIES: usize = 16; // EAGAIN: something on the way was renamed meanwhile (`openat2(2)`)
+        for _ in 0..TRIES {
+            // SAFETY: a C string and a structure of the size that is told.
+            let fd = unsafe {
+                libc::syscall(
+                    libc::SYS_openat2,
+                    self.root.as_raw_fd(),
+                    path.as_ptr(),
+                    &raw const how,
+                    size_of_val(&how),
+                )
+            };
+            match process::owned(fd) {
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+                other => return other.map(File::from),
+            }
+        }
+        Err(errno(libc::EAGAIN))
+    }
+}
+
+/// As many symbolic links as the kernel follows (`path_resolution(7)`).
+pub(super) const MAX_LINKS: usize = 40;
+
+impl Place {
+    fn new(file: File, is_own_process: bool) -> io::Result<Self> {
+        /// The kernel adds this to the name of what has been deleted (`proc_pid_fd(5)`).
+        const DELETED: &[u8] = b" (deleted)";
+        let mut path = std::fs::read_link(own_link(&file))?;
+        if let Some(name) = path.as_os_str().as_bytes().strip_suffix(DELETED)
+            && file.metadata()?.nlink() == 0
+        {
+            path = Path::new(OsStr::from_bytes(name)).to_owned();
+        }
+        Ok(Place { file, path, is_own_process })
+    }
+
+    /// What a descriptor of `thread` stands for.
+    pub(super) fn of_descriptor(thread: i32, fd: RawFd) -> io::Result<Self> {
+        Place::new(open_magic(format!("/proc/{thread}/fd/{fd}"))?, false)
+    }
+
+    /// Whether it is on any path.
+    pub(super) fn has_path(&self) -> bool {
+        self.path.is_absolute() && !self.path.starts_with("/memfd:")
+    }
+}
+
+/// Where this process finds an open file under a path.
+pub(super) fn own_link(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// A path as a caller gave it, from the root on: relative to its working directory or a descriptor.
+pub(super) fn full_path(thread: i32, base: RawFd, given: &[u8]) -> io::Result<PathBuf> {
+    let given = Path::new(OsStr::from_bytes(given));
+    if given.as_os_str().is_empty() {
+        return Err(errno(libc::ENOENT));
+    }
+    if given.is_absolute() {
+        return Ok(given.to_owned());
+    }
+    // The link's text is the directory's path in the caller's mount namespace.
+    let base = match base {
+        libc::AT_FDCWD => std::fs::read_link(format!("/proc/{thread}/cwd"))?,
+        fd => {
+            std::fs::read_link(format!("/proc/{thread}/fd/{fd}")).map_err(|_| errno(libc::EBADF))?
+        }
+    };
+    if !base.is_absolute() {
+        return Err(errno(libc::ENOTDIR));
+    }
+    let mut path = base.into_os_string();
+    path.push("/");
+    path.push(given);
+    Ok(path.into())
+}
+
+enum Expanded {
+    Path(PathBuf),
+    Place(Place),
+}
+
+/// Paths of `/proc` about the caller itself would mean the supervisor, were they resolved here.
+fn expand(thread: i32, path: &Path) -> io::Result<Expanded> {
+    let own =
+        ["/proc/self", "/proc/thread-self"].iter().find_map(|own| path.strip_prefix(own).ok());
+    let standard = [("/dev/stdin", "fd/0"), ("/dev/stdout", "fd/1"), ("/dev/stderr", "fd/2")]
+        .iter()
+        .find_map(|(name, link)| (path == Path::new(name)).then(|| PathBuf::from(link)));
+    let of_device = || path.strip_prefix("/dev/fd").ok().map(|rest| Path::new("fd").join(rest));
+    let Some(rest) = own.map(Path::to_owned).or(standard).or_else(of_device) else {
+        return Ok(Expanded::Path(path.to_owned()));
+    };
+    let process = PathBuf::from(format!("/proc/{thread}"));
+    let mut names = rest.components();
+    let first = names.next().map(|name| name.as_os_str().to_owned()).unwrap_or_default();
+    let link = match first.to_str() {
+        Some(name @ ("cwd" | "root" | "exe")) => process.join(name),
+        Some("fd") => match names.next() {
+            Some(number) => process.join("fd").join(number),
+            None => return Place::new(open_plain(&process.join("fd"))?, true).map(Expanded::Place),
+        },
+        _ => return Place::new(open_plain(&process.join(rest))?, true).map(Expanded::Place),
+    };
+    let place = Place::new(open_magic(&link)?, false)?;
+    match names.as_path() {
+        rest if rest.as_os_str().is_empty() => Ok(Expanded::Place(place)),
+        rest if place.has_path() => Ok(Expanded::Path(place.path.join(rest))),
+        _ => Err(errno(libc::ENOTDIR)),
+    }
+}
+
+/// Follows one of the kernel's links to what a process has open.
+fn open_magic(link: impl AsRef<Path>) -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_PATH).open(link)
+}
+
+/// A file of `/proc`, through no link.
+fn open_plain(path: &Path) -> io::Result<File> {
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_NO_SYMLINKS;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: a C string and a structure of the size that is told.
+    process::owned(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            &raw const how,
+            size_of_val(&how),
+        )
+    })
+    .map(File::from)
+}
+
+/// Where a symbolic link leads, by its text.
+pub(super) fn read_link_at(directory: &File, name: &CStr) -> io::Result<PathBuf> {
+    let mut text = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most as many bytes as the buffer has.
+    let length = unsafe {
+        libc::readlinkat(directory.as_raw_fd(), name.as_ptr(), text.as_mut_ptr().cast(), text.len())
+    };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    text.truncate(length as usize);
+    Ok(OsString::from_vec(text).into())
+}
+
+fn is_process_file(file: &File) -> bool {
+    // SAFETY: all-zero is a valid statfs, and the kernel fills it.
+    let mut system: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let told = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut system) };
+    told == 0 && system.f_type == libc::PROC_SUPER_MAGIC
+}
+
+pub(super) fn errno(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}
+
+/// The device number of `/dev/tty`: whichever terminal controls the one that opens it.
+pub(super) fn is_controlling_terminal(file: &Metadata) -> bool {
+    file.rdev() == libc::makedev(5, 0)
+}

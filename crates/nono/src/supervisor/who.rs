@@ -1,0 +1,87 @@
+//! Who made a parked call.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::frames;
+use crate::event::Process;
+use crate::tier::TierName;
+
+/// The longest chain of parents that is followed.
+const MAX_CHAIN: usize = 32;
+
+/// A process's entry in the kernel's tables (`proc_pid_status(5)`).
+struct Status {
+    group: i32,
+    parent: i32,
+    /// As commands see it: in the innermost pid namespace.
+    inner: i32,
+    inner_session: i32,
+}
+
+impl Status {
+    fn of(thread: i32) -> Option<Self> {
+        let text = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        let number = |name| field(name)?.split_whitespace().last()?.parse().ok();
+        Some(Status {
+            group: number("Tgid:")?,
+            parent: number("PPid:")?,
+            inner: number("NStgid:")?,
+            inner_session: number("NSsid:")?,
+        })
+    }
+}
+
+/// The caller in short: enough to say which process and program it was.
+pub(super) fn briefly(thread: i32) -> Process {
+    let executable = link(thread, "exe");
+    let pid = super::process::leader(thread).unwrap_or(thread);
+    Process { pid, executable, ..Process::default() }
+}
+
+/// The caller in full. Chains of parents end at the sandbox's first process.
+pub(super) fn in_full(thread: i32, init: i32, tier: TierName) -> Process {
+    let Some(status) = Status::of(thread) else { return briefly(thread) };
+    let mut process = Process {
+        pid: status.group,
+        session: status.inner_session,
+        executable: link(thread, "exe"),
+        arguments: arguments(thread),
+        cwd: link(thread, "cwd"),
+        frames: frames::of(thread),
+        ..Process::default()
+    };
+    let (mut command, mut parent) = (status.inner, status.parent);
+    for _ in 0..MAX_CHAIN {
+        let Some(above) = Status::of(parent) else { break };
+        // In the tier `flat` it is the child of its guard, whom the owner knows by number.
+        let is_first = match tier {
+            TierName::Namespaces => parent == init,
+            TierName::Flat => above.parent == init,
+        };
+        if is_first {
+            break;
+        }
+        process.chain.push(link(parent, "exe"));
+        (command, parent) = (above.inner, above.parent);
+    }
+    process.command = command;
+    process
+}
+
+fn link(thread: i32, name: &str) -> PathBuf {
+    fs::read_link(format!("/proc/{thread}/{name}")).unwrap_or_default()
+}
+
+fn arguments(thread: i32) -> Vec<OsString> {
+    const MOST: usize = 64;
+    let line = fs::read(format!("/proc/{thread}/cmdline")).unwrap_or_default();
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    line.split(|byte| *byte == 0)
+        .take(MOST)
+        .map(|word| OsStr::from_bytes(word).to_owned())
+        .collect()
+}

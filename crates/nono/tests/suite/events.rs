@@ -1,0 +1,210 @@
+//! What is told about attempts is what happened: in each tier, nothing invented and nothing missing.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use nono::{Capabilities, Command, Event, Observe, Options, Reason, Sandbox, Suggestion, Target};
+
+use crate::common::{Scratch, run, run_command, shell};
+
+fn in_each_tier_observed(
+    capabilities: &Capabilities,
+    observe: Observe,
+    mut test: impl FnMut(&Sandbox),
+) {
+    for tier in nono::support().tiers {
+        if let Some(reason) = tier.unavailable {
+            println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
+            continue;
+        }
+        println!("tier {}", tier.name.as_str());
+        let options = Options { tier: Some(tier.name), observe, ..Options::default() };
+        test(&Sandbox::create(capabilities, &options).unwrap());
+    }
+}
+
+fn take_all(sandbox: &Sandbox) -> Vec<Event> {
+    let (events, lost) = sandbox.events().take(usize::MAX);
+    assert_eq!(lost, nono::Lost::default());
+    events
+}
+
+fn refused(events: &[Event]) -> Vec<&Event> {
+    events.iter().filter(|event| event.refused.is_some()).collect()
+}
+
+#[test]
+fn two_thousand_denials_are_two_thousand_events() {
+    let scratch = Scratch::in_public();
+    scratch.file("w/own", "x");
+    scratch.file("w/closed", "x");
+    scratch.file("w/.env", "x");
+    scratch.file("o/secret", "x");
+    let script = r#"
+import ctypes, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+W, O = sys.argv[1] + '/w', sys.argv[1] + '/o'
+S = O + '/secret'
+os.chmod(W + '/closed', 0)
+def syscall(*arguments):
+    if libc.syscall(*arguments) == -1: raise OSError(ctypes.get_errno(), '')
+denied = {
+    'read': lambda: open(S),
+    'list': lambda: os.listdir(O),
+    'write': lambda: open(S, 'w'),
+    'create': lambda: open(O + '/new', 'x'),
+    'mkdir': lambda: os.mkdir(O + '/new'),
+    'symlink': lambda: os.symlink('x', O + '/new'),
+    'link': lambda: os.link(W + '/own', O + '/new'),
+    'rename': lambda: os.rename(W + '/own', O + '/new'),
+    'delete': lambda: os.unlink(S),
+    'chmod': lambda: os.chmod(S, 0o600),
+    'utime': lambda: os.utime(S),
+    'truncate': lambda: os.truncate(S, 0),
+    'denied read': lambda: open(W + '/.env'),
+    'protected': lambda: open(W + '/.mcp.json', 'w'),
+    'internet': lambda: socket.socket(socket.AF_INET),
+    'packet': lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+    'unshare': lambda: syscall(272, 0x10000000),
+    'mount': lambda: syscall(165, None, None, None, 0, None),
+    'keyctl': lambda: syscall(250, 0, 0, 0, 0, 0),
+    'execute': lambda: os.execv('/sbin/ldconfig', ['ldconfig']),
+}
+failing = [
+    lambda: open(W + '/nowhere'), lambda: open(O + '/nowhere'), lambda: open(W + '/closed'),
+    lambda: open(W + '/own/x'), lambda: os.mkdir(W), lambda: os.rmdir(W), lambda: os.execv(W + '/nowhere', ['x']),
+    lambda: os.execv(W + '/own', ['x']), lambda: open(W, 'w'), lambda: os.unlink(W + '/nowhere'),
+]
+refused = 0
+for round in range(100):
+    for name, call in denied.items():
+        try: call(); print(name, 'SUCCEEDED')
+        except OSError as error: refused += 1
+    for call in failing:
+        try: call(); print('SUCCEEDED')
+        except OSError: pass
+    open(W + '/own').close(); open(W + '/made', 'w').close(); os.unlink(W + '/made')
+print(refused)
+"#;
+    let capabilities = Capabilities::new()
+        .allow_exec("/usr/bin/python3")
+        .allow_write(scratch.path().join("w"))
+        .deny("**/.env");
+    in_each_tier_observed(&capabilities, Observe::All, |sandbox| {
+        let argv = ["/usr/bin/python3", "-I", "-S", "-c", script];
+        let command = Command::new(
+            argv.map(String::from).into_iter().chain([scratch.path().display().to_string()]),
+        );
+        let (exit, output) = run_command(sandbox, command);
+        assert!(exit.status.success() && output.trim() == "2000", "{output}");
+        let events = take_all(sandbox);
+        let mut kinds = BTreeMap::new();
+        for event in refused(&events) {
+            *kinds.entry(event.operation.as_str()).or_insert(0) += event.count;
+        }
+        // The interpreter's own start may meet a refusal or two: none of them is below the scratch
+        // directory, and each kind below is.
+        let own: u64 = refused(&events)
+            .iter()
+            .filter(|event| match &event.target {
+                Target::Path { path, to, .. } => {
+                    path.starts_with(scratch.path())
+                        || path == Path::new("/usr/sbin/ldconfig")
+                        || path == Path::new("/sbin/ldconfig")
+                        || to.as_ref().is_some_and(|to| to.starts_with(scratch.path()))
+                }
+                _ => true,
+            })
+            .map(|event| event.count)
+            .sum();
+        assert_eq!(own, 2000, "{kinds:?}");
+        assert_eq!(sandbox.events().refused(), kinds.values().sum::<u64>());
+    });
+}
+
+#[test]
+fn a_violation_says_who_what_why_and_what_would_allow_it() {
+    let scratch = Scratch::in_public();
+    scratch.file("w/x", "x");
+    let secret = scratch.file("o/secret", "x");
+    let capabilities = shell().allow_write(scratch.path().join("w"));
+    in_each_tier_observed(&capabilities, Observe::All, |sandbox| {
+        let script = format!("cd {}/w; cat ../o/secret; exit 3", scratch.path().display());
+        let (exit, output) = run(sandbox, &script);
+        assert_eq!(exit.status.code(), Some(3), "{output}");
+        let events = take_all(sandbox);
+        let violations = refused(&events);
+        let [violation] = violations.as_slice() else { panic!("{violations:#?}") };
+        let expected = Target::Path { path: secret.clone(), asked: "../o/secret".into(), to: None };
+        assert_eq!(violation.target, expected);
+        assert_eq!(violation.errno, Some(libc::EACCES));
+        let refusal = violation.refused.as_ref().unwrap();
+        assert_eq!((refusal.layer, &refusal.reason), ("landlock", &Reason::NotGranted));
+        assert_eq!(violation.suggestion(), Some(Suggestion::Read(secret.clone())));
+        let process = &violation.process;
+        assert_eq!(process.executable, Path::new("/usr/bin/cat"));
+        assert_eq!(process.arguments, ["cat", "../o/secret"]);
+        assert_eq!(process.cwd, scratch.path().join("w"));
+        assert_eq!(process.chain, [Path::new("/usr/bin/dash")]);
+        assert!(process.frames.iter().any(|frame| frame.starts_with("libc.so")), "{process:?}");
+        assert_eq!(process.session, process.command);
+    });
+}
+
+#[test]
+fn changes_are_told_without_reads_and_nothing_when_off() {
+    let scratch = Scratch::in_public();
+    scratch.file("w/x", "x");
+    scratch.file("o/secret", "x");
+    let capabilities = shell().allow_write(scratch.path().join("w"));
+    let script = format!(
+        "cd {}/w; cat ../o/secret x; echo >../o/new; echo >new; mkdir d; rm new",
+        scratch.path().display()
+    );
+    in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
+        run(sandbox, &script);
+        let events = take_all(sandbox);
+        let kinds: Vec<_> = events
+            .iter()
+            .map(|event| (event.operation.as_str(), event.refused.is_some()))
+            .filter(|(kind, _)| *kind != "execute")
+            .collect();
+        let expected =
+            [("create", true), ("create", false), ("make-directory", false), ("delete", false)];
+        assert_eq!(kinds, expected, "{events:#?}");
+        let programs: Vec<_> = events
+            .iter()
+            .filter(|event| event.operation == nono::Operation::Execute)
+            .filter_map(|event| event.process.executable.file_name()?.to_str())
+            .collect();
+        assert_eq!(programs, ["dash", "cat", "mkdir", "rm"]);
+        run(sandbox, "rmdir d");
+    });
+    in_each_tier_observed(&capabilities, Observe::Off, |sandbox| {
+        run(sandbox, &script);
+        assert_eq!(take_all(sandbox), []);
+    });
+}
+
+#[test]
+fn more_than_anybody_reads_is_counted() {
+    let scratch = Scratch::in_public();
+    scratch.file("w/x", "x");
+    scratch.file("o/secret", "x");
+    let capabilities =
+        Capabilities::new().allow_exec("/usr/bin/python3").allow_write(scratch.path().join("w"));
+    let script = format!(
+        "import os\nfor n in range(20000):\n  try: os.mkdir('{}/o/%d' % n)\n  except OSError: pass",
+        scratch.path().display()
+    );
+    in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
+        let argv = ["/usr/bin/python3", "-I", "-S", "-c", &script];
+        let (exit, output) = run_command(sandbox, Command::new(argv));
+        assert!(exit.status.success(), "{output}");
+        let (events, lost) = sandbox.events().take(usize::MAX);
+        let told: u64 = refused(&events).iter().map(|event| event.count).sum();
+        assert!(lost.refused > 0);
+        assert_eq!(told + lost.refused, 20_000);
+        assert_eq!(sandbox.events().refused(), 20_000);
+    });
+}

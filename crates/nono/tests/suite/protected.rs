@@ -1,0 +1,180 @@
+//! Names that programs outside take orders from, in a writable workspace with a git repository:
+//! ordinary work with git goes on, the orders stay as they are, and nothing is left on the host.
+
+use std::path::Path;
+use std::process::Command as HostCommand;
+
+use nono::{Capabilities, Command};
+
+use crate::common::{Scratch, in_each_tier, run, run_command};
+
+/// A repository with a hook, a remote to clone from, and a place for git's own settings.
+fn repository() -> Scratch {
+    let scratch = Scratch::new();
+    let script = "set -e; git init -q -b main origin; cd origin; git config user.name a; \
+                  git config user.email a@a.test; echo one >file; git add .; git commit -qm one; \
+                  cd ..; git clone -q origin w; cd w; git config user.name a; \
+                  git config user.email a@a.test; git config alias.st status; \
+                  printf '#!/bin/sh\\n' >.git/hooks/pre-push; mkdir .vscode; echo {} >.vscode/tasks.json; \
+                  echo 'echo hello' >.envrc; mkdir node_modules";
+    let made = HostCommand::new("/bin/sh")
+        .args(["-c", script])
+        .current_dir(scratch.path())
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .status();
+    assert!(made.unwrap().success());
+    scratch
+}
+
+fn git(scratch: &Scratch) -> Capabilities {
+    Capabilities::new()
+        .allow_exec("/bin")
+        .allow_exec("/usr/bin")
+        .allow_exec("/usr/lib/git-core")
+        .allow_read(scratch.path().join("origin"))
+        .allow_write(scratch.path().join("w"))
+        .set_env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .set_env("GIT_CONFIG_SYSTEM", "/dev/null")
+}
+
+/// Every path below a directory, with a file's contents.
+fn listing(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut ahead = vec![directory.to_owned()];
+    while let Some(path) = ahead.pop() {
+        for entry in std::fs::read_dir(&path).unwrap() {
+            let entry = entry.unwrap().path();
+            if entry.is_dir() && !entry.is_symlink() {
+                ahead.push(entry.clone());
+            }
+            found.push((entry.display().to_string(), std::fs::read(&entry).unwrap_or_default()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn git_works() {
+    in_each_tier_anew(|scratch, sandbox| {
+        let script = "set -ex; git status --short; echo two >>file; git commit -qam two; \
+            git checkout -qb topic; git checkout -q main; git branch -d topic; \
+            git remote add other https://example.test/x.git; git remote -v; \
+            git remote remove other; git worktree add -q ../w/tree -b tree; git -C tree status -sb; \
+            git worktree remove tree; git config user.name b; git config --get user.name; \
+            git -c protocol.file.allow=always submodule --quiet add $ORIGIN sub; git -C sub log --oneline; \
+            git commit -qm sub; git stash list; git init -q nested; git clone -q $ORIGIN clone; \
+            git -C clone log -1 --format=%s; rm -rf clone nested; git gc -q; git fsck; \
+            cat .vscode/tasks.json; git log --oneline";
+        let origin = scratch.path().join("origin").display().to_string();
+        let command = Command::new(["/bin/sh", "-c", script])
+            .cwd(scratch.path().join("w"))
+            .env("ORIGIN", origin);
+        let (exit, output) = run_command(sandbox, command);
+        assert!(exit.status.success(), "{output}");
+    });
+}
+
+fn in_each_tier_anew(mut test: impl FnMut(&Scratch, &nono::Sandbox)) {
+    for tier in nono::support().tiers {
+        if let Some(reason) = tier.unavailable {
+            println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
+            continue;
+        }
+        let scratch = repository();
+        let options = nono::Options { tier: Some(tier.name), ..Default::default() };
+        test(&scratch, &nono::Sandbox::create(&git(&scratch), &options).unwrap());
+    }
+}
+
+#[test]
+fn orders_to_programs_outside_stay_as_they_are() {
+    let scratch = repository();
+    let before = listing(scratch.path());
+    // Corpus 48 and 49, with what one would try next.
+    let attacks = r#"
+import os, subprocess, ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(name, call):
+    try: result = call()
+    except OSError as error: return print(name, errno.errorcode[error.errno])
+    except subprocess.CalledProcessError as error: return print(name, 'git refused')
+    print(name, 'SUCCEEDED', repr(result)[:60])
+def write(path, text='x'):
+    with open(path, 'w') as file: file.write(text)
+def git(*arguments):
+    return subprocess.run(['git', *arguments], check=True, stderr=subprocess.DEVNULL)
+attempt('hook', lambda: write('.git/hooks/pre-commit'))
+attempt('existing hook', lambda: write('.git/hooks/pre-push'))
+attempt('append to a hook', lambda: open('.git/hooks/pre-push', 'a').write('x'))
+attempt('mode of a hook', lambda: os.chmod('.git/hooks/pre-push', 0o755))
+attempt('hook by link', lambda: (write('h'), os.link('h', '.git/hooks/pre-commit')))
+attempt('hook by symlink', lambda: os.symlink('../../h', '.git/hooks/pre-commit'))
+attempt('hook by rename', lambda: os.rename('h', '.git/hooks/pre-commit'))
+attempt('sample to hook', lambda: (write('.git/hooks/x.sample'), os.rename('.git/hooks/x.sample', '.git/hooks/pre-commit')))
+os.unlink('.git/hooks/x.sample')
+attempt('hooks moved away', lambda: os.rename('.git/hooks', '.git/hooks2'))
+attempt('hooks put there', lambda: (os.makedirs('hooks/x', exist_ok=True), os.rename('hooks', '.git/hooks')))
+attempt('hooks exchanged', lambda: os.rename('h', 'h2') if libc.renameat2(-100, b'hooks', -100, b'.git/hooks', 2) == 0 else (_ for _ in ()).throw(OSError(ctypes.get_errno(), '')))
+attempt('hooks a link', lambda: (os.mkdir('sub2'), os.mkdir('sub2/.git'), os.symlink('../../hooks', 'sub2/.git/hooks')))
+attempt('.git moved away', lambda: os.rename('.git', 'moved'))
+attempt('.git put there', lambda: (os.makedirs('fake/hooks', exist_ok=True), write('fake/hooks/pre-commit'), os.rename('fake', 'sub2/.git')))
+attempt('.git a link', lambda: (os.mkdir('sub3'), os.symlink('../fake', 'sub3/.git')))
+attempt('config', lambda: write('.git/config'))
+attempt('append to config', lambda: open('.git/config', 'a').write('[core]\nfsmonitor = x\n'))
+attempt('config by link', lambda: (os.link('.git/config', 'c'), write('c')))
+attempt('fsmonitor', lambda: git('config', 'core.fsmonitor', '/tmp/x'))
+attempt('sshCommand', lambda: git('config', 'core.sshCommand', '/tmp/x'))
+attempt('hooksPath', lambda: git('config', 'core.hooksPath', 'hooks'))
+attempt('filter', lambda: git('config', 'filter.x.clean', '/tmp/x'))
+attempt('includeIf', lambda: git('config', 'includeIf.gitdir:/.path', 'x'))
+attempt('alias', lambda: git('config', 'alias.st', '!x'))
+attempt('credential helper', lambda: git('config', 'credential.helper', '!x'))
+attempt('config renamed', lambda: (write('evil', '[core]\n\tfsmonitor = x\n'), os.rename('evil', '.git/config')))
+def late():
+    file = open('.git/config.lock', 'w+'); file.write('[core]\n\tbare = false\n'); file.flush()
+    os.rename('.git/config.lock', '.git/config')
+    file.write('\tfsmonitor = x\n'); file.flush()
+    raise OSError(errno.EACCES, '') if 'fsmonitor' not in open('.git/config').read() else ValueError
+subprocess.run(['cp', '.git/config', 'saved'])
+attempt('written to after it was judged', late)
+os.rename('saved', '.git/config')
+attempt('worktree config', lambda: write('.git/config.worktree'))
+attempt('commondir', lambda: write('.git/commondir', '../fake'))
+for name in ['.vscode/tasks.json', '.mcp.json', '.envrc', '.bashrc', '.npmrc']:
+    attempt(name, lambda: write(name))
+for name in ['.claude', '.cursor', '.codex', '.gemini', '.husky', '.devcontainer', '.idea']:
+    attempt(name, lambda: os.mkdir(name))
+attempt('renamed to .mcp.json', lambda: (write('m'), os.rename('m', '.mcp.json')))
+attempt('symlink .claude', lambda: os.symlink('fake', '.claude'))
+attempt('by a dependency', lambda: (os.makedirs('node_modules/p/.vscode'), os.rename('node_modules/p', 'p')))
+attempt('tmpfile', lambda: os.link('/proc/self/fd/%d' % os.open('.', os.O_TMPFILE | os.O_RDWR), '.mcp.json', follow_symlinks=True))
+import socket
+for path in ['h', 'h2', 'c', 'evil', 'm']:
+    os.path.lexists(path) and os.unlink(path)
+subprocess.run('rm -rf hooks fake sub2 sub3 p node_modules/p', shell=True)
+"#;
+    in_each_tier(&git(&scratch), |sandbox| {
+        let command = Command::new(["/usr/bin/python3", "-c", attacks]);
+        let (exit, output) = run_command(sandbox, command.cwd(scratch.path().join("w")));
+        assert!(exit.status.success() && !output.contains("SUCCEEDED"), "{output}");
+        println!("{output}");
+    });
+    assert_eq!(before, listing(scratch.path()), "the host sees nothing of it");
+}
+
+#[test]
+fn a_grant_for_the_name_itself_and_the_opt_out_lift_it() {
+    let scratch = repository();
+    let script = "echo {} >.vscode/tasks.json && echo x >.envrc";
+    let granted = git(&scratch)
+        .allow_write(scratch.path().join("w/.vscode"))
+        .allow_write(scratch.path().join("w/.envrc"));
+    for capabilities in [granted, git(&scratch).protect(false)] {
+        in_each_tier(&capabilities, |sandbox| {
+            let place = scratch.path().join("w");
+            let (exit, output) = run(sandbox, &format!("cd {} && {script}", place.display()));
+            assert!(exit.status.success(), "{output}");
+        });
+    }
+}

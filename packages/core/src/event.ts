@@ -1,0 +1,157 @@
+import { constants } from "node:os";
+import type { NativeEvent, NativeSuggestion } from "./binding.gen.ts";
+import type { Path } from "./capabilities.ts";
+
+/** What a command can attempt. */
+export type Operation = NativeEvent["operation"];
+
+/** A process inside a sandbox, as it was when it attempted something. */
+export interface EventProcess {
+  /** Its process id outside the sandbox. */
+  readonly pid: number;
+  /** Its program; empty if the kernel would not say. */
+  readonly executable: Path;
+  /** Its arguments. Only of violations, as is all below; at most 64 of them. */
+  readonly arguments: readonly Path[];
+  /** Its working directory. */
+  readonly cwd: Path;
+  /** The programs of its parents, up to the command. */
+  readonly chain: readonly Path[];
+  /**
+   * Where in its code: `module+offset` of the return addresses found on its stack, innermost first,
+   * for a symbolizer. At most 16; old addresses may be among them.
+   */
+  readonly frames: readonly string[];
+}
+
+/** One attempt of a command, allowed or refused. */
+export interface SandboxEvent {
+  /** What was attempted. */
+  readonly operation: Operation;
+  /** The path that it was about, as the kernel names it: without symbolic links. */
+  readonly path?: Path;
+  /** The path as the command named it. */
+  readonly asked?: Path;
+  /** The second path of a rename or link. */
+  readonly to?: Path;
+  /** The address of a socket. */
+  readonly address?: string;
+  /** The name of a system call that sandboxes refuse whatever it is about. */
+  readonly systemCall?: string;
+  /** `"denied"`: a rule of the sandbox refused it. What failed by itself counts as allowed. */
+  readonly verdict: "allowed" | "denied";
+  /**
+   * Why the kernel let it fail, such as `"ENOENT"`; null: it succeeded. Undefined: nobody looked (a
+   * read that no rule refuses).
+   */
+  readonly errno?: string | null;
+  /** Who attempted it. */
+  readonly process: EventProcess;
+  /** How many attempts this stands for: more than one when they came faster than they were read. */
+  readonly count: number;
+  /** When the first of them was made, in milliseconds since 1970. */
+  readonly time: number;
+  /** The same in milliseconds since the machine started. */
+  readonly monotonic: number;
+}
+
+/** A change of the capabilities that would let a refused attempt pass. */
+export interface Suggestion {
+  /** The member of `Capabilities` to add to; `"deny"`: to take something out of. */
+  readonly capability: "read" | "write" | "exec" | "unixSockets" | "network" | "deny";
+  /** What to add or take out. */
+  readonly value: Path;
+  /** The same as a call of `Sandbox` of `@nono/sdk`, for people. */
+  readonly call: string;
+}
+
+/** An attempt that a rule of the sandbox refused. */
+export interface Violation extends SandboxEvent {
+  readonly verdict: "denied";
+  /** What refused it. */
+  readonly layer: "landlock" | "mounts" | "supervisor" | "seccomp";
+  /**
+   * `"not-granted"`: nothing allows it. `"denied"`: a `deny` holds for it. `"protected"`: programs
+   * outside the sandbox take orders from this path.
+   */
+  readonly reason: "not-granted" | "denied" | "protected";
+  /** The rule in words. */
+  readonly rule: string;
+  /**
+   * The narrowest grant that would let it pass. Undefined: there is none, or it would open so much
+   * (a home directory as a whole) that nobody should grant it.
+   */
+  readonly suggestion?: Suggestion;
+}
+
+/** Attempts that nobody read in time: they were counted, but not kept. */
+export interface EventGap {
+  /** Attempts that were not refused. */
+  readonly allowed: number;
+  /** Violations. */
+  readonly denied: number;
+}
+
+/** An event together with what its process belongs to. */
+export interface AttributedEvent {
+  readonly event: SandboxEvent | Violation;
+  /** Process ids inside of which one may be a command's. */
+  readonly commands: readonly number[];
+}
+
+/** Whether a rule of the sandbox refused it. */
+export function isViolation(event: SandboxEvent): event is Violation {
+  return event.verdict === "denied";
+}
+
+/** The event of the native addon in this package's terms. */
+export function fromNative(native: NativeEvent): AttributedEvent {
+  const { operation, path, asked, to, address, systemCall, errno, refused } = native;
+  const { command, session, ...process } = native.process;
+  const common: Omit<SandboxEvent, "verdict"> = {
+    operation,
+    ...(path !== undefined && { path }),
+    ...(asked !== undefined && { asked }),
+    ...(to !== undefined && { to }),
+    ...(address !== undefined && { address }),
+    ...(systemCall !== undefined && { systemCall }),
+    ...(errno !== undefined && { errno: errnoName(errno) }),
+    process,
+    count: native.count,
+    time: native.time,
+    monotonic: native.monotonic,
+  };
+  const commands = [command, session].filter((pid) => pid > 0);
+  if (refused === undefined) return { event: { ...common, verdict: "allowed" }, commands };
+  const { layer, reason, rule, suggestion } = refused;
+  const violation: Violation = {
+    ...common,
+    verdict: "denied",
+    layer,
+    reason,
+    rule,
+    ...(suggestion !== undefined && { suggestion: describe(suggestion) }),
+  };
+  return { event: violation, commands };
+}
+
+const methods: Record<Suggestion["capability"], string> = {
+  read: "allowRead",
+  write: "allowWrite",
+  exec: "allowExec",
+  unixSockets: "allowUnixSocket",
+  network: "allowNetwork",
+  deny: "deny",
+};
+
+/** A suggestion with the call that people would write. */
+export function describe({ capability, value }: NativeSuggestion): Suggestion {
+  const call = `${methods[capability]}(${JSON.stringify(String(value))})`;
+  return { capability, value, call: capability === "deny" ? `without ${call}` : call };
+}
+
+function errnoName(errno: number): string | null {
+  if (errno === 0) return null;
+  const found = Object.entries(constants.errno).find(([, value]) => value === errno);
+  return found?.[0] ?? `E${errno}`;
+}
