@@ -1,0 +1,146 @@
+// Every block of TypeScript in the documents is compiled and run, every line of shell is run: in a directory
+// that stands for /workspace, with a git repository and an agent in it.
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { type Block, blocks, root } from "./support.ts";
+
+let directory: string;
+let workspace: string;
+let env: NodeJS.ProcessEnv;
+
+beforeAll(() => {
+  directory = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-docs-")));
+  workspace = path.join(directory, "workspace");
+  const bin = path.join(directory, "bin");
+  for (const name of ["workspace/output", "workspace/project", "bin", "code", "node_modules"]) {
+    mkdirSync(path.join(directory, name), { recursive: true });
+  }
+  const file = (name: string, text: string): void =>
+    writeFileSync(path.join(workspace, name), text);
+  file("README.md", "# A project\n");
+  file("agent.py", "print('at work')\n");
+  file("package.json", '{ "scripts": { "test": "node --version" } }');
+  file("nono.jsonc", '{ "read": ["$WORKSPACE"] }');
+  execFileSync("git", ["init", "--quiet", workspace]);
+  // Stands for the agent: what it does is not what these documents are about.
+  program(bin, "claude", "echo idea > notes.md; echo junk > junk.txt");
+  program(bin, "nono", `exec ${process.execPath} ${root}/packages/sdk/bin/nono.js "$@"`);
+  symlinkSync(path.join(root, "docs/node_modules"), path.join(directory, "code/node_modules"));
+  env = {
+    HOME: path.join(directory, "home"),
+    // Without version managers' scripts in place of the programs.
+    PATH: `${bin}:${path.dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`,
+    NODE_NO_WARNINGS: "1",
+  };
+});
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function program(bin: string, name: string, script: string): void {
+  writeFileSync(path.join(bin, name), `#!/bin/sh\n${script}\n`);
+  chmodSync(path.join(bin, name), 0o755);
+}
+
+/** What a document has said before, or leaves to the reader. */
+const before: Readonly<Record<string, string>> = {
+  "docs/guides/core.md": `import { createSandbox as build } from "@nono/core";
+    await using sandbox = await build({ exec: ["python3", "bash"] });`,
+  "docs/guides/audit.md": `const id = "1";
+    const witnessVkey = "w1+9a3a7d1f+BHr1zhqk0nHyWk2Y0Vvq1Yl0o0u0c9mJ0bqg0sYJ6Q0l";`,
+  "packages/rollback/README.md": "async function runAgent(): Promise<void> {}",
+};
+
+/** What is compiled and not run, and why. */
+const notRun: Readonly<Record<string, string>> = {
+  "setRawMode(true)": "needs a terminal",
+  witnessVkey: "needs a witness",
+};
+
+const typescript = blocks("ts");
+
+/** A block as a module of its own. */
+function moduleOf({ document, code }: Block): string {
+  const own = code.replaceAll("/workspace", workspace).replaceAll("/var/lib/nono", directory);
+  const isFragment = /^\w+: \{/.test(own);
+  const text = isFragment ? `void ({ ${own} });` : own;
+  const isDeclared = /await using sandbox|const sandbox =/.test(text);
+  const prelude = isDeclared ? "" : (before[document] ?? "");
+  return `${prelude}\n${text}\nexport {};\n`;
+}
+
+test("every block of TypeScript compiles", () => {
+  for (const [at, block] of typescript.entries()) {
+    writeFileSync(path.join(directory, "code", `${at}.ts`), moduleOf(block));
+  }
+  const config = {
+    extends: path.join(root, "tsconfig.base.json"),
+    compilerOptions: {
+      noEmit: true,
+      noUnusedLocals: false,
+      isolatedDeclarations: false,
+      declaration: false,
+      declarationMap: false,
+    },
+    include: ["*.ts"],
+  };
+  writeFileSync(path.join(directory, "code/package.json"), '{ "type": "module" }');
+  writeFileSync(path.join(directory, "code/tsconfig.json"), JSON.stringify(config));
+  const tsc = path.join(root, "node_modules/.bin/tsc");
+  const { status, stdout } = spawnSync(tsc, ["-p", path.join(directory, "code")], {
+    encoding: "utf8",
+  });
+  const named = stdout.replaceAll(/(\d+)\.ts\((\d+)/g, (_, at: string, line: string) => {
+    const block = typescript[Number(at)];
+    return `${block?.document}:${block?.line} (+${line}`;
+  });
+  expect(status, named).toBe(0);
+});
+
+test.for(typescript.map((block, at) => [`${block.document}:${block.line}`, block, at] as const))(
+  "%s runs",
+  ([, block, at], { skip }) => {
+    const reason = Object.entries(notRun).find(([text]) => block.code.includes(text))?.[1];
+    if (reason !== undefined) skip(reason);
+    const file = path.join(directory, "code", `${at}.ts`);
+    const options = { cwd: workspace, env, encoding: "utf8", timeout: 60_000 } as const;
+    const { status, stdout, stderr } = spawnSync(process.execPath, [file], options);
+    expect(status, stdout + stderr).toBe(0);
+  },
+);
+
+/** Lines of shell that are not run as they are: another exit status, or why not at all. */
+const lines: readonly (readonly [RegExp, number | string])[] = [
+  [/^#|^$/, "no command"],
+  [/^npx pnpm@|^cargo |^pnpm |^node examples|^npm i/, "the repository's own commands, run by CI"],
+  [/npm install|pip install/, "needs a registry"],
+  [/^npx nono doctor/, "the same as nono doctor"],
+  [/^nono keychain set/, "run by the tests of the sdk, with a keychain"],
+  [/\/etc\/shadow/, 1],
+];
+
+const shell = blocks("sh").flatMap(({ document, line, code }) =>
+  code.split("\n").map((command, at) => [`${document}:${line + at}`, command] as const),
+);
+
+test.for(
+  shell.filter(
+    ([, command]) => !lines.some(([, told]) => told === "no command" && /^(#|$)/.test(command)),
+  ),
+)("%s: %s", ([, command], { skip }) => {
+  const expected = lines.find(([pattern]) => pattern.test(command))?.[1] ?? 0;
+  if (typeof expected === "string") skip(expected);
+  const options = { cwd: workspace, env, encoding: "utf8", timeout: 60_000, input: "" } as const;
+  const { status, stdout, stderr } = spawnSync("sh", ["-c", command], options);
+  expect(status, stdout + stderr).toBe(expected);
+});
