@@ -27,7 +27,7 @@ pub enum Error {
         outer: PathBuf,
     },
     /// The directory is itself a mount point, so that it can't be exchanged by a rename.
-    #[error("{} is a mount point and the kernel refuses to rename it: checkpoint the directories below it, or use the overlay strategy", .0.display())]
+    #[error("{} is a mount point and the kernel refuses to rename it: checkpoint the directories below it", .0.display())]
     MountPoint(PathBuf),
     /// Another file system (or btrfs subvolume) is mounted inside the directory.
     #[error("another file system is mounted at {}: unmount it, or checkpoint the directories beside it", .0.display())]

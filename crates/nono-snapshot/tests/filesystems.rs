@@ -167,6 +167,11 @@ fn what_is_mounted_there_or_inside_is_refused() {
         Checkpoint::create(&store, &[dir.to_owned()], &Options::default()).unwrap_err().code()
     };
     assert_eq!(create(&mounted.at()), "ERR_NONO_MOUNT_POINT");
+    // Also for overlay, which could discard there, but never apply.
+    let overlay = Options { strategy: Some("overlay".to_owned()), ..Options::default() };
+    let store = Store::open(&mounted.dir.path().join("state")).unwrap();
+    let error = Checkpoint::create(&store, &[mounted.at()], &overlay).unwrap_err();
+    assert!(error.to_string().contains("mount point"), "{error}");
     let around = mounted.dir.path().join("around");
     fs::create_dir_all(around.join("inner")).unwrap();
     run(

@@ -20,7 +20,7 @@ use self::applied::{Applied, FormerNames, backwards, chosen};
 use self::changes::changes_of;
 use self::merge::{Planned, drop_from_upper, plan};
 use self::notes::strip_notes;
-use super::tree::private_directory;
+use super::tree::{self, private_directory};
 use super::{Demands, Placement, Strategy, file_system};
 use crate::attributes::attributes;
 use crate::changes::Change;
@@ -74,6 +74,8 @@ impl Strategy for Overlay {
         if matches!(name, "overlayfs" | "nfs" | "fuse" | "zfs") {
             return Err(format!("{name} can't hold an upper layer"));
         }
+        // What was changed has to get from the upper layer into the directory, and back.
+        tree::exchangeable(demands.placement)?;
         Ok(match demands.mounter {
             Some(Mounter::Privileged) => {
                 format!("{name} can hold an upper layer, and root's can rename directories")
