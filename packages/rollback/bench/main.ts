@@ -1,24 +1,32 @@
 // Checkpoint, listing, rollback and commit against cp -a, rsync and git stash, interleaved in one run.
 //
-//   pnpm --filter @nono/rollback bench [--files 100000] [--bytes 20000] [--rounds 3] [--dir /path]
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+//   pnpm --filter @nono/rollback bench [--files 100000] [--bytes 20000] [--rounds 3] [--fs ext4] [--dir /path]
+//
+// As root each round runs on a fresh file system in an image file: ext4 looks for a free inode past
+// each one that was freed within the last minutes (fs/ext4/ialloc.c, recently_deleted), so
+// whoever copies a tree after another copy was deleted would pay for that. Otherwise, and with
+// `--fs none`, everything happens in --dir, and that cost shows.
+import { execFileSync, type ExecFileSyncOptions } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import process from "node:process";
 import { parseArgs } from "node:util";
-import { checkpoint, type StrategyName } from "../src/index.ts";
+import { type Checkpoint, checkpoint, type StrategyName } from "../src/index.ts";
 
 const { values } = parseArgs({
   options: {
     files: { type: "string", default: "100000" },
     bytes: { type: "string", default: "20000" },
     rounds: { type: "string", default: "3" },
+    fs: { type: "string", default: process.getuid?.() === 0 ? "ext4" : "none" },
     dir: { type: "string", default: tmpdir() },
   },
 });
 const files = Number(values.files);
+const directories = Math.min(400, files);
+const edits = Math.min(250, files);
 const scratch = mkdtempSync(path.join(values.dir, "nono-bench-"));
-const project = path.join(scratch, "project");
 const samples = new Map<string, number[]>();
 
 async function time<T>(name: string, work: () => T | Promise<T>): Promise<T> {
@@ -28,93 +36,153 @@ async function time<T>(name: string, work: () => T | Promise<T>): Promise<T> {
   return result;
 }
 
-function furnish(): void {
+function run(command: string, args: string[], options: ExecFileSyncOptions = {}): void {
+  execFileSync(command, args, { stdio: ["ignore", "ignore", "inherit"], ...options });
+}
+
+/** What one measurement left to write back must not be paid by the next. */
+function settle(): void {
+  run("sync", []);
+}
+
+function furnish(project: string): void {
   const contents = Buffer.alloc(Number(values.bytes), "contents of a source file\n");
   for (let n = 0; n < files; n++) {
-    const dir = path.join(project, `d${n % 400}`);
-    if (n < 400) mkdirSync(dir, { recursive: true });
+    const dir = path.join(project, `d${n % directories}`);
+    if (n < directories) mkdirSync(dir, { recursive: true });
     writeFileSync(path.join(dir, `f${n}`), contents);
   }
+  settle();
 }
 
-/** Changes `count` files, as an agent's step does. */
-function edit(count: number): void {
-  for (let n = 0; n < count; n++) {
-    writeFileSync(path.join(project, `d${n % 400}`, `f${n}`), `edited ${Math.random()}\n`);
-  }
+function edited(project: string, n: number): string {
+  return path.join(project, `d${n % directories}`, `f${n}`);
 }
 
-function run(...[command = "", ...args]: string[]): void {
-  execFileSync(command, args, { stdio: ["ignore", "ignore", "inherit"], cwd: scratch });
+/** Changes some files, as an agent's step does. */
+function edit(project: string): void {
+  for (let n = 0; n < edits; n++) writeFileSync(edited(project, n), `edited ${Math.random()}\n`);
 }
 
-async function copied(store: string, strategy: StrategyName): Promise<void> {
-  const before = await time(`${strategy}: begin`, () => checkpoint(project, { store, strategy }));
-  // Writing the copy back to disk, which cp leaves to the kernel too, is waited for apart.
-  edit(250);
-  await time(`${strategy}: flushed, and 250 changes listed`, async () => {
-    for await (const change of before.changes()) if (change.path === "") throw new Error("no path");
-    await before.rollback({ paths: [path.join("d0", "f0")] });
-  });
-  await time(`${strategy}: list 250 changes`, async () => {
-    for await (const change of before.changes()) if (change.path === "") throw new Error("no path");
-  });
+async function list(before: Checkpoint): Promise<void> {
+  for await (const change of before.changes()) if (change.path === "") throw new Error("no path");
+}
+
+async function whole(root: string, project: string, strategy: StrategyName): Promise<void> {
+  const options = { store: path.join(root, "state"), strategy };
+  const before = await time(`${strategy}: begin`, () => checkpoint(project, options));
+  // Flushed to disk, which cp leaves to the kernel too.
+  await before.rollback({ paths: [path.relative(project, edited(project, 0))] });
+  await time(`${strategy}: list no change`, () => list(before));
+  edit(project);
+  await time(`${strategy}: list ${edits} changes`, () => list(before));
+  await time(`${strategy}: commit ${edits} paths`, () =>
+    before.commit({ paths: Array.from({ length: edits }, (_, n) => edited(project, n)) }),
+  );
+  edit(project);
   await time(`${strategy}: rollback (swap)`, () => before.rollback());
   await time(`${strategy}: delete in the background`, () => before.dispose());
 }
 
-async function layered(store: string): Promise<void> {
-  for (const outcome of ["discard", "commit"] as const) {
-    const options = { store, strategy: "overlay", mounter: "unprivileged" } as const;
+async function layered(root: string, project: string): Promise<void> {
+  for (const outcome of ["discard", "apply", "commit"] as const) {
+    const options = {
+      store: path.join(root, "state"),
+      strategy: "overlay",
+      mounter: "unprivileged",
+    } as const;
     const before = await time("overlay: begin", () => checkpoint(project, options));
     const { lower, upper, work, target } = before.mounts[0]!;
     const mount = `mount -t overlay x -o "lowerdir=${lower},upperdir=${upper},workdir=${work},userxattr" ${target}`;
-    const edits = `i=0; while [ $i -lt 250 ]; do echo edited > ${target}/d$i/f$i; i=$((i+1)); done`;
-    run("unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", `${mount}; ${edits}`);
-    await time("overlay: list 250 changes", async () => {
-      for await (const change of before.changes())
-        if (change.path === "") throw new Error("no path");
-    });
+    const change = `i=0; while [ $i -lt ${edits} ]; do echo edited > ${target}/d$((i % ${directories}))/f$i; i=$((i+1)); done`;
+    run("unshare", ["--user", "--map-root-user", "--mount", "sh", "-ec", `${mount}; ${change}`]);
+    await time(`overlay: list ${edits} changes`, () => list(before));
     if (outcome === "discard") await time("overlay: rollback (discard)", () => before.rollback());
-    else await time("overlay: commit 250 changes", () => before.commit());
+    if (outcome === "commit") await time(`overlay: commit ${edits} changes`, () => before.commit());
+    if (outcome === "apply") {
+      await time(`overlay: apply ${edits} changes`, () => before.apply());
+      await time(`overlay: rollback of ${edits} applied`, () => before.rollback());
+    }
     await before.dispose();
   }
 }
 
-try {
-  furnish();
-  for (let round = 0; round < Number(values.rounds); round++) {
-    const store = path.join(scratch, "state");
-    await time("cp -a", () => run("cp", "-a", project, path.join(scratch, "cp")));
-    rmSync(path.join(scratch, "cp"), { recursive: true });
-    await copied(store, "copy");
-    await time("rsync -a", () => run("rsync", "-a", `${project}/`, path.join(scratch, "rsync")));
-    rmSync(path.join(scratch, "rsync"), { recursive: true });
+/** Everything, each once, in `root`. */
+async function round(root: string, first: boolean): Promise<void> {
+  const project = path.join(root, "project");
+  if (values.fs === "btrfs") run("btrfs", ["-q", "subvolume", "create", project]);
+  else mkdirSync(project);
+  furnish(project);
+  await time("cp -a", () => run("cp", ["-a", project, path.join(root, "cp")]));
+  settle();
+  await time("rsync -a", () => run("rsync", ["-a", `${project}/`, path.join(root, "rsync")]));
+  settle();
+  for (const strategy of ["copy", "reflink", "btrfs"] as const) {
     try {
-      await copied(store, "reflink");
+      await whole(root, project, strategy);
     } catch (error) {
-      if (round === 0) console.log(`SKIPPED: reflink: ${(error as Error).message}`);
+      if (first) console.log(`SKIPPED: ${strategy}: ${(error as Error).message}`);
     }
-    await layered(store);
+    settle();
   }
+  await layered(root, project);
   const git = (...args: string[]): void =>
-    run("git", "-C", project, "-c", "user.name=b", "-c", "user.email=b@b", ...args);
+    run("git", ["-C", project, "-c", "user.name=b", "-c", "user.email=b@b", ...args]);
   git("init", "-q");
   git("add", "-A");
   git("commit", "-qm", "start");
-  edit(250);
-  await time("git stash -u (250 changes)", () => git("stash", "-u", "-q"));
+  edit(project);
+  await time(`git stash -u (${edits} changes)`, () => git("stash", "-u", "-q"));
+}
+
+async function onImage(kind: string, work: (root: string) => Promise<void>): Promise<void> {
+  const image = path.join(scratch, "image");
+  const root = path.join(scratch, "mnt");
+  writeFileSync(image, "");
+  // Sparse: it takes as much as is written.
+  truncateSync(image, 4e9 + files * Number(values.bytes) * 8);
+  mkdirSync(root);
+  run(`mkfs.${kind}`, [
+    "-q",
+    ...(kind === "ext4" ? ["-N", String(files * 8 + 100_000)] : []),
+    image,
+  ]);
+  run("mount", ["-o", "loop", image, root]);
+  try {
+    await work(root);
+  } finally {
+    run("umount", [root]);
+    rmSync(image);
+    rmSync(root, { recursive: true });
+  }
+}
+
+try {
+  for (let number = 0; number < Number(values.rounds); number++) {
+    const work = (root: string): Promise<void> => round(root, number === 0);
+    // oxlint-disable-next-line no-await-in-loop -- rounds take turns
+    await (values.fs === "none"
+      ? work(mkdtempSync(path.join(scratch, "round-")))
+      : onImage(values.fs, work));
+  }
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
 
-const median = (list: number[]): number =>
-  list.toSorted((a, b) => a - b)[list.length >> 1] ?? Number.NaN;
+const median = (numbers: number[]): number =>
+  numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 const baseline = median(samples.get("cp -a") ?? []);
-console.log(`${files} files of ${values.bytes} bytes, medians of ${values.rounds} rounds`);
-for (const [name, list] of samples) {
-  const value = median(list);
-  console.log(
-    `${name.padEnd(48)} ${value.toFixed(1).padStart(10)} ms  ${(value / baseline).toFixed(3)} x cp -a`,
-  );
+console.log(
+  `${files} files of ${values.bytes} bytes on ${values.fs}, medians of ${values.rounds} rounds`,
+);
+for (const [name, numbers] of samples) {
+  const value = median(numbers);
+  const columns = [
+    name.padEnd(40),
+    value.toFixed(1).padStart(10),
+    "ms ",
+    (value / baseline).toFixed(3),
+    "x cp -a",
+  ];
+  console.log(columns.join(" "));
 }
