@@ -104,6 +104,12 @@ pub(crate) fn cookie(socket: &OwnedFd) -> Result<u64, Errno> {
     option(socket, libc::SOL_SOCKET, libc::SO_COOKIE).ok_or(libc::EACCES)
 }
 
+/// A number that names the network namespace which the socket is of (Linux 5.14).
+pub(crate) fn namespace(socket: &OwnedFd) -> Option<u64> {
+    const SO_NETNS_COOKIE: c_int = 71;
+    option(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE)
+}
+
 /// Whether calls on it return at once.
 pub(crate) fn is_nonblocking(socket: &OwnedFd) -> bool {
     // SAFETY: no memory is involved.

@@ -125,6 +125,9 @@ fn prepare(
             parked(listener, call)?; // its path was looked up in the caller's root
             found
         }
+        libc::AF_INET | libc::AF_INET6 if !sockets.diagnosis.is_beside(&socket) => {
+            return Err(libc::EACCES);
+        }
         libc::AF_INET | libc::AF_INET6 => match &sockets.internet {
             Internet::AsAsked => (Lead::to(asked), None),
             Internet::Led(led) => (led.connect(&socket, &asked, &sockets.diagnosis)?, None),

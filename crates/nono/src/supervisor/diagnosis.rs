@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use crate::socket;
+
 /// A `NETLINK_SOCK_DIAG` socket: it answers about the namespace that it was born in.
 #[derive(Debug)]
 pub(crate) struct Diagnosis(OwnedFd);
@@ -42,6 +44,12 @@ impl Diagnosis {
             // SAFETY: a new descriptor that nobody else owns.
             fd => Ok(Diagnosis(unsafe { OwnedFd::from_raw_fd(fd) })),
         }
+    }
+
+    /// Whether a socket is of this network namespace. One that was handed in from elsewhere may not
+    /// be, and would reach what is there. Kernels before 5.14 cannot tell.
+    pub(super) fn is_beside(&self, socket: &OwnedFd) -> bool {
+        socket::namespace(socket) == socket::namespace(&self.0)
     }
 
     /// All unix sockets that listen and have a file.

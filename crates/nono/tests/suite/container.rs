@@ -111,3 +111,43 @@ fn install(mut program: Vec<libc::sock_filter>, flags: u64) -> libc::c_long {
     assert!(installed >= 0, "{}", std::io::Error::last_os_error());
     installed
 }
+
+/// The same tests once more where no user namespace can be made: in one whose own bound is 0, which
+/// changes nothing on the host (`user_namespaces(7)`).
+#[test]
+fn without_user_namespaces_the_flat_tier_does() {
+    const INSIDE: &str = "NONO_TEST_WITHOUT_USER_NAMESPACES";
+    if std::env::var_os(INSIDE).is_some() {
+        let support = nono::support();
+        assert!(!support.user_namespaces);
+        assert!(support.tiers[0].unavailable.is_some(), "{support:?}");
+        return assert_eq!(
+            nono::Sandbox::create(&nono::Capabilities::new(), &nono::Options::default())
+                .unwrap()
+                .tier(),
+            nono::TierName::Flat
+        );
+    }
+    let tests = [
+        "container::without_user_namespaces_the_flat_tier_does",
+        "gate::a_connection_says_where_it_was_meant_to_go",
+        "loopback::a_published_server_is_reached_from_the_host",
+        "unix_sockets::a_listed_socket_is_reached_and_only_it",
+    ];
+    let script = r#"echo 0 > /proc/sys/user/max_user_namespaces && exec "$@""#;
+    let output = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "sh", "-c", script, "sh"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "--test-threads=2"])
+        .args(tests)
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.is_empty() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return println!("SKIPPED: a machine without user namespaces: this one has none: {why}");
+    }
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains(&format!("{} passed", tests.len())), "{text}");
+}

@@ -5,6 +5,7 @@ mod container;
 mod deny;
 mod enforcement;
 mod escape;
+mod escape_network;
 mod events;
 mod exec;
 mod gate;
