@@ -253,8 +253,10 @@ export function readSegment(file: string): { frames: Frame[]; end: number; bytes
     frames.push(frame.frame);
     at = frame.end;
   }
-  // A crash tears the last frame; a whole frame behind a broken one means that something else happened.
-  if (at < bytes.length && wholeFrameBehind(bytes, at)) {
+  const behind = at < bytes.length ? nextFrame(bytes, at + 1) : undefined;
+  // A crash tears the last group that was written. Power loss may leave sectors of it unwritten, with later ones
+  // in place; whole frames behind any other damage mean that something else happened.
+  if (behind !== undefined && !hasUnwrittenSector(bytes.subarray(0, behind), at)) {
     throw new AuditError(
       "ERR_NONO_AUDIT_CORRUPT",
       `journal ${file} is damaged at byte ${at}, before its end`,
@@ -264,10 +266,26 @@ export function readSegment(file: string): { frames: Frame[]; end: number; bytes
   return { frames, end: at, bytes: bytes.length };
 }
 
-function wholeFrameBehind(bytes: Buffer, at: number): boolean {
-  if (at + headerSize > bytes.length) return false;
-  const next = at + headerSize + (bytes.readUInt32LE(at) & ~disclosureFlag);
-  return next > at && frameAt(bytes, next) !== undefined;
+/** Where the next whole frame starts, at `from` or behind it. */
+function nextFrame(bytes: Buffer, from: number): number | undefined {
+  for (let at = from; at + headerSize < bytes.length; at += 1) {
+    // Only lengths that may be: nearly every other place is passed by without hashing anything.
+    const length = bytes.readUInt32LE(at) & ~disclosureFlag;
+    if (length <= 1 + maxEntrySize && frameAt(bytes, at)) return at;
+  }
+  return undefined;
+}
+
+const sectorSize = 512;
+
+/** Whether a sector, as far as it is behind `from`, is all zeros: no frame has two zeros in a row. */
+function hasUnwrittenSector(bytes: Buffer, from: number): boolean {
+  for (let at = from; at < bytes.length;) {
+    const end = Math.min(bytes.length, at - (at % sectorSize) + sectorSize);
+    if (end - at >= headerSize && bytes.subarray(at, end).every((byte) => byte === 0)) return true;
+    at = end;
+  }
+  return false;
 }
 
 function frameAt(bytes: Buffer, at: number): { frame: Frame; end: number } | undefined {
@@ -281,10 +299,10 @@ function frameAt(bytes: Buffer, at: number): { frame: Frame; end: number } | und
   const payload = bytes.subarray(start, end);
   const digest = sha256(payload);
   if (digest.compare(bytes, at + 4, at + 8, 0, 4) !== 0) return undefined;
+  // The checksum does not cover the kind, but no disclosure starts as an entry does.
+  if (isDisclosure === (payload[0] === 0)) return undefined;
   if (isDisclosure) return { frame: { kind: "disclosure", data: payload, digest }, end };
-  return payload[0] === 0
-    ? { frame: { kind: "entry", data: payload.subarray(1), digest }, end }
-    : undefined;
+  return { frame: { kind: "entry", data: payload.subarray(1), digest }, end };
 }
 
 /** Cuts the torn tail off a segment. */

@@ -1,5 +1,5 @@
 // The parts of a log directory beside the tree: checkpoint, archived heads, journal, disclosures.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint, sameHead, type TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
@@ -9,14 +9,17 @@ import { headPath, layout } from "./layout.ts";
 import { parseNote, type SignedNote } from "./note.ts";
 import { LogReader } from "./reader.ts";
 import { parseDisclosure, disclosureDigest } from "./redact.ts";
-import { tileWidth } from "./tiles.ts";
+import { tileWidth, type TileTree } from "./tiles.ts";
 import { problemOf, type Problem } from "./verify-tree.ts";
 
 /** A head, the note that signs it, and where it was found. */
 export type SignedHead = TreeHead & { readonly file: string; readonly note: SignedNote };
 
+/** The published head, and the one that a crash kept from being published. */
+export type PublishedHead = SignedHead & { readonly next?: TreeHead };
+
 /** The published head; undefined (with a problem) where it cannot be read. */
-export function readHead(dir: string, problems: Problem[]): SignedHead | undefined {
+export function readHead(dir: string, problems: Problem[]): PublishedHead | undefined {
   const file = layout.checkpoint;
   try {
     const bytes = readOptional(dir, file);
@@ -28,8 +31,8 @@ export function readHead(dir: string, problems: Problem[]): SignedHead | undefin
     const note = parseNote(bytes);
     const head = parseCheckpoint(note.text);
     const last = readOptional(dir, layout.head);
-    if (last) compareLastHead(parseCheckpoint(last.toString("utf8")), head);
-    return { ...head, file, note };
+    const next = last && laterHead(parseCheckpoint(last.toString("utf8")), head);
+    return { ...head, file, note, ...(next && { next }) };
   } catch (error) {
     problems.push(problemOf(error, { file }));
     return undefined;
@@ -37,9 +40,9 @@ export function readHead(dir: string, problems: Problem[]): SignedHead | undefin
 }
 
 /** `.nono/head` may be ahead of the checkpoint (a crash before publication), never behind it or beside it. */
-function compareLastHead(last: TreeHead, published: TreeHead): void {
-  const ahead = last.origin === published.origin && last.size > published.size;
-  if (ahead || sameHead(last, published)) return;
+function laterHead(last: TreeHead, published: TreeHead): TreeHead | undefined {
+  if (sameHead(last, published)) return undefined;
+  if (last.origin === published.origin && last.size > published.size) return last;
   throw new AuditError(
     "ERR_NONO_AUDIT_FORK",
     `${layout.head} names size ${last.size} of ${last.origin}: not the head that was published`,
@@ -123,29 +126,49 @@ export interface JournalFacts {
   readonly torn: number;
 }
 
-/** Counts what is not under the checkpoint yet; entries that are must be the same in both places. */
-export function checkJournal(dir: string, head: TreeHead, problems: Problem[]): JournalFacts {
+/**
+ * Counts what is not under the checkpoint yet; entries that are must be the same in both places. `tree` is that of
+ * the checkpoint: with the journal's entries it must lead to a head that was not published.
+ */
+export function checkJournal(
+  dir: string,
+  head: PublishedHead,
+  tree: TileTree,
+  problems: Problem[],
+): JournalFacts {
   const facts = { unsealed: 0, torn: 0 };
-  if (listDirectory(dir, layout.journal).length === 0) return facts;
   const reader = new LogReader(dir, head.size);
+  let next = head.next;
   let seq: number | undefined;
-  for (const first of listSegments(path.join(dir, layout.journal))) {
+  const segments = existsSync(path.join(dir, layout.journal))
+    ? listSegments(path.join(dir, layout.journal))
+    : [];
+  for (const first of segments) {
     const file = path.posix.join(layout.journal, String(first));
     try {
       if (facts.torn > 0 || (seq ?? first) !== first) throw corrupt(`should start at entry ${seq}`);
       const { frames, end, bytes } = readSegment(path.join(dir, file));
       seq = first;
-      for (const { kind, data } of frames) {
+      for (const { kind, data, digest } of frames) {
         if (kind === "disclosure") continue;
-        if (seq >= head.size) facts.unsealed += 1;
-        else if (!reader.entry(seq).equals(data))
+        if (seq >= head.size) {
+          facts.unsealed += 1;
+          tree.append(digest);
+        } else if (!reader.entry(seq).equals(data))
           throw corrupt(`entry ${seq} differs from the one in the log`);
         seq += 1;
+        if (seq !== next?.size) continue;
+        if (!tree.root().equals(next.root)) throw corrupt(`does not lead to ${layout.head}`);
+        next = undefined;
       }
       facts.torn = bytes - end;
     } catch (error) {
       problems.push(problemOf(error, { file }));
     }
+  }
+  if (next) {
+    const message = `is of ${next.size} entries, but only ${head.size + facts.unsealed} are here`;
+    problems.push({ code: "ERR_NONO_AUDIT_FORK", file: layout.head, message });
   }
   return facts;
 }

@@ -56,7 +56,7 @@ export function verifyTree(
       if (expected.heads.has(tree.size)) checkHeads(tree, expected, report);
     }
     checkEntries(bundle, first, width, expected, report);
-    compareStalePartials(dir, index, width, { bundle, hashes }, report);
+    comparePartialBundles(dir, index, width, bundle, report);
   }
   for (const tile of tree.partialTiles()) compareTile(dir, tile, report);
   return { problems, tree };
@@ -149,7 +149,11 @@ function checkHeads(tree: TileTree, { heads }: TreeExpectation, report: Report):
   }
 }
 
-function compareTile(dir: string, { level, index, width, data }: Tile, report: Report): void {
+function compareTile(dir: string, tile: Tile, report: Report): void {
+  const { level, index, width, data } = tile;
+  const place = { width, seq: seqOf(level, index, 0).seq };
+  const prefix = (part: number): Buffer => data.subarray(0, part * hashSize);
+  comparePartials(dir, tilePath(level, index), place, prefix, report);
   const names =
     width === tileWidth
       ? [tilePath(level, index)]
@@ -196,26 +200,34 @@ function seqOf(level: number, index: number, hash: number): { seq?: number } {
 }
 
 /**
- * Partial bundles and level-0 tiles that older checkpoints left behind must be prefixes of what is there now.
- * Wider ones than the checkpoint covers are of a checkpoint that a crash prevented.
+ * Partial tiles and bundles that older checkpoints left behind must be prefixes of what is there now. Wider ones
+ * than the checkpoint covers are of a checkpoint that a crash prevented.
  */
-function compareStalePartials(
+function comparePartials(
+  dir: string,
+  name: string,
+  { width, seq }: { width: number; seq: number | undefined },
+  prefix: (width: number) => Buffer,
+  report: Report,
+): void {
+  for (const partial of listPartials(dir, name).filter((other) => other < width)) {
+    const file = `${name}.p/${partial}`;
+    if (readOptional(dir, file)?.equals(prefix(partial))) continue;
+    const message = "differs from the bundle or tile it is a part of";
+    report({ code: "ERR_NONO_AUDIT_CORRUPT", file, ...(seq !== undefined && { seq }), message });
+  }
+}
+
+function comparePartialBundles(
   dir: string,
   index: number,
   width: number,
-  whole: { bundle: Buffer; hashes: Buffer },
+  bundle: Buffer,
   report: Report,
 ): void {
-  const compare = (name: string, prefix: (width: number) => Buffer): void => {
-    for (const partial of listPartials(dir, name).filter((other) => other < width)) {
-      const file = `${name}.p/${partial}`;
-      if (readOptional(dir, file)?.equals(prefix(partial))) continue;
-      const message = "differs from the bundle or tile it is a part of";
-      report({ code: "ERR_NONO_AUDIT_CORRUPT", file, seq: index * tileWidth, message });
-    }
-  };
-  compare(tilePath(0, index), (part) => whole.hashes.subarray(0, part * hashSize));
-  compare(bundlePath(index), (part) => whole.bundle.subarray(0, bundleEnd(whole.bundle, part)));
+  const place = { width, seq: index * tileWidth };
+  const prefix = (part: number): Buffer => bundle.subarray(0, bundleEnd(bundle, part));
+  comparePartials(dir, bundlePath(index), place, prefix, report);
 }
 
 /** Where the first `count` entries of a bundle end. */

@@ -4,9 +4,12 @@ import { existsSync, statSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { decodeEntry, isPlainEventAt } from "./entry.ts";
 import { AuditError } from "./errors.ts";
+import { readOptional } from "./files.ts";
+import { layout } from "./layout.ts";
 import { decodeRecord, isLedgerStart } from "./ledger.ts";
 import { parseNote } from "./note.ts";
 import { judge, type Report, type Step } from "./report.ts";
+import type { TileTree } from "./tiles.ts";
 import { checkProof, parseProof } from "./tlog-proof.ts";
 import {
   checkDisclosures,
@@ -54,19 +57,32 @@ export async function verifyLog(target: string, policy: VerifyPolicy = {}): Prom
   return text.trimStart().startsWith("{") ? verifyBundle(text, trust) : verifyProof(text, trust);
 }
 
+/** A directory that its writer changed meanwhile is looked at again. */
 async function verifyDirectory(dir: string, trust: Trust): Promise<Report> {
+  for (let round = 0; ; round += 1) {
+    const before = readOptional(dir, layout.checkpoint);
+    const report = await verifyAsItIs(dir, trust);
+    const after = readOptional(dir, layout.checkpoint);
+    if (report.problems.length === 0 || round === maxRounds) return report;
+    if (before === undefined || (after && before.equals(after))) return report;
+  }
+}
+
+const maxRounds = 5;
+
+async function verifyAsItIs(dir: string, trust: Trust): Promise<Report> {
   const problems: Problem[] = [];
   const head = readHead(dir, problems);
   if (!head) return nothing(dir, problems, trust);
   const archived = readArchive(dir, head, problems);
   const records = provenRecords(dir, head.origin, trust.ledgerKeys, problems);
-  const facts = checkTree(
+  const { facts, tree } = checkTree(
     dir,
     head,
     [head, ...archived, ...ledgerHeads(records, head.origin, head.size, problems)],
     problems,
   );
-  const { unsealed, torn } = checkJournal(dir, head, problems);
+  const { unsealed, torn } = checkJournal(dir, head, tree, problems);
   checkDisclosures(dir, head.size, unsealed, problems);
   const signed = checkSignatures(
     dir,
@@ -113,7 +129,7 @@ function checkTree(
   head: SignedHead,
   known: readonly Pick<SignedHead, "origin" | "size" | "root" | "file">[],
   problems: Problem[],
-): TreeFacts {
+): { facts: TreeFacts; tree: TileTree } {
   const facts: TreeFacts = {
     isLedger: false,
     closed: false,
@@ -123,7 +139,7 @@ function checkTree(
     times: new Map(),
   };
   const heads = Map.groupBy(known, ({ size }) => size);
-  const { problems: found } = verifyTree(dir, head.size, {
+  const { problems: found, tree } = verifyTree(dir, head.size, {
     heads,
     onEntry(bundle, start, end, seq) {
       if (seq === 0) facts.isLedger = isLedgerStart(bundle.subarray(start, end));
@@ -139,7 +155,7 @@ function checkTree(
     },
   });
   problems.push(...found);
-  return facts;
+  return { facts, tree };
 }
 
 interface Heads {

@@ -1,12 +1,26 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, readdirSync } from "node:fs";
+import {
+  appendFileSync,
+  cpSync,
+  readFileSync,
+  readdirSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { decodeEntry, LogReader, verifyLog } from "../src/index.ts";
 import { layout } from "../src/layout.ts";
-import { openTestLog, origin, seed, signer, temporaryDirectory } from "./helpers/logs.ts";
+import {
+  connectEvent,
+  openTestLog,
+  origin,
+  seed,
+  signer,
+  temporaryDirectory,
+} from "./helpers/logs.ts";
 
 /** Runs the writer for a while, kills it, and returns what it had been promised. */
 async function killedWriter(dir: string, lifetime: number): Promise<Map<number, number>> {
@@ -70,4 +84,50 @@ describe("SIGKILL", () => {
       expect(acknowledged).toBeGreaterThan(100);
     },
   );
+});
+
+describe("power loss", () => {
+  test("may leave a sector of the last group unwritten: the group is cut, not refused", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    await log.record(connectEvent(0));
+    const durable = statSync(path.join(dir, layout.journal, "1")).size;
+    // One group, so that any part of it may be missing.
+    await Promise.all(Array.from({ length: 20 }, (_, n) => log.record(connectEvent(n + 1))));
+    const lost = path.join(temporaryDirectory(), "lost");
+    cpSync(dir, lost, { recursive: true });
+    await log.close("done");
+    const segment = path.join(lost, layout.journal, "1");
+    const bytes = readFileSync(segment);
+    const sector = Math.ceil(durable / 512) * 512;
+    writeFileSync(segment, bytes.fill(0, sector + 512, sector + 1024));
+    const report = await verifyLog(lost, { keys: [signer.vkey] });
+    expect(report).toMatchObject({ verdict: "SIGNED" });
+    expect(report.unsealed).toBeGreaterThanOrEqual(1);
+    expect(report.unsealed).toBeLessThan(21);
+    expect(report.torn).toBeGreaterThan(512);
+  });
+});
+
+describe("a log that is being written", () => {
+  test("can be verified at any time", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir, { checkpointInterval: 1 });
+    const over = new AbortController();
+    const writing = (async (): Promise<void> => {
+      for (let n = 0; !over.signal.aborted; n += 1) await log.record(connectEvent(n));
+    })();
+    const sizes = new Set<number>();
+    for (let n = 0; n < 30; n += 1) {
+      const { verdict, problems, size } = await verifyLog(dir, { keys: [signer.vkey] });
+      expect(problems).toEqual([]);
+      expect(verdict).toBe("SIGNED");
+      sizes.add(size);
+      await new Promise((resume) => setTimeout(resume, 10));
+    }
+    over.abort();
+    await writing;
+    await log.close("done");
+    expect(sizes.size).toBeGreaterThan(1);
+  });
 });

@@ -62,7 +62,7 @@ if (!haveStrace) console.log("SKIPPED: audit EIO tests by call: strace is not av
 
 /** Everything that was acknowledged is there, after the disk had refused for good. */
 function expectFailedClosed({ acknowledged, refusals, closing, verdict, inLog }: Outcome): void {
-  expect(acknowledged).toBeGreaterThan(100);
+  expect(acknowledged).toBeGreaterThan(10);
   expect(refusals).toEqual(Array.from({ length: 3 }, () => "ERR_NONO_AUDIT_WRITE"));
   expect(closing).toBe("ERR_NONO_AUDIT_WRITE");
   // The refused group may have left a torn frame; nothing else may be wrong.
@@ -85,7 +85,7 @@ describe.skipIf(!canUnshare)("a full disk", () => {
   test("with onFailure degrade the loss is counted instead", { timeout: 60_000 }, () => {
     const [outcome] = onDisk(`${tmpfs}; write degrade`);
     const { acknowledged, notDurable, refusals, lost } = outcome as Outcome;
-    expect(acknowledged).toBeGreaterThan(100);
+    expect(acknowledged).toBeGreaterThan(10);
     expect(refusals).toEqual([]);
     expect(notDurable).toBe(3);
     expect(lost).toBe(3);
@@ -118,7 +118,7 @@ describe.skipIf(!canLoop)("ext4", () => {
         mount -o loop "$image" "$dir/disk"; write deny ${interval}
         umount "$dir/disk"; mount -t tmpfs -o remount,size=64m tmpfs "$dir/behind"
         mount -o loop "$image" "$dir/disk"; write verify`);
-      expect(written?.acknowledged).toBeGreaterThan(100);
+      expect(written?.acknowledged).toBeGreaterThan(10);
       expect(new Set(written?.refusals)).toEqual(new Set(["ERR_NONO_AUDIT_WRITE"]));
       expect(written?.closing).toBe("ERR_NONO_AUDIT_WRITE");
       expect(remounted?.verdict).toBe("SIGNED");

@@ -1,6 +1,7 @@
 // Command oracle lets implementations that are not ours judge what ours wrote.
 //
 //	oracle fsck DIR ORIGIN VKEY            tessera's own check of a tlog-tiles directory
+//	oracle flips DIR ORIGIN VKEY < lines   "file offset mask": fsck with that byte changed; prints those it missed
 //	oracle note VKEY...          < note    every line must be of a known key; prints how many verified
 //	oracle proof VKEY ENTRYFILE  < proof   C2SP tlog-proof, then golang.org/x/mod's CheckRecord
 //	oracle consistency           < lines   "old oldroot new newroot", then the hashes; x/mod's CheckTree
@@ -17,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +44,8 @@ func main() {
 	switch os.Args[1] {
 	case "fsck":
 		err = checkDirectory(args[0], args[1], args[2])
+	case "flips":
+		err = checkFlips(args[0], args[1], args[2])
 	case "note":
 		err = checkNote(args)
 	case "proof":
@@ -74,6 +78,51 @@ func checkDirectory(dir, origin, vkey string) error {
 	}
 	check := fsck.New(origin, verifier, client.FileFetcher{Root: dir}, bundleHashes, fsck.Opts{N: 16})
 	return check.Check(context.Background())
+}
+
+// checkFlips changes one byte at a time, on disk, and prints the changes that fsck takes no notice of.
+func checkFlips(dir, origin, vkey string) error {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var name string
+		var offset int
+		var mask byte
+		if _, err := fmt.Sscan(lines.Text(), &name, &offset, &mask); err != nil {
+			return err
+		}
+		file := filepath.Join(dir, name)
+		original, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		changed := bytes.Clone(original)
+		changed[offset] ^= mask
+		if err := os.WriteFile(file, changed, 0o644); err != nil {
+			return err
+		}
+		verdict := make(chan error, 1)
+		go func() {
+			// It indexes past the end of a bundle whose entries have become fewer: noticed, in its way.
+			defer func() {
+				if problem := recover(); problem != nil {
+					verdict <- fmt.Errorf("fsck: %v", problem)
+				}
+			}()
+			verdict <- checkDirectory(dir, origin, vkey)
+		}()
+		select {
+		case err = <-verdict:
+		case <-time.After(3 * time.Second):
+			err = fmt.Errorf("no answer")
+		}
+		if err == nil {
+			fmt.Println("missed:", lines.Text())
+		}
+		if err := os.WriteFile(file, original, 0o644); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
 }
 
 func bundleHashes(data []byte) ([][]byte, error) {
