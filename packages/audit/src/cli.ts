@@ -1,7 +1,8 @@
 // `nono audit ...`: mounted by the nono command, driven directly by the tests.
-import { AuditError } from "./errors.ts";
+import { AuditError, errnoOf, type AuditErrorCode } from "./errors.ts";
 import { commands } from "./cli/commands.ts";
 import { UsageError } from "./cli/usage.ts";
+import { printable } from "./printable.ts";
 
 /** Where a command reads and writes. */
 export interface AuditIo {
@@ -14,24 +15,25 @@ export interface AuditIo {
 const help = `nono audit <command>
 
   verify <dir|proof>      how much is proven: INTACT, SIGNED, TIMED, WITNESSED
-  show <dir>              the entries (--from N --to N --type T --reveal)
+  show <dir>              the entries (--from N --to N --type T --decision D --reveal)
   tail <dir>              the last entries (-n N, -f to follow)
   prove <dir> <seq>       a .tlog-proof of one entry
   redact <dir> <seq>      erase disclosed values (--field NAME), recorded in the ledger
   anchor <ledger-dir>     submit the ledger's head (--policy FILE, --rekor URL, --tsa URL, --anchor-key FILE)
+                          and renew the proofs of the sessions below --sessions DIR
   export <dir>            --format jsonl|ocsf|otlp|cloudevents
   doctor <ledger-dir>     sessions on record, and what is missing (--sessions DIR)
 
 Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG,
        --root FILE (Sigstore trusted root) with --evidence-key FILE.
 Ledger: --ledger DIR --origin NAME --key-file FILE. --json prints machine-readable answers.
-Exit codes: 0 policy met, 1 tampered, 2 proof insufficient, 3 usage.
+Exit codes: 0 policy met or done, 1 tampered, 2 proof insufficient or not done, 3 usage.
 `;
 
 /**
  * Runs `nono audit ARGV`.
  *
- * @returns the exit code: 0 policy met or done, 1 tampered, 2 proof insufficient, 3 usage.
+ * @returns the exit code: 0 policy met or done, 1 tampered, 2 proof insufficient or not done, 3 usage.
  * @example
  * ```ts
  * process.exitCode = await runAuditCommand(["verify", dir, "--key", vkey], {
@@ -51,12 +53,38 @@ export async function runAuditCommand(argv: readonly string[], io: AuditIo): Pro
     if (!command) throw new UsageError(`no command ${name}`);
     return await command(args, io);
   } catch (error) {
-    if (error instanceof UsageError) {
-      io.stderr(`nono audit: ${error.message}\n\n${help}`);
-      return 3;
-    }
-    if (!(error instanceof AuditError)) throw error;
-    io.stderr(`nono audit: ${error.message} [${error.code}]\n`);
-    return error.code === "ERR_NONO_AUDIT_INPUT" || error.code === "ERR_NONO_AUDIT_FORMAT" ? 3 : 1;
+    return fail(error, args.includes("--json"), io);
   }
 }
+
+function fail(error: unknown, json: boolean, io: AuditIo): number {
+  const isUsage = error instanceof UsageError;
+  const code = isUsage ? "ERR_NONO_AUDIT_USAGE" : codeOf(error);
+  if (code === undefined) throw error;
+  const { message } = error as Error;
+  if (json) io.stdout(`${JSON.stringify({ error: { code, message } })}\n`);
+  io.stderr(`nono audit: ${printable(message)}${isUsage ? `\n\n${help}` : ` [${code}]\n`}`);
+  return isUsage ? 3 : exitCodes[code as AuditErrorCode];
+}
+
+/** The code of what went wrong; a file that cannot be read is a mistake of the call. */
+function codeOf(error: unknown): AuditErrorCode | undefined {
+  if (error instanceof AuditError) return error.code;
+  return errnoOf(error) === undefined ? undefined : "ERR_NONO_AUDIT_INPUT";
+}
+
+/** 1 is for contradictions alone: what could not be done proves nothing. */
+const exitCodes: Readonly<Record<AuditErrorCode, 1 | 2 | 3>> = {
+  ERR_NONO_AUDIT_INPUT: 3,
+  ERR_NONO_AUDIT_FORMAT: 3,
+  ERR_NONO_AUDIT_SIGNATURE: 1,
+  ERR_NONO_AUDIT_PROOF: 1,
+  ERR_NONO_AUDIT_CORRUPT: 1,
+  ERR_NONO_AUDIT_FORK: 1,
+  ERR_NONO_AUDIT_SIGNER: 2,
+  ERR_NONO_AUDIT_WRITE: 2,
+  ERR_NONO_AUDIT_OVERLOAD: 2,
+  ERR_NONO_AUDIT_CLOSED: 2,
+  ERR_NONO_AUDIT_LOCKED: 2,
+  ERR_NONO_AUDIT_ANCHOR: 2,
+};

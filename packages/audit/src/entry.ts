@@ -38,6 +38,10 @@ export function decodeEntry(bytes: Buffer, seq: number): Entry {
   if (typeof entry.session !== "string" || !Number.isSafeInteger(entry.time))
     throw badEntry(seq, "has no session or time");
   if (!Object.hasOwn(objectFields, entry.type)) throw badEntry(seq, `has type ${entry.type}`);
+  if (typeof entry.phase !== "string" || typeof entry.decision !== "string")
+    throw badEntry(seq, "has no phase or decision");
+  if (typeof entry.object !== "object" || entry.object === null)
+    throw badEntry(seq, "is about nothing");
   if (entry.ref !== undefined && !(entry.ref < seq))
     throw badEntry(seq, `refers to entry ${entry.ref}`);
   return entry;

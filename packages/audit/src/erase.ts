@@ -2,18 +2,32 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { replaceFile } from "./files.ts";
 import { disclosuresPath } from "./layout.ts";
-import { parseDisclosure } from "./redact.ts";
+import { disclosureDigest, parseDisclosure } from "./redact.ts";
 import { tileWidth } from "./tiles.ts";
 
-/** The disclosures of one entry that have not been erased. */
-export function disclosuresOf(
-  dir: string,
-  seq: number,
-): { disclosure: string; name: string; value: unknown }[] {
+/** A value that is kept apart from its entry. */
+export interface Disclosed {
+  /** RFC 9901 disclosure, as it is on disk. */
+  readonly disclosure: string;
+  /** What stands for it in the `_sd` of the entry's `object` or `actor`. */
+  readonly digest: string;
+  readonly name: string;
+  readonly value: unknown;
+}
+
+/**
+ * The disclosures of one entry that have not been erased.
+ *
+ * @example
+ * ```ts
+ * for (const { name, value } of disclosuresOf(log.dir, 17)) console.log(name, value);
+ * ```
+ */
+export function disclosuresOf(dir: string, seq: number): Disclosed[] {
   return readLines(dir, seq).flatMap((line) => {
     const [owner, disclosure = ""] = line.split(" ");
     const parsed = owner === String(seq) ? parseDisclosure(disclosure) : undefined;
-    return parsed ? [{ disclosure, ...parsed }] : [];
+    return parsed ? [{ disclosure, digest: disclosureDigest(disclosure), ...parsed }] : [];
   });
 }
 

@@ -1,4 +1,5 @@
 // What a verification found, and how far up the ladder it got.
+import { printable } from "./printable.ts";
 import type { Problem } from "./verify-tree.ts";
 
 /** INTACT: the bytes agree; SIGNED: by a trusted key; TIMED: not later than a time; WITNESSED: by a quorum. */
@@ -94,5 +95,5 @@ export function formatReport(report: Report): string {
   if (report.lost > 0) lines.push(`  the log says that it lost ${report.lost} events`);
   if (!report.closed && report.kind === "log") lines.push("  session not closed");
   if (!report.ok) lines.push(`  required: ${report.required}`);
-  return `${lines.join("\n")}\n`;
+  return `${lines.map(printable).join("\n")}\n`;
 }

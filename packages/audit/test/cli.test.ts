@@ -1,10 +1,17 @@
 import { execFile } from "node:child_process";
-import { chmodSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { runAuditCommand } from "../src/cli.ts";
-import { HostLedger, keyFileSigner, openAuditLog, verifyLog, type Report } from "../src/index.ts";
+import {
+  HostLedger,
+  keyFileSigner,
+  openAuditLog,
+  verifyLog,
+  type Entry,
+  type Report,
+} from "../src/index.ts";
 import {
   closedLog,
   connectEvent,
@@ -25,6 +32,79 @@ async function run(...argv: string[]): Promise<{ code: number; out: string; err:
 }
 
 describe("nono audit", () => {
+  test("every command has --json, and says there what went wrong", async () => {
+    const dir = await closedLog(12);
+    const report = JSON.parse((await run("verify", dir, "--json")).out) as Report;
+    expect(report).toMatchObject({ verdict: "INTACT", size: 12 });
+    const shown = (await run("show", dir, "--json", "--decision", "deny")).out
+      .trimEnd()
+      .split("\n");
+    expect(shown.map((line) => (JSON.parse(line) as Entry).decision)).toEqual(
+      Array.from({ length: 4 }, () => "deny"),
+    );
+    expect(JSON.parse((await run("tail", dir, "--json", "-n", "1")).out)).toMatchObject({
+      type: "log.close",
+    });
+    const { proof } = JSON.parse((await run("prove", dir, "3", "--json")).out) as { proof: string };
+    expect(proof).toBe((await run("prove", dir, "3")).out);
+    expect(JSON.parse((await run("export", dir, "--json", "--to", "1")).out)).toMatchObject({
+      seq: 0,
+    });
+    for (const [argv, code, exit] of [
+      [["show", dir, "--json", "--from", "x"], "ERR_NONO_AUDIT_USAGE", 3],
+      [["prove", dir, "12", "--json"], "ERR_NONO_AUDIT_INPUT", 3],
+      [["verify", `${dir}/nowhere`, "--json"], "ERR_NONO_AUDIT_INPUT", 3],
+    ] as const) {
+      const { code: status, out, err } = await run(...argv);
+      expect([status, JSON.parse(out)]).toMatchObject([exit, { error: { code } }]);
+      expect(err).toMatch(/^nono audit: /);
+    }
+    rmSync(path.join(dir, "tile/entries"), { recursive: true });
+    expect(await run("prove", dir, "3", "--json")).toMatchObject({ code: 1 });
+  });
+
+  test("names that an agent chose cannot drive the terminal", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    const path_ = "/tmp/\u001b[2J\u009b31m\u202egnp.exe\u200b\u2028\u{e0041}\n";
+    await log.record({
+      type: "file.open",
+      phase: "event",
+      decision: "deny",
+      count: 3,
+      layer: "landlock",
+      rule: { id: "fs:default" },
+      actor: { pid: 7, exe: "/bin/cat" },
+      object: { path: path_, access: "read" },
+      outcome: { errno: "EACCES" },
+    });
+    await log.close("done");
+    const { out } = await run("show", dir, "--from", "1", "--to", "2");
+    expect(out).toMatch(/deny {2}file\.open event {2}3 times access="read" path="\/tmp\/\\u001b/);
+    expect(out).toContain(
+      'by="/bin/cat" pid=7 rule="fs:default" layer="landlock" errno="EACCES"\n',
+    );
+    expect(out.trimEnd()).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}]/u);
+    const json = (await run("show", dir, "--from", "1", "--to", "2", "--json")).out.trimEnd();
+    expect(json).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}]/u);
+    expect(JSON.parse(json)).toMatchObject({ object: { path: path_ } });
+  });
+
+  test("a log that is still open is shown to its last durable entry", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    await log.record(connectEvent(1));
+    const { out } = await run("show", dir);
+    expect(out.split("\n")[1]).toMatch(/^1 .*not yet under a checkpoint\)$/);
+    expect((await run("tail", dir, "-n", "1")).out).toContain("port=2");
+    const names = ["--ledger", dir, "--origin", "x", "--key-file", path.join(dir, "key")];
+    expect(await run("redact", dir, "0", ...names)).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("ERR_NONO_AUDIT_LOCKED"),
+    });
+    await log.close("done");
+  });
+
   test("verify: 0 when the policy is met, 2 when the proof does not reach it, 1 when tampered, 3 for usage", async () => {
     const dir = await closedLog(20);
     const good = await run("verify", dir, "--key", signer.vkey);

@@ -7,16 +7,20 @@ import { parseCheckpoint } from "../checkpoint.ts";
 import type { AuditIo } from "../cli.ts";
 import { decodeEntry, type Entry } from "../entry.ts";
 import { toCloudEvent, toOcsf, toOtlpLogs } from "../export.ts";
-import { disclosuresOf, eraseDisclosures } from "../erase.ts";
+import { eraseDisclosures } from "../erase.ts";
+import { listDirectory } from "../files.ts";
 import { layout } from "../layout.ts";
 import { readLedger } from "../ledger.ts";
+import { takeLock } from "../lock.ts";
 import { parseNote } from "../note.ts";
 import { parsePolicy } from "../policy.ts";
 import { LogReader } from "../reader.ts";
 import { exitCode, formatReport } from "../report.ts";
 import { formatProof } from "../tlog-proof.ts";
+import { unsealedEntries } from "../unsealed.ts";
 import { witnessAnchor } from "../witness.ts";
 import { verifyLog } from "../verify.ts";
+import { print, printOptions } from "./print.ts";
 import {
   ledgerOf,
   ledgerOptions,
@@ -47,89 +51,82 @@ function openReader(dir: string): { reader: LogReader; note: string } {
   return { reader: new LogReader(dir, parseCheckpoint(parseNote(note).text).size), note };
 }
 
-/** One line: index, time, what, and about what. */
-function formatEntry(entry: Entry): string {
-  const about = Object.entries(entry.object).map(
-    ([name, value]) => `${name}=${JSON.stringify(value)}`,
-  );
-  const time = new Date(entry.time).toISOString();
-  return `${entry.seq}  ${time}  ${entry.decision.padEnd(5)} ${entry.type} ${entry.phase}  ${about.join(" ")}\n`;
-}
-
-/** Puts disclosed values back for reading. */
-function reveal(dir: string, entry: Entry): Entry {
-  const values = disclosuresOf(dir, entry.seq).map(({ name, value }) => [name, value] as const);
-  const { _sd, ...object } = entry.object;
-  return _sd === undefined
-    ? entry
-    : { ...entry, object: { ...object, ...Object.fromEntries(values) } };
-}
-
-function print(
-  dir: string,
-  bytes: Buffer,
-  seq: number,
-  options: { json: boolean; reveal: boolean; type?: string | undefined },
-): string {
-  const entry = decodeEntry(bytes, seq);
-  if (options.type !== undefined && entry.type !== options.type) return "";
-  const shown = options.reveal ? reveal(dir, entry) : entry;
-  return options.json ? `${JSON.stringify(shown)}\n` : formatEntry(shown);
-}
-
 const show: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["json", "from", "to", "type", "reveal"]);
+  const args = readArguments(argv, 1, ["json", "from", "to", "type", "decision", "reveal"]);
   const [dir = ""] = args.positionals;
-  const options = { json: args.flag("json"), reveal: args.flag("reveal"), type: args.text("type") };
+  const options = printOptions(args);
   const { reader } = openReader(dir);
-  for (const { seq, entry } of reader.entries(args.number("from"), args.number("to"))) {
-    io.stdout(print(dir, entry, seq, options));
+  const to = args.number("to") ?? Infinity;
+  for (const { seq, entry } of entriesOf(reader, args.number("from") ?? 0)) {
+    if (seq >= to) break;
+    io.stdout(print(reader, entry, seq, options));
   }
   return 0;
 };
 
+/** The entries from `from` on: under the checkpoint, and in the journal beyond it. */
+function* entriesOf(reader: LogReader, from: number): Generator<{ seq: number; entry: Buffer }> {
+  yield* reader.entries(from);
+  yield* unsealedEntries(reader.dir, Math.max(from, reader.size));
+}
+
 const tail: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["json", "follow", "lines", "reveal"]);
+  const args = readArguments(argv, 1, [
+    ...(["json", "follow", "lines", "type", "decision", "reveal"] as const),
+  ]);
   const [dir = ""] = args.positionals;
-  const options = { json: args.flag("json"), reveal: args.flag("reveal") };
-  let seen = Math.max(0, openReader(dir).reader.size - (args.number("lines") ?? 10));
+  const options = printOptions(args);
+  const lines = args.number("lines") ?? 10;
+  const { reader: first } = openReader(dir);
+  const size = first.size + [...unsealedEntries(dir, first.size)].length;
+  let seen = Math.max(0, size - lines);
   for (;;) {
     const { reader } = openReader(dir);
-    for (const { seq, entry } of reader.entries(seen)) io.stdout(print(dir, entry, seq, options));
-    seen = Math.max(seen, reader.size);
+    for (const { seq, entry } of entriesOf(reader, seen)) {
+      io.stdout(print(reader, entry, seq, options));
+      seen = seq + 1;
+    }
     if (!args.flag("follow") || io.signal?.aborted) return 0;
     await sleep(200, undefined, { signal: io.signal }).catch(() => undefined);
   }
 };
 
 const prove: Command = async (argv, io) => {
-  const args = readArguments(argv, 2, []);
-  const [dir = "", seq = ""] = args.positionals;
+  const args = readArguments(argv, 2, ["json"]);
+  const [dir = "", text = ""] = args.positionals;
   const { reader, note } = openReader(dir);
-  const index = wholeNumber(seq);
-  io.stdout(
-    formatProof({
-      index,
-      extra: reader.entry(index),
-      hashes: reader.inclusionProof(index),
-      checkpoint: note,
-    }),
-  );
+  const index = wholeNumber(text);
+  const proof = formatProof({
+    index,
+    extra: reader.entry(index),
+    hashes: reader.inclusionProof(index),
+    checkpoint: note,
+  });
+  io.stdout(args.flag("json") ? `${JSON.stringify({ seq: index, proof })}\n` : proof);
   return 0;
 };
 
 const redact: Command = async (argv, io) => {
-  const args = readArguments(argv, 2, ["field", ...ledgerOptions]);
+  const args = readArguments(argv, 2, ["json", "field", ...ledgerOptions]);
   const [dir = "", text = ""] = args.positionals;
   const seq = wholeNumber(text);
   const ledger = ledgerOf(args);
-  const { reader } = openReader(dir);
-  const { origin } = parseCheckpoint(parseNote(openReader(dir).note).text);
+  const { reader, note } = openReader(dir);
+  const { origin: session } = parseCheckpoint(parseNote(note).text);
   reader.entry(seq);
-  const fields = await eraseDisclosures(dir, seq, args.text("field"));
-  if (fields > 0)
-    await ledger.append([{ type: "entry.erased", session: origin, entry: seq, fields }]);
-  io.stdout(`erased ${fields} values of entry ${seq}; its proofs stay valid\n`);
+  // A writer would bring back what it still holds of the same file; it has `erase` for this.
+  const lock = takeLock(path.join(dir, layout.lock));
+  try {
+    const fields = await eraseDisclosures(dir, seq, args.text("field"));
+    if (fields > 0) await ledger.append([{ type: "entry.erased", session, entry: seq, fields }]);
+    io.stdout(
+      args.flag("json")
+        ? `${JSON.stringify({ seq, fields })}\n`
+        : `erased ${fields} values of entry ${seq}; its proofs stay valid\n`,
+    );
+  } finally {
+    lock.release();
+  }
   return 0;
 };
 
@@ -185,7 +182,7 @@ const formats: ReadonlyMap<string, (entry: Entry, origin: string) => unknown> = 
 ]);
 
 const exportEntries: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["format", "from", "to"]);
+  const args = readArguments(argv, 1, ["json", "format", "from", "to"]);
   const [dir = ""] = args.positionals;
   const format = formats.get(args.text("format") ?? "jsonl");
   if (!format) throw new UsageError(`--format is one of ${[...formats.keys()].join(", ")}`);
@@ -200,6 +197,7 @@ const exportEntries: Command = async (argv, io) => {
 const anchor: Command = async (argv, io) => {
   const args = readArguments(argv, 1, [
     "json",
+    "sessions",
     "origin",
     "key-file",
     "policy",
@@ -209,7 +207,11 @@ const anchor: Command = async (argv, io) => {
   ]);
   const [dir = ""] = args.positionals;
   openReader(dir);
-  const results = await ledgerOf(args, dir, await anchorsOf(args)).anchor();
+  const ledger = ledgerOf(args, dir, await anchorsOf(args));
+  const results = await ledger.anchor();
+  const seen = results.find(({ error }) => error === undefined);
+  for (const session of seen ? sessionsBelow(args.text("sessions")) : [])
+    await ledger.renewProofs(session, seen?.size);
   if (args.flag("json"))
     io.stdout(
       `${JSON.stringify(results.map(({ error, ...rest }) => ({ ...rest, error: error?.message })))}\n`,
@@ -222,6 +224,15 @@ const anchor: Command = async (argv, io) => {
   if (results.some(({ error }) => error?.code === "ERR_NONO_AUDIT_FORK")) return 1;
   return results.some(({ error }) => error) ? 2 : 0;
 };
+
+/** The session logs in a directory. */
+function sessionsBelow(root: string | undefined): string[] {
+  return root === undefined
+    ? []
+    : listDirectory(root, ".")
+        .map((name) => path.join(root, name))
+        .filter((dir) => existsSync(path.join(dir, layout.ledger)));
+}
 
 /** Witnesses with a URL in the policy, and Sigstore where a service and a key are named. */
 async function anchorsOf(args: Arguments): Promise<Anchor[]> {

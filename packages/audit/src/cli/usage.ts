@@ -22,6 +22,7 @@ export type OptionName =
   | "from"
   | "to"
   | "type"
+  | "decision"
   | "reveal"
   | "follow"
   | "lines"
@@ -47,6 +48,7 @@ const known: Readonly<Record<OptionName, ParseArgsOptionDescriptor>> = {
   from: { type: "string" },
   to: { type: "string" },
   type: { type: "string" },
+  decision: { type: "string" },
   reveal: { type: "boolean" },
   follow: { type: "boolean", short: "f" },
   lines: { type: "string", short: "n" },
