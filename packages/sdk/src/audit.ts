@@ -4,10 +4,11 @@ import { randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
-import type { Capabilities, Exit, Path, SpawnOptions } from "@nono/core";
+import type { Capabilities, Exit, Path, SandboxEvent, SpawnOptions } from "@nono/core";
 import type { Anchor, AuditLog, AuditLogOptions, NonoEvent } from "@nono/audit";
 import type { GateEvent } from "@nono/proxy";
 import type { SnapshotEvent } from "@nono/rollback";
+import { attemptEntry } from "./attempts.ts";
 import { keepOutOfReach, stateDirectory } from "./state.ts";
 import { currentTrace, type TraceIds } from "./telemetry.ts";
 
@@ -68,6 +69,11 @@ export class RunRecord {
     // Each layer declares its own part of the one union; the log checks every event against the
     // whole of it.
     return this.#log.record({ ...event, ...(trace && { trace }) } as NonoEvent);
+  }
+
+  /** What a command attempted; it has happened already, so nobody waits. */
+  attempt(event: SandboxEvent): void {
+    this.#log.recordAndForget(attemptEntry(event));
   }
 
   /**

@@ -6,7 +6,16 @@ import type { Policy } from "./policy/policy.ts";
 import { type PolicyContext, resolvePolicy } from "./policy/resolve.ts";
 import { Scratch } from "./scratch.ts";
 import type { RollbackSettings } from "./undo.ts";
-import { absolutePaths, type OneOrMore, programs, variableNames, variables } from "./validate.ts";
+import {
+  absolutePaths,
+  type OneOrMore,
+  pathPatterns,
+  portNumbers,
+  programs,
+  variableNames,
+  variables,
+} from "./validate.ts";
+import { type Defined, withoutUndefined } from "./without-undefined.ts";
 
 /** What has been declared, once it is fixed. */
 export interface Declared {
@@ -19,6 +28,19 @@ export interface Declared {
   readonly scratch: Scratch;
 }
 
+/** What a sandbox is like beyond what is declared; see `Capabilities` of `@nono/core`. */
+export interface Surroundings {
+  /**
+   * Whether names that programs outside take orders from (git hooks, `.vscode`, `.mcp.json`, `.envrc` …)
+   * stay as they are in writable directories. Default: true.
+   */
+  readonly protect?: boolean | undefined;
+  /** Whether commands have a `/tmp` of their own where that is possible. Default: true. */
+  readonly privateTmp?: boolean | undefined;
+  /** Whether the basics of the system may be read: libraries, locale, certificates. Default: true. */
+  readonly baseProfile?: boolean | undefined;
+}
+
 /**
  * What a sandbox may do, said by methods that check their arguments at once and return the object
  * itself. All that was not said is refused by the kernel. {@link Sandbox} adds what to do with it.
@@ -27,21 +49,24 @@ export abstract class Declaration {
   readonly #read: Path[] = [];
   readonly #write: Path[] = [];
   readonly #exec: Path[] = [];
+  readonly #deny: Path[] = [];
   readonly #unixSockets: Path[] = [];
+  readonly #localhostPorts: number[] = [];
+  readonly #publish: number[] = [];
   readonly #allowEnv: string[] = [];
   readonly #allowDegraded: string[] = [];
   #setEnv: Record<string, string> = {};
   #limits: Limits = {};
-  #baseProfile: boolean | undefined;
+  readonly #surroundings: Defined<Surroundings>;
   #network: "blocked" | "open" = "blocked";
   readonly #networkPolicy = new NetworkPolicy();
   #rollback: RollbackSettings | undefined;
   readonly #scratch = new Scratch();
   #isFixed = false;
 
-  /** @param baseProfile See `Capabilities.baseProfile` of `@nono/core`. */
-  constructor(baseProfile?: boolean) {
-    this.#baseProfile = baseProfile;
+  /** @internal */
+  constructor({ protect, privateTmp, baseProfile }: Surroundings) {
+    this.#surroundings = withoutUndefined({ protect, privateTmp, baseProfile });
   }
 
   /**
@@ -61,14 +86,16 @@ export abstract class Declaration {
   use(policy: string | Policy, context: PolicyContext = {}): this {
     this.#refuseIfFixed("use");
     const { network, ...said } = resolvePolicy(policy, context, () => this.#scratch.directory);
-    this.allowRead(said.read).allowWrite(said.write).allowExec(said.exec);
+    this.allowRead(said.read).allowWrite(said.write).allowExec(said.exec).deny(said.deny);
+    this.allowLocalhost(said.localhostPorts).publish(said.publish);
     this.allowUnixSocket(said.unixSockets).allowEnv(said.env.allow).setEnv(said.env.set);
     this.limit(said.limits);
     if (network === "open") this.openNetwork();
     else if (network !== "blocked") this.allowNetwork(network.allow, network);
     for (const credential of said.credentials) this.injectCredential(credentialOf(credential));
     if (said.rollback) this.enableRollback(said.rollback === true ? {} : said.rollback);
-    if (said.baseProfile !== undefined) this.#baseProfile = said.baseProfile;
+    const { protect, privateTmp, baseProfile } = said;
+    Object.assign(this.#surroundings, withoutUndefined({ protect, privateTmp, baseProfile }));
     this.#allowDegraded.push(...said.allowDegraded);
     return this;
   }
@@ -122,6 +149,24 @@ export abstract class Declaration {
   }
 
   /**
+   * Refuses paths inside what is allowed, with all below them, whether they exist or come to exist. That
+   * they exist can still be seen.
+   *
+   * @param paths Absolute paths, or patterns with `*`, `?`, `[…]`, `{…}` and `**`; one that begins with a
+   *   double asterisk and a slash holds everywhere.
+   * @throws {@link PathError} for a path that is relative, empty or has a NUL byte.
+   * @example
+   * ```ts
+   * sandbox.allowRead("/workspace").deny(["/workspace/secrets", "**\/.env"]);
+   * ```
+   */
+  deny(paths: OneOrMore<Path>): this {
+    this.#refuseIfFixed("deny");
+    this.#deny.push(...pathPatterns("deny", paths));
+    return this;
+  }
+
+  /**
    * Lets commands connect to unix sockets of this machine. Those that commands make themselves they
    * always may connect to.
    *
@@ -136,6 +181,40 @@ export abstract class Declaration {
   allowUnixSocket(paths: OneOrMore<Path>): this {
     this.#refuseIfFixed("allowUnixSocket");
     this.#unixSockets.push(...absolutePaths("allowUnixSocket", paths));
+    return this;
+  }
+
+  /**
+   * Lets commands reach services on this machine's loopback, each on the same port of their own
+   * loopback: a database, a development server.
+   *
+   * @param ports TCP ports, from 1 to 65535.
+   * @throws {@link ArgumentError} for what is not a port.
+   * @example
+   * ```ts
+   * sandbox.allowLocalhost([5432, 6379]);
+   * ```
+   */
+  allowLocalhost(ports: OneOrMore<number>): this {
+    this.#refuseIfFixed("allowLocalhost");
+    this.#localhostPorts.push(...portNumbers("allowLocalhost", ports));
+    return this;
+  }
+
+  /**
+   * Lets this machine reach servers that commands run, on 127.0.0.1; {@link Sandbox.published} says at
+   * which port: the same, if it is free.
+   *
+   * @param ports TCP ports that commands listen on, from 1 to 65535.
+   * @throws {@link ArgumentError} for what is not a port.
+   * @example
+   * ```ts
+   * sandbox.publish(3000);
+   * ```
+   */
+  publish(ports: OneOrMore<number>): this {
+    this.#refuseIfFixed("publish");
+    this.#publish.push(...portNumbers("publish", ports));
     return this;
   }
 
@@ -282,13 +361,16 @@ export abstract class Declaration {
       read: [...this.#read],
       write: [...this.#write],
       exec: [...this.#exec],
+      ...(this.#deny.length > 0 && { deny: [...this.#deny] }),
       ...(this.#unixSockets.length > 0 && { unixSockets: [...this.#unixSockets] }),
+      ...(this.#localhostPorts.length > 0 && { localhostPorts: [...this.#localhostPorts] }),
+      ...(this.#publish.length > 0 && { publish: [...this.#publish] }),
       ...(this.#networkPolicy.needsGate
         ? { network: "gate", gatePorts: this.#networkPolicy.ports }
         : { network: this.#network }),
       env: { allow: [...this.#allowEnv], set: { ...this.#setEnv } },
       limits: { ...this.#limits },
-      ...(this.#baseProfile !== undefined && { baseProfile: this.#baseProfile }),
+      ...this.#surroundings,
     };
   }
 

@@ -5,7 +5,9 @@
  */
 export type { AuditRecord, AuditSettings } from "./audit.ts";
 export type { Credential, NetworkOptions } from "./network.ts";
-export { Declaration } from "./declaration.ts";
+export { Declaration, type Surroundings } from "./declaration.ts";
+export { SandboxEmitter, type SandboxEmitterMap } from "./events.ts";
+export type { HostQuestion } from "./explain-host.ts";
 export { PolicyError, type PolicyPlace } from "./policy/errors.ts";
 export type {
   HeaderScheme,
@@ -21,6 +23,7 @@ export type { PolicyContext } from "./policy/resolve.ts";
 export type { SandboxResult } from "./result.ts";
 export { Sandbox, type SandboxSettings } from "./sandbox.ts";
 export type { RollbackSettings } from "./undo.ts";
+export type { GateViolation, PolicyViolation } from "./violation.ts";
 export {
   ArgumentError,
   CapabilitiesError,
@@ -41,18 +44,27 @@ export type {
   EnvironmentCapabilities,
   ErrorCode,
   ErrorInfo,
+  EventGap,
+  EventProcess,
   Exit,
+  Explanation,
   Guarantee,
   Input,
   Limits,
   PartialResult,
+  Operation,
   Path,
+  Question,
   RunOptions,
   RunResult,
+  SandboxEvent,
   SandboxedProcess,
   SandboxOptions,
   SpawnOptions,
   StdioOption,
+  Suggestion,
   Support,
+  TerminalSize,
   Usage,
+  Violation,
 } from "@nono/core";

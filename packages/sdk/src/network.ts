@@ -68,7 +68,10 @@ export class NetworkPolicy {
   }
 
   /** Makes the gate; it listens only when it is given the sandbox's sockets. */
-  async createGate(sink: GateOptions["sink"]): Promise<Gate> {
+  async createGate(
+    sink: GateOptions["sink"],
+    onEvent: NonNullable<GateOptions["onEvent"]>,
+  ): Promise<Gate> {
     const proxy = await import("@nono/proxy");
     const credentials = [...this.#credentials.values()].map(
       ({ tokenFrom, tokenFromKeychain, ...credential }): CredentialConfig => ({
@@ -76,11 +79,15 @@ export class NetworkPolicy {
         source: tokenFrom ?? keychainEntry(proxy.fromKeychain, credential.name, tokenFromKeychain),
       }),
     );
-    const { deny, ...options } = this.#options;
+    const { deny, onEvent: asked, ...options } = this.#options;
     return proxy.createGate({
       ...options,
       allow: this.#allow,
       credentials,
+      onEvent: (event) => {
+        asked?.(event);
+        onEvent(event);
+      },
       ...(deny !== undefined && { deny: list(deny) }),
       ...(sink !== undefined && { sink }),
     });

@@ -1,9 +1,17 @@
 import type { RunResult } from "@nono/core";
 import type { Change } from "@nono/rollback";
 import type { AuditRecord } from "./audit.ts";
+import type { PolicyViolation } from "./violation.ts";
 
 /** What became of a command, with what it left. */
-export interface SandboxResult<T extends string | Buffer = string> extends RunResult<T> {
+export interface SandboxResult<T extends string | Buffer = string> extends Omit<
+  RunResult<T>,
+  "violations"
+> {
+  /** What was refused to it and its children; at the gate: to the sandbox while it ran. */
+  readonly violations: readonly PolicyViolation[];
+  /** Whether `onViolation: "rollback"` has brought the directories back. */
+  readonly rolledBack: boolean;
   /** Where the run is on record; undefined with `audit: false`. */
   readonly audit: AuditRecord | undefined;
   /** What differs from before the first command, with `enableRollback`. */

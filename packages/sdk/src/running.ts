@@ -8,45 +8,64 @@ import {
 import type { Gate } from "@nono/proxy";
 import type { RunRecord } from "./audit.ts";
 import type { Declared } from "./declaration.ts";
+import type { SandboxEmitter } from "./events.ts";
 import { gateSink } from "./gate-sink.ts";
+import { type GateViolation, gateViolation } from "./violation.ts";
+import { withoutUndefined } from "./without-undefined.ts";
+
+/** Who is told what happens. */
+export interface Observers {
+  readonly events: SandboxEmitter;
+  readonly record: RunRecord | undefined;
+}
 
 /** What a sandbox consists of while commands can run in it. */
 export class Running {
   readonly core: CoreSandbox;
-  readonly #gate: Gate | undefined;
+  readonly gate: Gate | undefined;
 
-  private constructor(core: CoreSandbox, gate?: Gate) {
+  private constructor(core: CoreSandbox, { events, record }: Observers, gate?: Gate) {
     this.core = core;
-    this.#gate = gate;
+    this.gate = gate;
+    events.follow(core.events);
+    if (record) core.events.on("event", (event) => record.attempt(event));
   }
 
   /** Builds it. The gate, if there is one, serves before the first command can run. */
   static async start(
     { capabilities, network, allowDegraded }: Declared,
-    options: SandboxOptions,
-    record: RunRecord | undefined,
+    { tier, observe, allowDegraded: accepted = [] }: SandboxOptions,
+    observers: Observers,
   ): Promise<Running> {
     const create = (granted: Capabilities): Promise<CoreSandbox> =>
       createSandbox(granted, {
-        ...(options.tier !== undefined && { tier: options.tier }),
-        allowDegraded: [...(options.allowDegraded ?? []), ...allowDegraded],
+        ...withoutUndefined({ tier, observe }),
+        allowDegraded: [...accepted, ...allowDegraded],
       });
-    if (!network.needsGate) return new Running(await create(capabilities));
+    if (!network.needsGate) return new Running(await create(capabilities), observers);
 
-    const gate = await network.createGate(await gateSink(record));
+    const gate = await network.createGate(await gateSink(observers.record), (event) =>
+      observers.events.emit("gate", event),
+    );
     try {
       const core = await create(network.withGate(capabilities, gate));
       await gate.serve(core.takeListeners());
-      return new Running(core, gate);
+      return new Running(core, observers, gate);
     } catch (error) {
       await gate.close();
       throw error;
     }
   }
 
+  /** What the gate has refused since a time, in milliseconds since 1970. */
+  refusedSince(time: number): GateViolation[] {
+    const refused = this.gate?.violations ?? [];
+    return refused.filter((violation) => violation.time >= time).map(gateViolation);
+  }
+
   /** Kills every process inside, then closes the gate. */
   async stop(): Promise<void> {
     await this.core.close();
-    await this.#gate?.close();
+    await this.gate?.close();
   }
 }

@@ -1,8 +1,10 @@
 import {
   ArgumentError,
   type Exit,
+  type Explanation,
   type Guarantee,
   type Path,
+  type Question,
   type RunOptions,
   type RunResult,
   type SandboxedProcess,
@@ -12,16 +14,22 @@ import {
 } from "@nono/core";
 import type { Change, Checkpoint, RollbackOptions, RollbackResult } from "@nono/rollback";
 import { type AuditSettings, RunRecord } from "./audit.ts";
-import { Declaration, type Declared } from "./declaration.ts";
+import { Declaration, type Declared, type Surroundings } from "./declaration.ts";
+import { SandboxEmitter } from "./events.ts";
+import { explainHost, type HostQuestion } from "./explain-host.ts";
 import type { SandboxResult } from "./result.ts";
 import { Running } from "./running.ts";
 import { traced } from "./telemetry.ts";
 import { checkpointOf } from "./undo.ts";
 
 /** Settings of a {@link Sandbox} that are not capabilities. */
-export interface SandboxSettings extends SandboxOptions {
-  /** See `Capabilities.baseProfile` of `@nono/core`. Default: true. */
-  readonly baseProfile?: boolean;
+export interface SandboxSettings extends SandboxOptions, Surroundings {
+  /**
+   * What happens when something is refused to a command. `"report"`: the result says so. `"kill"`:
+   * everything in the sandbox is killed at once. `"rollback"`: that, and the directories are brought back;
+   * needs `enableRollback`. Default: `"report"`.
+   */
+  readonly onViolation?: "report" | "kill" | "rollback";
   /** How the record of the sandbox is kept; `false`: none is. Default: in the user's state directory. */
   readonly audit?: AuditSettings | false;
 }
@@ -43,6 +51,8 @@ export interface SandboxSettings extends SandboxOptions {
  * ```
  */
 export class Sandbox extends Declaration {
+  /** What commands attempt, as it happens. */
+  readonly events: SandboxEmitter = new SandboxEmitter();
   readonly #settings: SandboxSettings;
   #running: Promise<Running> | undefined;
   #record: Promise<RunRecord> | undefined;
@@ -52,8 +62,11 @@ export class Sandbox extends Declaration {
 
   /** @param settings How to build the sandbox. */
   constructor(settings: SandboxSettings = {}) {
-    super(settings.baseProfile);
+    super(settings);
     this.#settings = settings;
+    if (settings.onViolation === undefined || settings.onViolation === "report") return;
+    this.events.on("violation", () => this.#kill());
+    this.events.on("gate", ({ decision }) => decision === "deny" && this.#kill());
   }
 
   /**
@@ -67,6 +80,38 @@ export class Sandbox extends Declaration {
    */
   async guarantees(): Promise<readonly Guarantee[]> {
     return (await this.#build()).core.guarantees;
+  }
+
+  /**
+   * At which ports of 127.0.0.1 servers inside are reached, by the port that was to be published; builds
+   * the sandbox if no command has done so.
+   *
+   * @throws the same errors as `run` when it can't be built.
+   * @example
+   * ```ts
+   * const port = (await sandbox.published()).get(3000);
+   * await fetch(`http://127.0.0.1:${port}/`);
+   * ```
+   */
+  async published(): Promise<ReadonlyMap<number, number>> {
+    return (await this.#build()).core.published;
+  }
+
+  /**
+   * Says what the sandbox does with something that has not been attempted, by the code that decides;
+   * builds the sandbox if no command has done so. For hosts, that is the gate.
+   *
+   * @throws {@link ArgumentError}, {@link PathError} or {@link ExecError} for a question that makes no
+   *   sense.
+   * @example
+   * ```ts
+   * const { allowed, rule } = await sandbox.explain({ path: "/etc/shadow" });
+   * const { allowed: reached } = await sandbox.explain({ host: "api.github.com", port: 443 });
+   * ```
+   */
+  async explain(question: Question | HostQuestion): Promise<Explanation> {
+    const running = await this.#build();
+    return "host" in question ? explainHost(question, running) : running.core.explain(question);
   }
 
   /**
@@ -121,18 +166,30 @@ export class Sandbox extends Declaration {
     argv: readonly Path[],
     options: RunOptions = {},
   ): Promise<SandboxResult<string | Buffer>> {
-    const { core } = await this.#build();
+    const running = await this.#build();
     // Both overloads of the core's method; TypeScript resolves a call to only one.
-    const run = core.run.bind(core) as (
+    const run = running.core.run.bind(running.core) as (
       argv: readonly Path[],
       options: RunOptions,
     ) => Promise<RunResult<string | Buffer>>;
+    const begin = Date.now();
     const result = await this.#command(argv, options, {
       start: () => run(argv, options),
       exit: async (ended) => ended,
     });
-    const record = await this.#record;
-    return { ...result, audit: await record?.head(), changes: () => this.changes() };
+    const violations = [...result.violations, ...running.refusedSince(begin)];
+    const violatedPolicy = result.violatedPolicy || violations.length > 0;
+    const rolledBack = violatedPolicy && this.#settings.onViolation === "rollback";
+    if (rolledBack) await this.rollback();
+    const audit = await (await this.#record)?.head();
+    return {
+      ...result,
+      violatedPolicy,
+      violations,
+      rolledBack,
+      audit,
+      changes: () => this.changes(),
+    };
   }
 
   /**
@@ -241,7 +298,12 @@ export class Sandbox extends Declaration {
     if (audit !== false) this.#record ??= RunRecord.open(audit, declared.capabilities);
     const record = await this.#record;
     if (this.#checkpoints.length === 0) await this.#keepState();
-    return Running.start(declared, this.#settings, record);
+    return Running.start(declared, this.#settings, { events: this.events, record });
+  }
+
+  /** Ends everything inside; whoever waits for a command is told of its end. */
+  #kill(): void {
+    void this.#running?.then(({ core }) => core.close()).catch(() => {});
   }
 
   async #stop(): Promise<void> {

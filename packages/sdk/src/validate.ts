@@ -15,6 +15,28 @@ export function absolutePaths(method: string, paths: OneOrMore<Path>): Path[] {
   });
 }
 
+/** The absolute paths and patterns in `paths`. */
+export function pathPatterns(method: string, paths: OneOrMore<Path>): Path[] {
+  return list(paths).map((path) => {
+    const text = checkedPath(method, path);
+    if (isAbsolute(text) || text.startsWith("**/")) return path;
+    const remedy =
+      "Give an absolute path, or a pattern that begins with a double asterisk and a slash.";
+    throw invalidPath(method, path, "is neither absolute nor a pattern for everywhere", remedy);
+  });
+}
+
+/** The TCP ports in `ports`. */
+export function portNumbers(method: string, ports: OneOrMore<number>): number[] {
+  return list(ports).map((port) => {
+    if (Number.isInteger(port) && port >= 1 && port <= 65_535) return port;
+    throw new ArgumentError("ERR_NONO_INVALID_OPTION", `${method}: ${port} is not a port`, {
+      value: port,
+      remedy: "Give a whole number from 1 to 65535.",
+    });
+  });
+}
+
 /** The programs in `programs`: absolute paths, or names without a slash. */
 export function programs(method: string, names: OneOrMore<Path>): Path[] {
   return list(names).map((name) => {

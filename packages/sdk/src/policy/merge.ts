@@ -1,4 +1,5 @@
 // Two policies made one: what either grants is granted; of single values the later one counts.
+import { withoutUndefined } from "../without-undefined.ts";
 import type { NetworkAccess, Policy, PolicyCredential, PolicyRollback } from "./policy.ts";
 
 /** A policy with nothing left open: no variables, nothing to extend, every path absolute. */
@@ -6,8 +7,11 @@ export interface ResolvedPolicy extends Policy {
   readonly read: readonly string[];
   readonly write: readonly string[];
   readonly exec: readonly string[];
+  readonly deny: readonly string[];
   readonly unixSockets: readonly string[];
   readonly network: "blocked" | "open" | NetworkAccess;
+  readonly localhostPorts: readonly number[];
+  readonly publish: readonly number[];
   readonly credentials: readonly PolicyCredential[];
   readonly env: {
     readonly allow: readonly string[];
@@ -23,8 +27,11 @@ export const emptyPolicy: ResolvedPolicy = {
   read: [],
   write: [],
   exec: [],
+  deny: [],
   unixSockets: [],
   network: "blocked",
+  localhostPorts: [],
+  publish: [],
   credentials: [],
   env: { allow: [], set: {} },
   limits: {},
@@ -34,22 +41,29 @@ export const emptyPolicy: ResolvedPolicy = {
 
 /** `policy` on top of `base`. */
 export function mergePolicies(base: ResolvedPolicy, policy: Policy): ResolvedPolicy {
-  const baseProfile = policy.baseProfile ?? base.baseProfile;
+  const single = { ...base, ...withoutUndefined(policy) };
   return {
     read: union(base.read, policy.read),
     write: union(base.write, policy.write),
     exec: union(base.exec, policy.exec),
+    deny: union(base.deny, policy.deny),
     unixSockets: union(base.unixSockets, policy.unixSockets),
     network: mergeNetworks(base.network, policy.network),
+    localhostPorts: union(base.localhostPorts, policy.localhostPorts),
+    publish: union(base.publish, policy.publish),
     credentials: mergeCredentials(base.credentials, policy.credentials),
     env: {
       allow: union(base.env.allow, policy.env?.allow),
       set: { ...base.env.set, ...policy.env?.set },
     },
     limits: { ...base.limits, ...policy.limits },
-    rollback: policy.rollback ?? base.rollback,
+    rollback: single.rollback,
     allowDegraded: union(base.allowDegraded, policy.allowDegraded),
-    ...(baseProfile !== undefined && { baseProfile }),
+    ...withoutUndefined({
+      protect: single.protect,
+      privateTmp: single.privateTmp,
+      baseProfile: single.baseProfile,
+    }),
   };
 }
 
@@ -74,6 +88,6 @@ function mergeCredentials(
   return [...base.filter(({ name }) => !replaced.has(name)), ...added];
 }
 
-function union(base: readonly string[] = [], added: readonly string[] = []): readonly string[] {
+function union<T>(base: readonly T[] = [], added: readonly T[] = []): readonly T[] {
   return [...new Set([...base, ...added])];
 }

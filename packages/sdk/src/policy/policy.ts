@@ -33,10 +33,19 @@ export interface Policy {
   readonly write?: readonly string[];
   /** Programs that may be executed: paths of files or directories, or names looked up in `PATH`. */
   readonly exec?: readonly string[];
+  /**
+   * What stays refused inside what is allowed: paths, or patterns such as `$WORKSPACE/**\/.env` or
+   * `**\/*.pem`, which hold everywhere.
+   */
+  readonly deny?: readonly string[];
   /** Unix sockets of this machine that may be connected to. */
   readonly unixSockets?: readonly string[];
   /** `"blocked"` (the default), the hosts that may be reached, or `"open"`: every network. */
   readonly network?: "blocked" | "open" | NetworkAccess;
+  /** Ports of services on this machine's loopback that commands reach. */
+  readonly localhostPorts?: readonly number[];
+  /** Ports on which commands run servers that this machine shall reach, on 127.0.0.1. */
+  readonly publish?: readonly number[];
   /** Credentials that commands may use and never see. */
   readonly credentials?: readonly PolicyCredential[];
   /** The environment of commands. */
@@ -47,6 +56,13 @@ export interface Policy {
   readonly rollback?: boolean | PolicyRollback;
   /** Names of guarantees whose absence on a machine is accepted; else such a machine refuses. */
   readonly allowDegraded?: readonly string[];
+  /**
+   * Whether names that programs outside take orders from (git hooks, `.vscode`, `.mcp.json`, `.envrc` …)
+   * stay as they are in writable directories. Default: true.
+   */
+  readonly protect?: boolean;
+  /** Whether commands have a `/tmp` of their own where that is possible. Default: true. */
+  readonly privateTmp?: boolean;
   /**
    * Whether the system's libraries, locale, time zones and certificates may be read. Default: true.
    */

@@ -8,7 +8,7 @@ import { emptyPolicy, mergePolicies, type ResolvedPolicy } from "./merge.ts";
 import { checkPolicy, parsePolicy } from "./parse.ts";
 import type { Policy } from "./policy.ts";
 import { presets } from "./presets/index.ts";
-import { expandPaths, expandPrograms, expandValues } from "./variables.ts";
+import { expandPaths, expandPatterns, expandPrograms, expandValues } from "./variables.ts";
 
 /** What the variables of a policy stand for. */
 export interface PolicyContext {
@@ -100,6 +100,7 @@ function expand(policy: Policy, host: Host, base: ResolvedPolicy, source: string
     ...policy,
     read: paths(policy.read),
     write: paths(policy.write),
+    deny: expandPatterns(policy.deny ?? [], host, source),
     exec: expandPrograms(policy.exec ?? [], host, source),
     unixSockets: paths(policy.unixSockets),
     credentials: (policy.credentials ?? []).map((credential) => {

@@ -14,6 +14,14 @@ export function expandPaths(texts: readonly string[], host: Host, source: string
   });
 }
 
+/** Absolute paths and patterns; one that begins with a double asterisk holds everywhere. */
+export function expandPatterns(texts: readonly string[], host: Host, source: string): string[] {
+  return texts.map((text) => {
+    const expanded = expand(text, host, source);
+    return /^(\/|\*\*\/|\$)/.test(expanded) ? expanded : `${host.workspace}/${expanded}`;
+  });
+}
+
 /** Absolute paths, and names without a slash as they are. */
 export function expandPrograms(texts: readonly string[], host: Host, source: string): string[] {
   return texts.flatMap((text) => {
