@@ -41,7 +41,13 @@ export {
 } from "./ledger.ts";
 export type { Anchor, AnchorHead, AnchorResult, Evidence } from "./anchor.ts";
 export type { EpochOptions } from "./ledgered-session.ts";
-export { keyFileSigner } from "./key-file.ts";
+export {
+  keyFileSigner,
+  keyringSigner,
+  type Keyring,
+  type KeyringEntry,
+  type StoredKeyType,
+} from "./key-file.ts";
 export type { Problem } from "./verify-tree.ts";
 export { disclosuresOf, eraseDisclosures, type Disclosed } from "./erase.ts";
 export { witnessAnchor, type WitnessOptions } from "./witness.ts";
