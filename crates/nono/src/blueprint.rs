@@ -238,6 +238,7 @@ impl Blueprint {
                         bound: (!has_own_network).then(HashSet::new),
                     },
                     internet,
+                    ports: self.policy.reachable_ports(),
                     diagnosis: Diagnosis::from(arrived()?),
                     made: (access == SocketAccess::Made).then(MadeSockets::default),
                 };

@@ -170,6 +170,15 @@ impl Policy {
         }
     }
 
+    /// The TCP ports on which commands reach anything but loopback; `None`: it is not confined.
+    pub(crate) fn reachable_ports(&self) -> Option<BTreeSet<u16>> {
+        match &self.network {
+            Network::Open => None,
+            Network::Gate { ports } => Some(ports.iter().copied().chain([53]).collect()),
+            Network::Blocked => Some(BTreeSet::new()),
+        }
+    }
+
     /// Which internet sockets commands can make in this tier.
     pub(crate) fn internet_sockets(&self, tier: TierName) -> InternetSockets {
         match (&self.network, tier) {

@@ -8,28 +8,77 @@
 //! put a unix socket under the same number in between.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::files::Account;
 use super::internet::{Internet, Lead};
 use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
 use super::sockets::Sockets;
+use crate::event::{Operation, Refusal, Target};
+use crate::judge::Reason;
 use crate::socket::{self, Errno, address};
 
 /// `struct sockaddr_storage`, the longest address that there is.
 const MAX_ADDRESS: usize = 128;
 
-/// Carries a connect() out, if it may be.
-pub(super) fn connect(listener: &Arc<Listener>, call: &Notification, sockets: &Sockets) {
-    match prepare(listener, call, sockets) {
-        Ok(connection) if connection.may_wait() => wait_elsewhere(listener, call, connection),
-        Ok(connection) => listener.finish(call, connection.make()),
-        Err(errno) => listener.finish(call, Err(errno)),
+/// What becomes of a connect().
+pub(super) enum Reply {
+    /// It is made already, or refused.
+    Made(Result<(), Errno>),
+    /// It may be made, and can take long.
+    Waits(Box<Connection>),
+}
+
+/// Carries a connect() out, if it may be. What is told about it is told before it is answered.
+pub(super) fn connect(
+    listener: &Listener,
+    call: &Notification,
+    sockets: &Sockets,
+) -> (Option<Account>, Reply) {
+    let asked = match ask(listener, call, sockets) {
+        Ok(asked) => asked,
+        Err(errno) => return (None, Reply::Made(Err(errno))), // it is no connection yet
+    };
+    let account = |errno, refused| Account {
+        operation: Operation::Connect,
+        target: Target::Address(asked.name.clone()),
+        errno,
+        refused,
+    };
+    let disconnects = address::family(&asked.address) == Some(libc::AF_UNSPEC);
+    match prepare(&asked, sockets) {
+        Ok(connection) if disconnects => (None, Reply::Made(connection.make())),
+        Ok(connection) if connection.may_wait() => {
+            (Some(account(None, None)), Reply::Waits(Box::new(connection)))
+        }
+        Ok(connection) => {
+            let made = connection.make();
+            let errno = made.err().filter(|errno| *errno != libc::EINPROGRESS).unwrap_or(0);
+            (Some(account(Some(errno), None)), Reply::Made(made))
+        }
+        Err(errno) => {
+            let by_rule = matches!(errno, libc::EACCES | libc::EPERM)
+                || errno == libc::ECONNREFUSED && sockets.leaves_out(&asked.address);
+            let refusal = Refusal { layer: "supervisor", reason: Reason::NotGranted };
+            let refused = by_rule.then_some(refusal);
+            (Some(account(Some(errno), refused)), Reply::Made(Err(errno)))
+        }
+    }
+}
+
+impl Reply {
+    pub(super) fn send(self, listener: &Arc<Listener>, call: &Notification) {
+        match self {
+            Reply::Made(result) => listener.finish(call, result),
+            Reply::Waits(connection) => wait_elsewhere(listener, call, *connection),
+        }
     }
 }
 
@@ -102,7 +151,7 @@ pub(super) fn listen(listener: &Listener, call: &Notification, sockets: &mut Soc
 }
 
 /// A connect() that may be made.
-struct Connection {
+pub(super) struct Connection {
     socket: OwnedFd,
     lead: Lead,
     /// The socket's file, which the address names by this descriptor.
@@ -110,27 +159,56 @@ struct Connection {
     made: Option<MadeSockets>,
 }
 
-fn prepare(
-    listener: &Listener,
-    call: &Notification,
-    sockets: &Sockets,
-) -> Result<Connection, Errno> {
-    let asked = asked_address(call)?;
+/// What a connect() asks for, copied once.
+struct Asked {
+    socket: OwnedFd,
+    family: i32,
+    address: Vec<u8>,
+    /// The file that a path names.
+    place: Option<Result<OwnedFd, Errno>>,
+    /// For the record: an address with its port, or a path.
+    name: String,
+}
+
+fn ask(listener: &Listener, call: &Notification, sockets: &Sockets) -> Result<Asked, Errno> {
+    let address = asked_address(call)?;
     let socket = sockets.of(call)?;
+    let family = socket::family(&socket).ok_or(libc::ENOTSOCK)?;
+    let path = (family == libc::AF_UNIX && address::family(&address) == Some(libc::AF_UNIX))
+        .then(|| process::socket_path(&address))
+        .flatten();
+    let place = path
+        .map(|path| process::open_place(call.thread, path).map_err(|error| socket::errno(&error)));
     // Only now is it certain that all of the above was about the caller.
     parked(listener, call)?;
-    let (lead, place) = match socket::family(&socket).ok_or(libc::ENOTSOCK)? {
-        libc::AF_UNIX => {
-            let found = unix_address(call, sockets, &socket, asked)?;
-            parked(listener, call)?; // its path was looked up in the caller's root
-            found
-        }
+    let name = match (&place, path) {
+        (Some(Ok(place)), _) => process::path_of(place),
+        (_, Some(path)) => path.display().to_string(),
+        _ => address::parse(&address).map_or("an address".into(), |address| {
+            SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+        }),
+    };
+    Ok(Asked { socket, family, address, place, name })
+}
+
+fn prepare(asked: &Asked, sockets: &Sockets) -> Result<Connection, Errno> {
+    let clone = |fd: &OwnedFd| fd.try_clone().map_err(|error| socket::errno(&error));
+    let socket = clone(&asked.socket)?;
+    let (lead, place) = match asked.family {
+        libc::AF_UNIX => unix_address(asked, sockets)?,
         libc::AF_INET | libc::AF_INET6 if !sockets.diagnosis.is_beside(&socket) => {
             return Err(libc::EACCES);
         }
+        // Where the network is the sandbox's own, nobody is there either.
+        libc::AF_INET | libc::AF_INET6
+            if sockets.leaves_out(&asked.address)
+                && socket::tcp_state(&socket) == Some(socket::CLOSED) =>
+        {
+            return Err(libc::ECONNREFUSED);
+        }
         libc::AF_INET | libc::AF_INET6 => match &sockets.internet {
-            Internet::AsAsked => (Lead::to(asked), None),
-            Internet::Led(led) => (led.connect(&socket, &asked, &sockets.diagnosis)?, None),
+            Internet::AsAsked => (Lead::to(asked.address.clone()), None),
+            Internet::Led(led) => (led.connect(&socket, &asked.address, &sockets.diagnosis)?, None),
             // No such socket can be made: it was handed in. Landlock would refuse to connect it; here
             // it would not be asked.
             Internet::Absent => return Err(libc::EACCES),
@@ -155,27 +233,23 @@ fn parked(listener: &Listener, call: &Notification) -> Result<(), Errno> {
     if listener.is_parked(call) { Ok(()) } else { Err(libc::EINTR) }
 }
 
-fn unix_address(
-    call: &Notification,
-    sockets: &Sockets,
-    socket: &OwnedFd,
-    asked: Vec<u8>,
-) -> Result<(Lead, Option<OwnedFd>), Errno> {
-    if socket::is_datagram(socket) {
+fn unix_address(asked: &Asked, sockets: &Sockets) -> Result<(Lead, Option<OwnedFd>), Errno> {
+    if socket::is_datagram(&asked.socket) {
         return Err(libc::EACCES);
     }
-    if address::family(&asked) != Some(libc::AF_UNIX)
-        || asked.len() > size_of::<libc::sockaddr_un>()
+    if address::family(&asked.address) != Some(libc::AF_UNIX)
+        || asked.address.len() > size_of::<libc::sockaddr_un>()
     {
         return Err(libc::EINVAL);
     }
-    let Some(path) = process::socket_path(&asked) else {
+    let Some(place) = &asked.place else {
         // An abstract name. It means something in the socket's own network namespace only.
         let known = sockets.unix.has_own_namespace();
-        return if known { Ok((Lead::to(asked), None)) } else { Err(libc::EPERM) };
+        let lead = Lead::to(asked.address.clone());
+        return if known { Ok((lead, None)) } else { Err(libc::EPERM) };
     };
-    let place = process::open_place(call.thread, path).map_err(|error| socket::errno(&error))?;
-    let place = File::from(place);
+    let place = place.as_ref().map_err(|errno| *errno)?;
+    let place = File::from(place.try_clone().map_err(|error| socket::errno(&error))?);
     let file = place.metadata().map_err(|error| socket::errno(&error))?;
     if !file.file_type().is_socket() {
         return Err(libc::ECONNREFUSED);

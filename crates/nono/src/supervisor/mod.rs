@@ -145,7 +145,13 @@ impl Desk {
             return self.refuse(call, errno);
         }
         match (call.number, &mut self.sockets) {
-            (libc::SYS_connect, Some(sockets)) => connect::connect(&self.listener, call, sockets),
+            (libc::SYS_connect, Some(sockets)) => {
+                let (account, reply) = connect::connect(&self.listener, call, sockets);
+                if let Some(account) = account {
+                    self.tell(call, account);
+                }
+                reply.send(&self.listener, call);
+            }
             (libc::SYS_bind, Some(sockets)) => connect::bind(&self.listener, call, sockets),
             (libc::SYS_listen, Some(sockets)) => connect::listen(&self.listener, call, sockets),
             (libc::SYS_socket, Some(Sockets { made: Some(made), .. })) => {

@@ -121,6 +121,12 @@ pub(super) fn open_place(thread: i32, path: &Path) -> io::Result<OwnedFd> {
     })
 }
 
+/// The path of a place, as the mount namespace that it is in has it.
+pub(super) fn path_of(place: &OwnedFd) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd()));
+    link.unwrap_or_default().display().to_string()
+}
+
 /// The path of a pathname socket address: what follows the family, up to a NUL.
 pub(super) fn socket_path(address: &[u8]) -> Option<&Path> {
     let path = address.get(2..)?.split(|byte| *byte == 0).next()?;

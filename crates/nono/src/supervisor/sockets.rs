@@ -1,5 +1,6 @@
 //! The sockets of a sandbox whose calls are carried out here.
 
+use std::collections::BTreeSet;
 use std::os::fd::{OwnedFd, RawFd};
 
 use super::diagnosis::Diagnosis;
@@ -8,7 +9,7 @@ use super::made::MadeSockets;
 use super::notif::Notification;
 use super::process;
 use super::unix::UnixSockets;
-use crate::socket::{self, Errno};
+use crate::socket::{self, Errno, address};
 
 /// What is known of them, and what decides about them.
 #[derive(Debug)]
@@ -16,11 +17,21 @@ pub(crate) struct Sockets {
     pub(crate) unix: UnixSockets,
     pub(crate) internet: Internet,
     pub(crate) diagnosis: Diagnosis,
+    /// TCP ports on which anything but loopback can be reached; `None`: whichever the network has.
+    pub(crate) ports: Option<BTreeSet<u16>>,
     /// Where descriptors of commands cannot be taken: the sockets that were made for them.
     pub(crate) made: Option<MadeSockets>,
 }
 
 impl Sockets {
+    /// Whether an address is out of reach by the policy, whoever is there.
+    pub(super) fn leaves_out(&self, asked: &[u8]) -> bool {
+        let Some(address) = address::parse(asked) else { return false };
+        let ip = address.ip().to_canonical();
+        let is_own = ip.is_loopback() || ip.is_unspecified();
+        !is_own && self.ports.as_ref().is_some_and(|ports| !ports.contains(&address.port()))
+    }
+
     /// A duplicate of the socket that a call's first argument names.
     pub(super) fn of(&self, call: &Notification) -> Result<OwnedFd, Errno> {
         let fd = call.arguments[0] as RawFd;

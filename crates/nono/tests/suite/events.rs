@@ -1,11 +1,15 @@
 //! What is told about attempts is what happened: in each tier, nothing invented and nothing missing.
 
 use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use nono::{Capabilities, Command, Event, Observe, Options, Reason, Sandbox, Suggestion, Target};
+use nono::{
+    Capabilities, Command, Event, Observe, Operation, Options, Reason, Sandbox, Suggestion, Target,
+};
 
 use crate::common::{Scratch, run, run_command, shell};
+use crate::gate::{gated, python};
 
 fn in_each_tier_observed(
     capabilities: &Capabilities,
@@ -206,5 +210,53 @@ fn more_than_anybody_reads_is_counted() {
         assert!(lost.refused > 0);
         assert_eq!(told + lost.refused, 20_000);
         assert_eq!(sandbox.events().refused(), 20_000);
+    });
+}
+
+#[test]
+fn connections_are_told_and_only_what_a_rule_refused_is_refused() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("agent");
+    let _agent = UnixListener::bind(&path).unwrap();
+    let script = format!(
+        r#"
+s = socket.socket(); s.connect(('203.0.113.9', 443)); s.close()
+s = socket.socket(); s.setblocking(False); s.connect_ex(('203.0.113.9', 443)); s.close()
+for blocking in (True, False):
+    s = socket.socket(); s.setblocking(blocking); s.connect_ex(('203.0.113.8', 22)); s.close()
+socket.socket(socket.AF_INET6).connect_ex(('::ffff:203.0.113.7', 25))
+socket.socket().connect_ex(('127.0.0.1', 9)) # nobody is there, and nothing forbids it
+socket.socket(socket.AF_UNIX).connect_ex({path:?})
+socket.socket().connect_ex(('', 0)); connect(socket.socket(), UNSPEC)
+"#
+    );
+    let capabilities = gated(&[443]).allow_read(scratch.path());
+    in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
+        assert_eq!(python(sandbox, &script), "");
+        let events = take_all(sandbox);
+        let told: Vec<_> = events
+            .iter()
+            .filter(|event| event.operation == Operation::Connect)
+            .filter_map(|event| match &event.target {
+                Target::Address(address) => {
+                    Some((address.as_str(), event.refused.is_some(), event.suggestion()))
+                }
+                _ => None,
+            })
+            .collect();
+        let network = |address: &str| Some(Suggestion::Network(address.into()));
+        assert_eq!(
+            told,
+            [
+                ("203.0.113.9:443", false, None),
+                ("203.0.113.9:443", false, None),
+                ("203.0.113.8:22", true, network("203.0.113.8:22")),
+                ("203.0.113.8:22", true, network("203.0.113.8:22")),
+                ("203.0.113.7:25", true, network("203.0.113.7:25")),
+                ("127.0.0.1:9", false, None),
+                (path.to_str().unwrap(), true, Some(Suggestion::UnixSocket(path.clone()))),
+                ("0.0.0.0:0", false, None),
+            ]
+        );
     });
 }
