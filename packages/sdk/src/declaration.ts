@@ -8,6 +8,7 @@ import { Scratch } from "./scratch.ts";
 import type { RollbackSettings } from "./undo.ts";
 import {
   absolutePaths,
+  isDirectory,
   type OneOrMore,
   pathPatterns,
   portNumbers,
@@ -22,6 +23,8 @@ export interface Declared {
   readonly capabilities: Capabilities;
   readonly network: NetworkPolicy;
   readonly rollback: RollbackSettings | undefined;
+  /** Where commands begin when nothing else is said. */
+  readonly cwd: Path | undefined;
   /** Guarantees whose absence policies accept. */
   readonly allowDegraded: readonly string[];
   /** What commands may write for themselves; no part of their work. */
@@ -46,6 +49,8 @@ export interface Surroundings {
  * itself. All that was not said is refused by the kernel. {@link Sandbox} adds what to do with it.
  */
 export abstract class Declaration {
+  /** What was granted by hand, as opposed to by a policy: the first directory of it is the default cwd. */
+  readonly #named: Path[] = [];
   readonly #read: Path[] = [];
   readonly #write: Path[] = [];
   readonly #exec: Path[] = [];
@@ -86,7 +91,10 @@ export abstract class Declaration {
   use(policy: string | Policy, context: PolicyContext = {}): this {
     this.#refuseIfFixed("use");
     const { network, ...said } = resolvePolicy(policy, context, () => this.#scratch.directory);
-    this.allowRead(said.read).allowWrite(said.write).allowExec(said.exec).deny(said.deny);
+    if (context.workspace !== undefined) this.#named.push(context.workspace);
+    this.#read.push(...said.read);
+    this.#write.push(...said.write);
+    this.allowExec(said.exec).deny(said.deny);
     this.allowLocalhost(said.localhostPorts).publish(said.publish);
     this.allowUnixSocket(said.unixSockets).allowEnv(said.env.allow).setEnv(said.env.set);
     this.limit(said.limits);
@@ -112,7 +120,9 @@ export abstract class Declaration {
    */
   allowRead(paths: OneOrMore<Path>): this {
     this.#refuseIfFixed("allowRead");
-    this.#read.push(...absolutePaths("allowRead", paths));
+    const absolute = absolutePaths("allowRead", paths);
+    this.#read.push(...absolute);
+    this.#named.push(...absolute);
     return this;
   }
 
@@ -128,7 +138,9 @@ export abstract class Declaration {
    */
   allowWrite(paths: OneOrMore<Path>): this {
     this.#refuseIfFixed("allowWrite");
-    this.#write.push(...absolutePaths("allowWrite", paths));
+    const absolute = absolutePaths("allowWrite", paths);
+    this.#write.push(...absolute);
+    this.#named.push(...absolute);
     return this;
   }
 
@@ -381,6 +393,7 @@ export abstract class Declaration {
       capabilities: this.capabilities,
       network: this.#networkPolicy,
       rollback: this.#rollback,
+      cwd: this.#named.find(isDirectory),
       allowDegraded: [...this.#allowDegraded],
       scratch: this.#scratch,
     };

@@ -115,7 +115,8 @@ export class Sandbox extends Declaration {
   }
 
   /**
-   * Starts a command whose streams the caller reads and writes.
+   * Starts a command whose streams the caller reads and writes. Without `cwd` it begins in the first
+   * directory that `allowRead`, `allowWrite` or the workspace of `use` has named.
    *
    * @param argv The program, then its arguments.
    * @returns The command, once its program runs.
@@ -127,8 +128,9 @@ export class Sandbox extends Declaration {
    * await child.exited;
    * ```
    */
-  async spawn(argv: readonly Path[], options: SpawnOptions = {}): Promise<SandboxedProcess> {
+  async spawn(argv: readonly Path[], given: SpawnOptions = {}): Promise<SandboxedProcess> {
     const { core } = await this.#build();
+    const options = this.#withCwd(given);
     return this.#command(argv, options, {
       start: async () => {
         const child = core.spawn(argv, options);
@@ -140,7 +142,8 @@ export class Sandbox extends Declaration {
   }
 
   /**
-   * Runs a command to its end. An exit code other than 0 is a result, not an error.
+   * Runs a command to its end. An exit code other than 0 is a result, not an error. Without `cwd` it
+   * begins in the first directory that `allowRead`, `allowWrite` or the workspace of `use` has named.
    *
    * @param argv The program, then its arguments.
    * @throws {@link PathError}, {@link ExecError}, {@link CapabilitiesError}, {@link LimitError} or
@@ -164,9 +167,10 @@ export class Sandbox extends Declaration {
   ): Promise<SandboxResult>;
   async run(
     argv: readonly Path[],
-    options: RunOptions = {},
+    given: RunOptions = {},
   ): Promise<SandboxResult<string | Buffer>> {
     const running = await this.#build();
+    const options = this.#withCwd(given);
     // Both overloads of the core's method; TypeScript resolves a call to only one.
     const run = running.core.run.bind(running.core) as (
       argv: readonly Path[],
@@ -322,6 +326,11 @@ export class Sandbox extends Declaration {
     return traced("nono.spawn", { "process.command_args": argv.map(String) }, () =>
       record ? record.command(argv, options, start, exit) : start(),
     );
+  }
+
+  #withCwd<Options extends { readonly cwd?: Path }>(options: Options): Options {
+    const { cwd } = this.fix();
+    return options.cwd === undefined && cwd !== undefined ? { ...options, cwd } : options;
   }
 
   async #keepState(): Promise<void> {

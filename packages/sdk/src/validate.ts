@@ -1,5 +1,6 @@
 // What the fluent methods check at once, where the stack trace still points at the mistake. Whether
 // a path exists is left to the creation of the sandbox: it may be made in between.
+import { statSync } from "node:fs";
 import { isAbsolute } from "node:path";
 import { ArgumentError, CapabilitiesError, PathError, type Path } from "@nono/core";
 
@@ -79,6 +80,12 @@ export function variables(
     );
   }
   return { ...values };
+}
+
+/** Whether a directory is there. */
+export function isDirectory(path: Path): boolean {
+  const name = typeof path === "string" ? path : Buffer.from(path);
+  return statSync(name, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 function list<T>(value: OneOrMore<T>): readonly T[] {

@@ -111,6 +111,40 @@ describe.runIf(
   });
 });
 
+function ask(...args: string[]): ReturnType<typeof nono> {
+  return nono(["why", "-p", "shell", ...args]);
+}
+
+test("why answers by the code that decides, and nothing is run", () => {
+  expect(ask("--read", "/etc/shadow")).toMatchObject({ status: 1 });
+  expect(ask("--read", "/etc/shadow").stdout).toContain(
+    'would pass with: allowRead("/etc/shadow")',
+  );
+  expect(ask("--exec", "cat")).toMatchObject({ status: 0, stderr: "" });
+  expect(ask("--write", directory, "--allow-write", directory)).toMatchObject({ status: 0 });
+  expect(ask("--variable", "NO_SUCH_VARIABLE")).toMatchObject({ status: 1 });
+  const host = ask("--host", "b.test:443", "--allow-net", "a.test", "--json");
+  expect(JSON.parse(host.stdout)).toMatchObject({
+    allowed: false,
+    suggestion: { call: 'allowNetwork("b.test:443")' },
+  });
+  expect(ask()).toMatchObject({ status: 125, stdout: "" });
+});
+
+test("a command that fails because it was refused something is told what", () => {
+  const script = "echo x > /etc/nono-test";
+  const run = ["run", "--no-audit", "-p", "shell", "--allow-read", directory, "--cwd", directory];
+  const failed = nono([...run, "--", "sh", "-c", script]);
+  expect(failed.stderr).toContain("nono:   create /etc/nono-test: nothing grants it");
+  const report = nono([...run, "--json", "--", "sh", "-c", `${script}; exit 0`]);
+  const line = report.stderr.split("\n").find((one) => one.startsWith("{")) ?? "";
+  expect(JSON.parse(line)).toMatchObject({
+    exitCode: 0,
+    violations: [expect.stringContaining("/etc/nono-test")],
+  });
+  expect(report.stderr).not.toContain("attempts were refused");
+});
+
 test("keychain refuses what is not a value, and says where there is no keychain", () => {
   expect(nono(["keychain", "set", "NAME"], { input: "" }).stderr).toContain("The value is empty");
   expect(nono(["keychain", "set"], { input: "x" }).stderr).toContain("There is no name");

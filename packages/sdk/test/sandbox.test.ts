@@ -85,6 +85,15 @@ test("commands run in what was declared", async () => {
   expect(readFileSync(path.join(workspace, "file"), "utf8")).toBe("hello\n");
 });
 
+test("a command begins in the first directory that was named", async () => {
+  await using sandbox = new Sandbox()
+    .use("shell")
+    .allowRead(["/etc/hostname", workspace])
+    .allowWrite("/var/tmp");
+  expect((await sandbox.run(["pwd"])).stdout).toBe(`${workspace}\n`);
+  expect((await sandbox.run(["pwd"], { cwd: "/var/tmp" })).stdout).toBe("/var/tmp\n");
+});
+
 test("spawn streams, and rejects what can't start", async () => {
   await using sandbox = new Sandbox().allowWrite(workspace).allowExec("cat");
   const child = await sandbox.spawn(["cat"]);

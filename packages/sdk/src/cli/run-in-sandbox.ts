@@ -2,8 +2,10 @@
 // caller's own, its end reported.
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
+import process from "node:process";
 import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
 import type { Sandbox } from "../sandbox.ts";
+import { describeViolation } from "../violation.ts";
 import type { Flag, Values } from "./command.ts";
 import { number, refuse } from "./parse.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
@@ -50,6 +52,7 @@ async function runToEnd(
   report: (result: unknown) => void,
 ): Promise<number> {
   using signals = new SignalForwarding();
+  const refused = collectViolations(sandbox);
   const timeout = values.one("timeout");
   const milliseconds = timeout === undefined ? undefined : number("--timeout", timeout) * 1000;
   const begin = performance.now();
@@ -66,9 +69,34 @@ async function runToEnd(
     timedOut: deadline.hasPassed,
     durationMs: Math.round(performance.now() - begin),
     usage: exit.usage,
+    violations: refused,
     guarantees,
   });
+  if (exit.exitCode !== 0) tellRefusals(refused);
   return deadline.hasPassed ? timedOutStatus : exitStatus(exit);
+}
+
+/** More would be no help. */
+const toldRefusals = 5;
+
+/** What is refused from now on, in one line each. */
+function collectViolations(sandbox: Sandbox): string[] {
+  const refused: string[] = [];
+  sandbox.events.on("violation", (violation) => refused.push(describeViolation(violation)));
+  sandbox.events.on("gate", ({ decision, object }) => {
+    if (decision === "deny" && "reason" in object) refused.push(`network: ${object.reason}`);
+  });
+  return refused;
+}
+
+/** A command that failed, and was refused something, probably failed because of that. */
+function tellRefusals(refused: readonly string[]): void {
+  if (refused.length === 0) return;
+  const distinct = [...new Set(refused)];
+  process.stderr.write(`nono: ${refused.length} attempts were refused:\n`);
+  for (const line of distinct.slice(0, toldRefusals)) process.stderr.write(`nono:   ${line}\n`);
+  const more = distinct.length - toldRefusals;
+  if (more > 0) process.stderr.write(`nono:   and ${more} more (nono audit show)\n`);
 }
 
 function endAfter(

@@ -1,7 +1,7 @@
 // The flags that say what a command may do: the same for all commands that run one or ask about one.
 import path from "node:path";
 import process from "node:process";
-import { Sandbox } from "../sandbox.ts";
+import { Sandbox, type SandboxSettings } from "../sandbox.ts";
 import type { Flag, Values } from "./command.ts";
 import { choice, number, pair, refuse } from "./parse.ts";
 
@@ -37,6 +37,13 @@ export const sandboxFlags: readonly Flag[] = [
     help: "let it execute a program: a path, a directory, or a name looked up in PATH (the command itself always may be)",
   },
   {
+    name: "deny",
+    value: "PATH",
+    many: true,
+    complete: "path",
+    help: "refuse a path inside what is allowed, or a pattern such as '**/.env'",
+  },
+  {
     name: "allow-net",
     value: "HOST",
     many: true,
@@ -48,6 +55,18 @@ export const sandboxFlags: readonly Flag[] = [
     many: true,
     complete: "path",
     help: "let it connect to a unix socket",
+  },
+  {
+    name: "allow-localhost",
+    value: "PORT",
+    many: true,
+    help: "let it reach a service on this machine's loopback",
+  },
+  {
+    name: "publish",
+    value: "PORT",
+    many: true,
+    help: "let this machine reach a server that it runs, on 127.0.0.1",
   },
   {
     name: "network",
@@ -109,10 +128,15 @@ export function workspaceOf(values: Values): string {
 }
 
 /** The sandbox that the flags describe, in which `program` may be executed. */
-export function sandboxFrom(values: Values, program: string | undefined): Sandbox {
+export function sandboxFrom(
+  values: Values,
+  program: string | undefined,
+  settings: Pick<SandboxSettings, "audit"> = {},
+): Sandbox {
   const tier = choice("--tier", values.one("tier"), ["namespaces", "flat"]);
   const workspace = workspaceOf(values);
   const sandbox = new Sandbox({
+    ...settings,
     ...(tier && { tier }),
     allowDegraded: values.all("allow-degraded"),
     ...(values.has("no-base-profile") && { baseProfile: false }),
@@ -124,6 +148,9 @@ export function sandboxFrom(values: Values, program: string | undefined): Sandbo
     .allowWrite(values.all("allow-write").map((name) => path.resolve(name)))
     .allowExec(values.all("allow-exec").map(programPath))
     .allowExec(program === undefined ? [] : program)
+    .deny(values.all("deny").map((name) => (name.startsWith("**/") ? name : path.resolve(name))))
+    .allowLocalhost(values.all("allow-localhost").map((port) => number("--allow-localhost", port)))
+    .publish(values.all("publish").map((port) => number("--publish", port)))
     .allowUnixSocket(values.all("allow-unix-socket").map((name) => path.resolve(name)))
     .allowEnv(values.all("allow-env"))
     .setEnv(Object.fromEntries(values.all("env").map((text) => pair("--env", text))))

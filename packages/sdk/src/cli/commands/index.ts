@@ -8,11 +8,13 @@ import { policy } from "./policy.ts";
 import { rollbackCommands } from "./rollback.ts";
 import { run } from "./run.ts";
 import { shell } from "./shell.ts";
+import { why } from "./why.ts";
 
 /** All of them. */
 export const commands: readonly (Command | ForeignCommand)[] = [
   run,
   shell,
+  why,
   ...rollbackCommands,
   audit,
   policy,

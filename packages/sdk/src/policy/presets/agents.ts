@@ -24,7 +24,7 @@ export const claudeCode: Preset = {
   policy: (host) => ({
     ...work,
     extends: ["node", ...tools],
-    exec: ["claude", "rg?"],
+    exec: ["claude?", "rg?"],
     read: packageOf(host, "claude"),
     network: { allow: ["api.anthropic.com"] },
     credentials: [anthropic],
@@ -44,7 +44,7 @@ export const codex: Preset = {
   policy: (host) => ({
     ...work,
     extends: ["node", ...tools],
-    exec: ["codex", ...packageOf(host, "codex"), "rg?"],
+    exec: ["codex?", ...packageOf(host, "codex"), "rg?"],
     read: packageOf(host, "codex"),
     network: { allow: ["api.openai.com"] },
     credentials: [openAi],
@@ -58,7 +58,7 @@ export const opencode: Preset = {
   policy: (host) => ({
     ...work,
     extends: ["node", ...tools],
-    exec: ["opencode", ...packageOf(host, "opencode"), "rg?"],
+    exec: ["opencode?", ...packageOf(host, "opencode"), "rg?"],
     read: packageOf(host, "opencode"),
     network: { allow: ["api.anthropic.com", "api.openai.com", "models.dev"] },
     credentials: [anthropic, openAi],
@@ -79,7 +79,7 @@ export const aider: Preset = {
   policy: (host) => ({
     ...work,
     extends: ["python", ...tools],
-    exec: ["aider"],
+    exec: ["aider?"],
     read: environmentOf(host, "aider"),
     network: { allow: ["api.anthropic.com", "api.openai.com"] },
     credentials: [anthropic, openAi],

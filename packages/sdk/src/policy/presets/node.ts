@@ -8,7 +8,7 @@ export const node: Preset = {
   policy: (host) => ({
     extends: "scratch",
     // npm runs package scripts by sh.
-    exec: ["node", "npm?", "npx?", "pnpm?", "yarn?", "corepack?", "sh", "env?"],
+    exec: ["node?", "npm?", "npx?", "pnpm?", "yarn?", "corepack?", "sh", "env?"],
     read: installation(host),
     env: {
       allow: ["NODE_ENV", "FORCE_COLOR", "NO_COLOR"],

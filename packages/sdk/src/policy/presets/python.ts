@@ -11,7 +11,7 @@ export const python: Preset = {
     const bin = path.dirname(executable);
     return {
       extends: "scratch",
-      exec: [executable, "python3?", "python?", `${bin}/pip3?`, `${bin}/pip?`],
+      exec: [`${executable}?`, "python3?", "python?", `${bin}/pip3?`, `${bin}/pip?`],
       // The base profile has the system's own Python.
       read: prefix === "/usr" ? [] : [prefix],
       env: {
