@@ -7,15 +7,15 @@ import { checkpoint } from "@nono/rollback";
 const scratch = await mkdtemp(path.join(tmpdir(), "nono-example-"));
 const project = path.join(scratch, "project");
 await mkdir(path.join(project, "src"), { recursive: true });
-for (let n = 0; n < 2000; n++)
+for (let n = 0; n < 400; n++)
   await writeFile(path.join(project, "src", `${n}.txt`), `file ${n}\n`);
 
 let start = performance.now();
 const before = await checkpoint(project, { store: path.join(scratch, "state") });
 console.log(`checkpoint: ${(performance.now() - start).toFixed(1)} ms, ${before.strategy.reason}`);
 
-for (let n = 0; n < 1000; n++) await rm(path.join(project, "src", `${n}.txt`));
-for (let n = 1000; n < 1500; n++) await writeFile(path.join(project, "src", `${n}.txt`), "oops");
+for (let n = 0; n < 200; n++) await rm(path.join(project, "src", `${n}.txt`));
+for (let n = 200; n < 300; n++) await writeFile(path.join(project, "src", `${n}.txt`), "oops");
 await writeFile(path.join(project, "README.md"), "# The one good idea\n");
 
 const kinds = new Map<string, number>();

@@ -28,7 +28,7 @@ pub struct Holder {
 
 /// Looks through procfs, once per process and path. Processes that this user may not look into are
 /// not seen; the calling process's own open files are not listed, its working directory is.
-pub(crate) fn holders(dirs: &[&Path]) -> Vec<Holder> {
+pub(crate) fn holders(paths: &[PathBuf]) -> Vec<Holder> {
     let Some(proc) = directory(CWD, OsStr::new("/proc")) else { return Vec::new() };
     let mut pids: Vec<i32> = Vec::new();
     each_name(&proc, |name| pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok())));
@@ -36,7 +36,7 @@ pub(crate) fn holders(dirs: &[&Path]) -> Vec<Holder> {
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(&pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let held = held_by(&proc, pid, dirs);
+            let held = held_by(&proc, pid, paths);
             if !held.is_empty() {
                 found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(held);
             }
@@ -54,8 +54,8 @@ pub(crate) fn holders(dirs: &[&Path]) -> Vec<Holder> {
     found
 }
 
-fn held_by(proc: &OwnedFd, pid: i32, dirs: &[&Path]) -> Vec<Holder> {
-    let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
+fn held_by(proc: &OwnedFd, pid: i32, paths: &[PathBuf]) -> Vec<Holder> {
+    let inside = |path: &Path| paths.iter().any(|above| path.starts_with(above));
     let mut held = Vec::<(PathBuf, bool)>::new();
     let Some(process) = directory(proc, OsStr::new(&pid.to_string())) else { return Vec::new() };
     let mut buffer = [MaybeUninit::uninit(); libc::PATH_MAX as usize];

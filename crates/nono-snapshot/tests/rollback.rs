@@ -338,6 +338,8 @@ fn processes_that_hold_files_are_named() {
         .current_dir(&scratch.project)
         .spawn()
         .unwrap();
+    let elsewhere = checkpoint.rollback(Some(&[PathBuf::from("other")]), true).unwrap();
+    assert!(elsewhere.holders.is_empty(), "nothing that is replaced is held");
     let refused = checkpoint.rollback(None, true).unwrap_err();
     let report = checkpoint.rollback(None, false).unwrap();
     child.kill().unwrap();

@@ -6,7 +6,7 @@ import { translated } from "./errors.ts";
 import { type EventSink, onRecord } from "./events.ts";
 
 /** How the state of a directory is kept. `auto` takes the cheapest that the directory supports. */
-export type StrategyName = "auto" | "btrfs" | "overlay" | "reflink" | "copy";
+export type StrategyName = "auto" | "btrfs" | "zfs" | "apfs" | "overlay" | "reflink" | "copy";
 
 /** What has become of a checkpoint. Only an `active` or `applied` one can be rolled back or committed. */
 export type CheckpointState = "active" | "applied" | "rolled-back" | "committed" | "superseded";

@@ -1,23 +1,28 @@
+import path from "node:path";
+import process from "node:process";
 import { parseArgs } from "node:util";
 import type { Change } from "./change.ts";
 import { type Checkpoint, checkpoint, openCheckpoint, type StrategyName } from "./checkpoint.ts";
 import { RollbackError } from "./errors.ts";
 import { listCheckpoints, recover } from "./store.ts";
-import { renderTree } from "./tree.ts";
+import { renderPatch } from "./patch.ts";
+import { printable, renderTree } from "./tree.ts";
 
 /** Where a command writes. */
 export interface CommandIo {
-  readonly stdout: { write(text: string): unknown };
+  readonly stdout: { write(text: string): unknown; readonly isTTY?: boolean };
   readonly stderr: { write(text: string): unknown };
 }
 
 const usage = `usage: nono checkpoint [--strategy NAME] [--exclude PATTERN]... DIR...
        nono checkpoints
-       nono diff [-p] [--checkpoint ID]
+       nono diff [-p] [--checkpoint ID] [PATH...]
        nono rollback [--checkpoint ID] [PATH...]
        nono commit [--checkpoint ID] [PATH...]
        nono recover
-       every command takes --store DIR; without --checkpoint the newest open one is meant
+       -p  what is in the files, as a patch for git apply
+       every command takes --store DIR; without --checkpoint the newest open one is meant that covers
+       the working directory, or else the newest of all
 `;
 
 /**
@@ -46,7 +51,9 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
     return 2;
   }
   try {
-    await run(invocation, (line) => io.stdout.write(`${line}\n`));
+    // What an agent wrote must not steer a terminal; a file or another program gets it as it is.
+    const shown = io.stdout.isTTY === true ? withoutControl : (text: string): string => text;
+    await run(invocation, (line) => io.stdout.write(`${shown(line)}\n`));
     return 0;
   } catch (error) {
     if (!(error instanceof RollbackError)) throw error;
@@ -90,35 +97,34 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
   },
 
   async diff(invocation, print) {
+    const { target, paths } = await chosen(invocation);
     const changes: Change[] = [];
-    for await (const change of (await chosen(invocation)).changes()) changes.push(change);
+    for await (const change of target.changes()) {
+      const full = path.join(change.dir, change.path);
+      if (paths.length === 0 || paths.some((above) => isWithin(full, above))) changes.push(change);
+    }
     if (invocation.patch !== true) {
       print(renderTree(changes));
       return;
     }
-    for (const change of changes) {
-      print(`--- ${change.kind} ${change.path}`);
-      const diff = await change.diff();
-      print(diff.kind === "text" ? diff.text.trimEnd() : `(${diff.kind})`);
-    }
+    // oxlint-disable-next-line no-await-in-loop -- in order, and one pair of files in memory
+    for (const change of changes) print(await renderPatch(change));
   },
 
   async rollback(invocation, print) {
-    const { paths } = invocation;
-    const target = await chosen(invocation);
+    const { target, paths } = await chosen(invocation);
     const { holders } = await target.rollback(paths.length > 0 ? { paths } : {});
-    for (const { pid, command, path } of holders) {
-      print(`warning: process ${pid} (${command}) still uses the discarded ${path}`);
+    for (const { pid, command, path: held } of holders) {
+      print(`warning: process ${pid} (${command}) still uses the discarded ${held}`);
     }
-    print(`rolled back ${paths.length > 0 ? paths.join(" ") : target.dirs.join(" ")}`);
+    print(`rolled back ${(paths.length > 0 ? paths : target.dirs).join(" ")}`);
     if (paths.length === 0) await target.dispose();
   },
 
   async commit(invocation, print) {
-    const { paths } = invocation;
-    const target = await chosen(invocation);
+    const { target, paths } = await chosen(invocation);
     await target.commit(paths.length > 0 ? { paths } : {});
-    print(`committed ${paths.length > 0 ? paths.join(" ") : target.dirs.join(" ")}`);
+    print(`committed ${(paths.length > 0 ? paths : target.dirs).join(" ")}`);
     if (paths.length === 0) await target.dispose();
   },
 
@@ -128,16 +134,42 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
   },
 };
 
-async function chosen({ checkpoint: id, store }: Invocation): Promise<Checkpoint> {
-  if (id !== undefined) return openCheckpoint(id, store);
-  const open = (await listCheckpoints(store)).findLast(
+/** The checkpoint that is meant, and the paths given, which are meant as everywhere in a shell. */
+async function chosen(
+  invocation: Invocation,
+): Promise<{ target: Checkpoint; paths: readonly string[] }> {
+  const { checkpoint: id, store, paths } = invocation;
+  const target = await openCheckpoint(id ?? (await newest(store)), store);
+  return { target, paths: paths.map((name) => resolved(name, target.dirs)) };
+}
+
+async function newest(store: Invocation["store"]): Promise<string> {
+  const open = (await listCheckpoints(store)).filter(
     ({ state, complete }) => (state === "active" || state === "applied") && complete,
   );
-  if (open === undefined) {
-    throw new RollbackError(
-      "ERR_NONO_UNKNOWN_CHECKPOINT",
-      "there is no open checkpoint: `nono checkpoint DIR` makes one",
-    );
-  }
-  return openCheckpoint(open.id, store);
+  const here = open.findLast(({ dirs }) => dirs.some((dir) => isWithin(process.cwd(), dir)));
+  const found = here ?? open.at(-1);
+  if (found !== undefined) return found.id;
+  throw new RollbackError(
+    "ERR_NONO_UNKNOWN_CHECKPOINT",
+    "there is no open checkpoint: `nono checkpoint DIR` makes one",
+  );
+}
+
+/** From within a directory of the checkpoint, relative to where one is; from elsewhere, to its first. */
+function resolved(name: string, dirs: readonly string[]): string {
+  const inside = dirs.some((dir) => isWithin(process.cwd(), dir));
+  return path.resolve(inside ? process.cwd() : (dirs[0] ?? ""), name);
+}
+
+function isWithin(inner: string, outer: string): boolean {
+  return inner === outer || inner.startsWith(outer.endsWith("/") ? outer : `${outer}/`);
+}
+
+/** Lines and tabs are left, all else is spelt out. */
+function withoutControl(text: string): string {
+  return text
+    .split(/([\n\t])/u)
+    .map((part, index) => (index % 2 === 1 ? part : printable(part)))
+    .join("");
 }

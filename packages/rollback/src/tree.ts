@@ -11,12 +11,26 @@ const marks: Readonly<Record<ChangeKind, string>> = {
   times: "t",
 };
 
+/** Kinds that are not what happened to the entry. */
+const names: Partial<Record<ChangeKind, string>> = {
+  mode: "with another mode",
+  owner: "with another owner",
+  xattr: "with other attributes",
+  times: "with another time",
+};
+
 interface Branch {
   change?: Change;
   readonly children: Map<string, Branch>;
 }
 
-/** Draws changes as a tree per directory, each marked with its kind, sizes where they changed. */
+/** A new or deleted directory with more in it is one line. */
+const longest = 20;
+
+/**
+ * Draws changes as a tree per directory, each marked with its kind, sizes where they changed, and
+ * counts them.
+ */
 export function renderTree(changes: readonly Change[]): string {
   if (changes.length === 0) return "no changes";
   const roots = new Map<string, Branch>();
@@ -28,9 +42,10 @@ export function renderTree(changes: readonly Change[]): string {
   }
   const lines: string[] = [];
   for (const [dir, branch] of roots) {
-    lines.push(dir);
+    lines.push(printable(dir));
     draw(branch, "", lines);
   }
+  lines.push(counts(changes));
   return lines.join("\n");
 }
 
@@ -45,9 +60,30 @@ function draw(branch: Branch, indent: string, lines: string[]): void {
   for (const [index, [name, next]] of entries.entries()) {
     const last = index === entries.length - 1;
     const mark = next.change === undefined ? " " : marks[next.change.kind];
-    lines.push(`${mark} ${indent}${last ? "└─" : "├─"} ${printable(name)}${note(next.change)}`);
-    draw(next, `${indent}${last ? "   " : "│  "}`, lines);
+    const count = alike(next, next.change?.kind);
+    const whole = count !== undefined && count > longest;
+    const hint = whole ? `/ (${count} entries)` : note(next.change);
+    lines.push(`${mark} ${indent}${last ? "└─" : "├─"} ${printable(name)}${hint}`);
+    if (!whole) draw(next, `${indent}${last ? "   " : "│  "}`, lines);
   }
+}
+
+/** How many entries are below, when all of them were added or deleted with this one. */
+function alike(branch: Branch, kind: ChangeKind | undefined): number | undefined {
+  if (kind !== "added" && kind !== "deleted") return undefined;
+  let count = 0;
+  for (const next of branch.children.values()) {
+    const below = next.change?.kind === kind ? alike(next, kind) : undefined;
+    if (below === undefined) return undefined;
+    count += below + 1;
+  }
+  return count;
+}
+
+function counts(changes: readonly Change[]): string {
+  const found = new Map<ChangeKind, number>();
+  for (const { kind } of changes) found.set(kind, (found.get(kind) ?? 0) + 1);
+  return [...found].map(([kind, count]) => `${count} ${names[kind] ?? kind}`).join(", ");
 }
 
 function note(change: Change | undefined): string {
@@ -63,10 +99,11 @@ function octal(mode: number | undefined): string {
   return ((mode ?? 0) & 0o7777).toString(8).padStart(4, "0");
 }
 
-/** File names may hold escape sequences for the terminal. */
-function printable(name: string): string {
+/** File names may hold escape sequences for the terminal, and marks that turn the direction of text. */
+export function printable(name: string): string {
   // oxlint-disable-next-line no-control-regex -- these are what must not reach the terminal
-  return name.replaceAll(/[\u0000-\u001F\u007F-\u009F]/gu, (char) =>
-    JSON.stringify(char).slice(1, -1),
-  );
+  return name.replaceAll(/[\u0000-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]/gu, (char) => {
+    const code = char.codePointAt(0) ?? 0;
+    return `\\u${code.toString(16).padStart(4, "0")}`;
+  });
 }

@@ -117,9 +117,19 @@ impl Checkpoint {
         let _lock = self.store.lock(self.id())?;
         self.refresh("rolling back")?;
         let selections = self.selections(paths)?;
-        let dirs: Vec<&Path> = self.dirs().collect();
-        dirs.iter().try_for_each(|dir| refuse_mounts_inside(dir))?;
-        let holders = holders(&dirs);
+        self.dirs().try_for_each(refuse_mounts_inside)?;
+        let replaced: Vec<PathBuf> = self
+            .dirs()
+            .zip(&selections)
+            .flat_map(|(dir, select)| match select {
+                Some(Selection::All) => vec![dir.to_owned()],
+                Some(Selection::Paths(paths)) => {
+                    paths.topmost().into_iter().map(|path| dir.join(path)).collect()
+                }
+                None => Vec::new(),
+            })
+            .collect();
+        let holders = holders(&replaced);
         if let (true, Some(holder)) = (refuse_held, holders.first()) {
             let Holder { pid, command, path, .. } = holder.clone();
             return Err(Error::Held { path, pid, command });
