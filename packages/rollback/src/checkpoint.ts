@@ -13,11 +13,15 @@ export type CheckpointState = "active" | "applied" | "rolled-back" | "committed"
 
 /** Options of {@link checkpoint}. */
 export interface CheckpointOptions {
-  /** Default `auto`. A strategy that can't serve the directory is refused with the reason. */
+  /**
+   * Default `auto`, under which renaming a directory always works. A strategy that can't serve the
+   * directory is refused with the reason.
+   */
   readonly strategy?: StrategyName;
   /**
    * What to leave alone, in the manner of `.gitignore` without negation: never copied, listed,
-   * restored or deleted. Default: nothing, so that untracked and ignored files are covered too.
+   * restored or deleted, under every strategy. Default: nothing, so that untracked and ignored files
+   * are covered too.
    */
   readonly exclude?: readonly string[];
   /**
