@@ -159,6 +159,48 @@ fn zfs() {
     checkpoint.dispose().unwrap();
 }
 
+/// Root mounts, and an ordinary user does the rest: on btrfs with and without the permission to delete
+/// subvolumes (`user_subvol_rm_allowed`).
+#[test]
+fn as_an_ordinary_user() {
+    let kinds = [
+        ("btrfs", ",user_subvol_rm_allowed", "btrfs"),
+        ("btrfs", "", "btrfs"),
+        ("xfs", "", "reflink"),
+    ];
+    for (kind, options, expected) in kinds {
+        let Some(mounted) = mounted(kind, options) else { continue };
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(mounted.dir.path(), Clone::clone(&open)).unwrap();
+        fs::set_permissions(mounted.at(), open).unwrap();
+        as_nobody(|| {
+            assert!(!rustix::process::geteuid().is_root());
+            conforms(&scratch_on(&mounted, kind == "btrfs"), "auto", expected);
+            leaves_excluded_alone(&scratch_on(&mounted, kind == "btrfs"), "auto", expected);
+        });
+    }
+}
+
+/// Runs `work` in a thread with the user and group 65534. The system calls themselves, unlike libc's
+/// functions, change the calling thread only, and threads and processes it starts.
+fn as_nobody(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            const NOBODY: u32 = 65534;
+            // SAFETY: the three calls take numbers, and an empty list that is not read.
+            unsafe {
+                assert_eq!(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY), 0);
+            }
+            work();
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
 #[test]
 fn what_is_mounted_there_or_inside_is_refused() {
     let Some(mounted) = mounted("tmpfs", "") else { return };
