@@ -9,6 +9,11 @@ type Binding = typeof import("./binding.gen.ts");
 
 const packages: Readonly<Record<string, string>> = {
   "linux-x64-gnu": "@nono/core-linux-x64-gnu",
+  "linux-arm64-gnu": "@nono/core-linux-arm64-gnu",
+  "linux-x64-musl": "@nono/core-linux-x64-musl",
+  "linux-arm64-musl": "@nono/core-linux-arm64-musl",
+  "darwin-x64": "@nono/core-darwin-x64",
+  "darwin-arm64": "@nono/core-darwin-arm64",
 };
 
 let loaded: Binding | undefined;

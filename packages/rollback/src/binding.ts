@@ -7,6 +7,11 @@ type Binding = typeof import("./binding.gen.ts");
 
 const packages: Readonly<Record<string, string>> = {
   "linux-x64-gnu": "@nono/rollback-linux-x64-gnu",
+  "linux-arm64-gnu": "@nono/rollback-linux-arm64-gnu",
+  "linux-x64-musl": "@nono/rollback-linux-x64-musl",
+  "linux-arm64-musl": "@nono/rollback-linux-arm64-musl",
+  "darwin-x64": "@nono/rollback-darwin-x64",
+  "darwin-arm64": "@nono/rollback-darwin-arm64",
 };
 
 let loaded: Binding | undefined;
