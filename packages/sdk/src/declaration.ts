@@ -5,10 +5,12 @@ import { credentialOf } from "./policy/credential.ts";
 import type { Policy } from "./policy/policy.ts";
 import { type PolicyContext, resolvePolicy } from "./policy/resolve.ts";
 import { Scratch } from "./scratch.ts";
+import { isBelow } from "./state.ts";
 import type { RollbackSettings } from "./undo.ts";
 import {
   absolutePaths,
   isDirectory,
+  textOf,
   type OneOrMore,
   pathPatterns,
   portNumbers,
@@ -49,7 +51,7 @@ export interface Surroundings {
  * itself. All that was not said is refused by the kernel. {@link Sandbox} adds what to do with it.
  */
 export abstract class Declaration {
-  /** What was granted by hand, as opposed to by a policy: the first directory of it is the default cwd. */
+  /** Workspaces, and what was granted by hand: the first granted directory of them is the default cwd. */
   readonly #named: Path[] = [];
   readonly #read: Path[] = [];
   readonly #write: Path[] = [];
@@ -393,10 +395,15 @@ export abstract class Declaration {
       capabilities: this.capabilities,
       network: this.#networkPolicy,
       rollback: this.#rollback,
-      cwd: this.#named.find(isDirectory),
+      cwd: this.#named.find((name) => this.#isGranted(name) && isDirectory(name)),
       allowDegraded: [...this.#allowDegraded],
       scratch: this.#scratch,
     };
+  }
+
+  #isGranted(name: Path): boolean {
+    const granted = [...this.#read, ...this.#write];
+    return granted.some((grant) => isBelow(textOf(name), textOf(grant)));
   }
 
   #refuseIfFixed(method: string): void {

@@ -17,6 +17,8 @@ import { withoutUndefined } from "./without-undefined.ts";
 export interface Observers {
   readonly events: SandboxEmitter;
   readonly record: RunRecord | undefined;
+  /** Whether reads that were allowed are put on record: there are very many. */
+  readonly recordsReads: boolean;
 }
 
 /** What a sandbox consists of while commands can run in it. */
@@ -24,17 +26,21 @@ export class Running {
   readonly core: CoreSandbox;
   readonly gate: Gate | undefined;
 
-  private constructor(core: CoreSandbox, { events, record }: Observers, gate?: Gate) {
+  private constructor(core: CoreSandbox, { events, record, recordsReads }: Observers, gate?: Gate) {
     this.core = core;
     this.gate = gate;
     events.follow(core.events);
-    if (record) core.events.on("event", (event) => record.attempt(event));
+    if (!record) return;
+    core.events.on("event", (event) => {
+      const isPlainRead = event.operation === "read" && event.verdict === "allowed";
+      if (!isPlainRead || recordsReads) record.attempt(event);
+    });
   }
 
   /** Builds it. The gate, if there is one, serves before the first command can run. */
   static async start(
     { capabilities, network, allowDegraded }: Declared,
-    { tier, observe, allowDegraded: accepted = [] }: SandboxOptions,
+    { tier, observe = "all", allowDegraded: accepted = [] }: SandboxOptions,
     observers: Observers,
   ): Promise<Running> {
     const create = (granted: Capabilities): Promise<CoreSandbox> =>

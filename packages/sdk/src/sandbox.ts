@@ -25,6 +25,12 @@ import { checkpointOf } from "./undo.ts";
 /** Settings of a {@link Sandbox} that are not capabilities. */
 export interface SandboxSettings extends SandboxOptions, Surroundings {
   /**
+   * How much is told about what commands do. `"off"`: nothing, so that no violation is seen. `"changes"`:
+   * what changes something, programs that start, the network. `"all"`: reading, too. By default refused
+   * reads are told, and allowed ones are seen but not put on record.
+   */
+  readonly observe?: "off" | "changes" | "all";
+  /**
    * What happens when something is refused to a command. `"report"`: the result says so. `"kill"`:
    * everything in the sandbox is killed at once. `"rollback"`: that, and the directories are brought back;
    * needs `enableRollback`. Default: `"report"`.
@@ -302,7 +308,11 @@ export class Sandbox extends Declaration {
     if (audit !== false) this.#record ??= RunRecord.open(audit, declared.capabilities);
     const record = await this.#record;
     if (this.#checkpoints.length === 0) await this.#keepState();
-    return Running.start(declared, this.#settings, { events: this.events, record });
+    return Running.start(declared, this.#settings, {
+      events: this.events,
+      record,
+      recordsReads: this.#settings.observe === "all",
+    });
   }
 
   /** Ends everything inside; whoever waits for a command is told of its end. */

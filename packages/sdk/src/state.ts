@@ -52,7 +52,8 @@ function canonical(name: Path): string {
   }
 }
 
-function isBelow(inner: string, outer: string): boolean {
+/** Whether a path is another one, or below it, by their names. */
+export function isBelow(inner: string, outer: string): boolean {
   const relative = path.relative(outer, inner);
   return relative === "" || (!relative.startsWith("..") && !path.isAbsolute(relative));
 }

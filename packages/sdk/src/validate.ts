@@ -82,6 +82,11 @@ export function variables(
   return { ...values };
 }
 
+/** A path as text, one character a byte: names need not be UTF-8. */
+export function textOf(path: Path): string {
+  return Buffer.from(path).toString("latin1");
+}
+
 /** Whether a directory is there. */
 export function isDirectory(path: Path): boolean {
   const name = typeof path === "string" ? path : Buffer.from(path);

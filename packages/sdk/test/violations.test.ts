@@ -42,6 +42,9 @@ describe.for(tiers)("in the tier %s", (tier) => {
     await using sandbox = make();
     const fine = await sandbox.run(["sh", "-c", "echo x > file"], inWorkspace);
     expect(fine).toMatchObject({ exitCode: 0, violatedPolicy: false, violations: [] });
+    const read = await sandbox.run(["cat", "/etc/shadow"], inWorkspace);
+    expect(read).toMatchObject({ exitCode: 1, violatedPolicy: true });
+    expect(read.violations).toMatchObject([{ operation: "read", path: "/etc/shadow" }]);
     const script = "echo x > /etc/nono-test; echo x > secret/key; exit 0";
     const refused = await sandbox.run(["sh", "-c", script], inWorkspace);
     expect(refused).toMatchObject({ exitCode: 0, violatedPolicy: true, rolledBack: false });
