@@ -7,9 +7,13 @@ export type { Recovery } from "./log-state.ts";
 export { redactSensitive, type HiddenFields, type RedactRule } from "./redact.ts";
 export { ecdsaSigner, ed25519Signer, mlDsa44Signer, type CheckpointSigner } from "./signer.ts";
 export {
+  cosignedText,
   formatNote,
+  formatSignatureLine,
+  formatVkey,
   noteVerifier,
   parseNote,
+  signatureType,
   verifySignatures,
   type GoodSignature,
   type NoteSignature,
