@@ -22,7 +22,8 @@ use crate::policy::Policy;
 use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
-    Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Sockets, Supervisor, UnixSockets,
+    Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Recorder, Sockets, Supervisor,
+    UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -245,13 +246,12 @@ impl Blueprint {
                 (Some(sockets), led)
             }
         };
+        let judge = Judge::new(self.policy.clone(), tier);
         let files = match supervised.files {
             Parked::None => None,
-            Parked::Changes | Parked::All => Some(Files::new(
-                Hands::start(ruleset.try_clone()?)?,
-                Judge::new(self.policy.clone(), tier),
-                tier,
-            )),
+            Parked::Changes | Parked::All => {
+                Some(Files::new(Hands::start(ruleset.try_clone()?)?, judge.clone(), tier))
+            }
         };
         let desk = Desk {
             listener: Arc::new(listener),
@@ -259,10 +259,13 @@ impl Blueprint {
             sockets,
             files,
             rules: seccomp::rules(self.policy.internet_sockets(tier), supervised),
-            observe: self.options.observe,
-            events: events.clone(),
-            init,
-            tier,
+            judge,
+            recorder: Recorder {
+                observe: self.options.observe,
+                events: events.clone(),
+                init,
+                tier,
+            },
         };
         Ok((Some(Supervisor::start(desk)?), events, led))
     }

@@ -1,4 +1,4 @@
-//! Internet socket addresses in the kernel's form (`struct sockaddr_in` and `sockaddr_in6`).
+//! Socket addresses in the kernel's form (`struct sockaddr_in`, `sockaddr_in6`, `sockaddr_un`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -18,6 +18,25 @@ pub(crate) fn parse(address: &[u8]) -> Option<SocketAddr> {
         _ => return None,
     };
     Some(SocketAddr::new(ip, port))
+}
+
+/// An address as people write it: `127.0.0.1:80`, `[::1]:80`, the path of a unix socket, or `@name` for
+/// an abstract one.
+pub(crate) fn describe(address: &[u8]) -> String {
+    if let Some(internet) = parse(address) {
+        return internet.to_string();
+    }
+    if family(address) != Some(libc::AF_UNIX) {
+        return format!("family {}", family(address).unwrap_or(0));
+    }
+    match address.get(2..) {
+        None | Some([]) => "unnamed".into(),
+        Some([0, name @ ..]) => format!("@{}", String::from_utf8_lossy(name)),
+        Some(path) => {
+            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(path).into_owned()
+        }
+    }
 }
 
 /// An address for a socket of this family (`AF_`): one of IPv6 takes an IPv4 address mapped.

@@ -1,4 +1,4 @@
-//! connect(), bind() and listen(), carried out on the caller's behalf where a decision is made.
+//! connect() and listen(), carried out on the caller's behalf where a decision is made.
 //!
 //! Landlock does not judge the path of a unix socket, and a filter cannot read an address. So every
 //! connect() is parked, its address copied once, its socket duplicated, and the call is then made
@@ -10,16 +10,15 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use super::files::Account;
 use super::internet::{Internet, Lead};
 use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
+use super::record::Account;
 use super::sockets::Sockets;
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::Reason;
@@ -80,54 +79,6 @@ impl Reply {
             Reply::Waits(connection) => wait_elsewhere(listener, call, *connection),
         }
     }
-}
-
-/// Carries a bind() out where the supervisor gives sockets their addresses. Others carry on: the
-/// mounts and Landlock judge where a unix socket's file is made. What is learnt then is only that
-/// the socket is one of the sandbox's.
-pub(super) fn bind(listener: &Listener, call: &Notification, sockets: &mut Sockets) {
-    let Ok(socket) = sockets.of(call) else { return listener.carry_on(call) };
-    let unix = socket::family(&socket) == Some(libc::AF_UNIX);
-    match &mut sockets.internet {
-        Internet::Led(led) if !unix => {
-            let bound = asked_address(call).and_then(|asked| {
-                parked(listener, call)?;
-                match (led.bind(&socket, &asked), &sockets.made) {
-                    (Err(libc::EADDRINUSE), Some(made)) => {
-                        bind_after_sweep(made, || led.bind(&socket, &asked))
-                    }
-                    (bound, _) => bound,
-                }
-            });
-            listener.finish(call, bound);
-        }
-        _ => {
-            if unix
-                && !sockets.unix.has_own_namespace()
-                && listener.is_parked(call)
-                && let Ok(found) = File::from(socket).metadata()
-            {
-                sockets.unix.note(found.ino() as u32, &sockets.diagnosis);
-            }
-            listener.carry_on(call);
-        }
-    }
-}
-
-/// The port may be that of a socket which only we have still, or, for a moment longer, a child of
-/// ours on its way to execve.
-fn bind_after_sweep(made: &MadeSockets, bind: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
-    const ATTEMPTS: u32 = 10;
-    if !made.sweep() {
-        return Err(libc::EADDRINUSE);
-    }
-    for _ in 1..ATTEMPTS {
-        match bind() {
-            Err(libc::EADDRINUSE) => std::thread::sleep(Duration::from_millis(1)),
-            other => return other,
-        }
-    }
-    bind()
 }
 
 /// Carries a listen() out: an internet socket that was not bound would get an address of its own
@@ -219,7 +170,7 @@ fn prepare(asked: &Asked, sockets: &Sockets) -> Result<Connection, Errno> {
 }
 
 /// The address that a call names, copied once.
-fn asked_address(call: &Notification) -> Result<Vec<u8>, Errno> {
+pub(super) fn asked_address(call: &Notification) -> Result<Vec<u8>, Errno> {
     let [_, pointer, length, ..] = call.arguments;
     let length = length as i32; // an int to the kernel
     if !(0..=MAX_ADDRESS as i32).contains(&length) {
@@ -229,7 +180,7 @@ fn asked_address(call: &Notification) -> Result<Vec<u8>, Errno> {
         .map_err(|error| socket::errno(&error))
 }
 
-fn parked(listener: &Listener, call: &Notification) -> Result<(), Errno> {
+pub(super) fn parked(listener: &Listener, call: &Notification) -> Result<(), Errno> {
     if listener.is_parked(call) { Ok(()) } else { Err(libc::EINTR) }
 }
 

@@ -16,9 +16,9 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::files::Account;
 use super::notif::{Listener, Notification};
 use super::process;
+use super::record::Account;
 use crate::event::{Operation, Refusal, Target};
 use crate::executable;
 use crate::judge::{Judge, Reason, Right};
@@ -107,11 +107,7 @@ pub(super) fn is_last_of_start(call: &Notification) -> bool {
 ///
 /// The answer does not depend on the call's arguments, so it is sound that the kernel reads them
 /// again when it carries on.
-pub(super) fn certify(
-    call: &Notification,
-    loaders: &mut Loaders,
-    judge: Option<&Judge>,
-) -> Certificate {
+pub(super) fn certify(call: &Notification, loaders: &mut Loaders, judge: &Judge) -> Certificate {
     let process = PathBuf::from(format!("/proc/{}", call.thread));
     match process.join("exe").metadata() {
         Ok(program) if loaders.inodes.contains(&inode(&program)) => {
@@ -120,7 +116,7 @@ pub(super) fn certify(
         Ok(program) => {
             loaders.learn(&process, &program);
             let path = std::fs::read_link(process.join("exe")).unwrap_or_default();
-            let denied = judge.and_then(|judge| judge.refusal(&path, Right::Execute));
+            let denied = judge.refusal(&path, Right::Execute);
             denied.map_or(Certificate::Sound, Certificate::Refused)
         }
         // A program that nobody may read (mode 0711) hides its executable from its own user

@@ -5,6 +5,7 @@
 //! `nono-init`, and `nono-init` itself makes none of the calls that are parked, so neither can wait
 //! for the other.
 
+mod bind;
 mod connect;
 mod diagnosis;
 mod exec;
@@ -18,6 +19,7 @@ mod notif;
 mod place;
 mod privileges;
 mod process;
+mod record;
 mod sockets;
 mod unix;
 mod who;
@@ -25,23 +27,23 @@ mod who;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
-pub(crate) use files::{Account, Files};
+pub(crate) use files::Files;
 pub(crate) use hands::Hands;
 pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;
+use record::Account;
+pub(crate) use record::Recorder;
 pub(crate) use sockets::Sockets;
 pub(crate) use unix::UnixSockets;
 
-use crate::event::{Event, Events, Observe, Operation, Refusal, Target};
-use crate::judge::Reason;
+use crate::event::{Operation, Refusal, Target};
+use crate::judge::Judge;
 use crate::seccomp::{self, Action, Rules, SocketAccess};
-use crate::tier::TierName;
 
 /// A running supervisor. Dropped, it ends, by itself: it is not waited for, since a command may have
 /// brought it to wait for something.
@@ -103,11 +105,8 @@ pub(crate) struct Desk {
     pub(crate) files: Option<Files>,
     /// What the filter was compiled from: the answer to calls that are parked only to be told of.
     pub(crate) rules: Rules,
-    pub(crate) observe: Observe,
-    pub(crate) events: Events,
-    /// The sandbox's first process.
-    pub(crate) init: i32,
-    pub(crate) tier: TierName,
+    pub(crate) judge: Judge,
+    pub(crate) recorder: Recorder,
 }
 
 impl Desk {
@@ -148,11 +147,14 @@ impl Desk {
             (libc::SYS_connect, Some(sockets)) => {
                 let (account, reply) = connect::connect(&self.listener, call, sockets);
                 if let Some(account) = account {
-                    self.tell(call, account);
+                    self.recorder.tell(call, account);
                 }
                 reply.send(&self.listener, call);
             }
-            (libc::SYS_bind, Some(sockets)) => connect::bind(&self.listener, call, sockets),
+            (libc::SYS_bind, Some(sockets)) => {
+                let files = self.files.as_mut();
+                bind::bind(&self.listener, call, sockets, files, &self.recorder);
+            }
             (libc::SYS_listen, Some(sockets)) => connect::listen(&self.listener, call, sockets),
             (libc::SYS_socket, Some(Sockets { made: Some(made), .. })) => {
                 made.make(&self.listener, call);
@@ -166,10 +168,9 @@ impl Desk {
 
     /// Refuses a call that is parked only to be told of: the filter would have refused it as well.
     fn refuse(&self, call: &Notification, errno: i32) {
-        let refused = Some(Refusal { layer: "seccomp", reason: Reason::NotGranted });
         let target = Target::SystemCall(seccomp::name(call.number));
-        let operation = Operation::SystemCall;
-        self.tell(call, Account { operation, target, errno: Some(errno), refused });
+        let account = Account::refused(Operation::SystemCall, target, errno, "seccomp");
+        self.recorder.tell(call, account);
         self.listener.finish(call, Err(errno));
     }
 
@@ -178,41 +179,22 @@ impl Desk {
             return self.listener.finish(call, Err(libc::ENOSYS));
         };
         let (answer, account) = files::attempt(files, &self.listener, call);
-        self.tell(call, account);
+        self.recorder.tell(call, account);
         answer.send(&self.listener, call);
-    }
-
-    /// Puts an attempt on record, while its process is still parked: all of it can be looked at, and
-    /// whoever learns that the command has ended finds everything on record.
-    fn tell(&self, call: &Notification, account: Account) {
-        let Account { operation, target, errno, refused } = account;
-        let level = if operation == Operation::Read { Observe::All } else { Observe::Changes };
-        if self.observe < level && (refused.is_none() || self.observe == Observe::Off) {
-            return;
-        }
-        let process = match refused {
-            Some(_) if !self.events.is_crowded() => who::in_full(call.thread, self.init, self.tier),
-            _ => who::briefly(call.thread),
-        };
-        let (time, monotonic) = (SystemTime::now(), monotonic());
-        let count = 1;
-        let event = Event { operation, target, errno, refused, process, count, time, monotonic };
-        self.events.put(event);
     }
 
     /// Lets a starting program run on, unless it is not to be executed after all.
     fn certify(&mut self, call: &Notification) {
-        let judge = self.files.as_ref().map(|files| &files.judge);
-        match exec::certify(call, &mut self.loaders, judge) {
+        match exec::certify(call, &mut self.loaders, &self.judge) {
             exec::Certificate::Sound => {
                 if exec::is_last_of_start(call) {
-                    self.tell(call, exec::account(call, Some(0), None));
+                    self.recorder.tell(call, exec::account(call, Some(0), None));
                 }
                 self.listener.carry_on(call);
             }
             exec::Certificate::Refused(reason) => {
                 let refused = Refusal { layer: "supervisor", reason };
-                self.tell(call, exec::account(call, Some(libc::EACCES), Some(refused)));
+                self.recorder.tell(call, exec::account(call, Some(libc::EACCES), Some(refused)));
                 exec::kill(&self.listener, call);
             }
         }
@@ -226,17 +208,10 @@ impl Desk {
         match account {
             Some(account) => {
                 let errno = account.errno.unwrap_or(libc::EACCES);
-                self.tell(call, account);
+                self.recorder.tell(call, account);
                 self.listener.finish(call, Err(errno));
             }
             None => self.listener.carry_on(call),
         }
     }
-}
-
-fn monotonic() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel fills the structure.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }

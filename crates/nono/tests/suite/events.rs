@@ -260,3 +260,65 @@ socket.socket().connect_ex(('', 0)); connect(socket.socket(), UNSPEC)
         );
     });
 }
+
+#[test]
+fn sockets_are_told_of_with_their_addresses() {
+    let scratch = Scratch::in_public();
+    std::fs::create_dir(scratch.path().join("w")).unwrap();
+    let host = std::os::unix::net::UnixListener::bind(scratch.path().join("host")).unwrap();
+    let script = format!(
+        r"
+import os, socket
+os.chdir('{0}/w')
+def unix(): return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def refused(call):
+    try: call()
+    except OSError as error: return print(error.errno)
+    print('SUCCEEDED')
+server = unix(); server.bind('own'); server.listen()
+unix().connect('own')
+refused(lambda: unix().connect('{0}/host'))
+refused(lambda: unix().bind('{0}/new'))
+refused(lambda: unix().bind('.vscode'))
+refused(lambda: unix().connect('nowhere'))
+os.umask(0o077); other = unix(); other.bind('private'); print(oct(os.stat('private').st_mode))
+for path in ('own', 'private'): os.unlink(path)
+",
+        scratch.path().display()
+    );
+    let capabilities = shell().allow_write(scratch.path().join("w"));
+    in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
+        let (exit, output) =
+            run_command(sandbox, Command::new(["/usr/bin/python3", "-I", "-S", "-c", &script]));
+        assert!(exit.status.success() && !output.contains("SUCCEEDED"), "{output}");
+        assert!(output.ends_with("2\n0o140700\n"), "{output}");
+        let told: Vec<_> = take_all(sandbox)
+            .into_iter()
+            .filter(|event| {
+                matches!(event.operation, nono::Operation::Connect | nono::Operation::Bind)
+            })
+            .map(|event| {
+                let target = match event.target {
+                    Target::Path { path, .. } => path.display().to_string(),
+                    Target::Address(address) => address,
+                    Target::SystemCall(name) => name,
+                };
+                let place = scratch.path().display().to_string();
+                let refused = event.refused.is_some();
+                (event.operation.as_str(), target.replace(&place, ""), refused)
+            })
+            .collect();
+        let expected = [
+            ("bind", "/w/own", false),
+            ("connect", "/w/own", false),
+            ("connect", "/host", true),
+            ("bind", "/new", true),
+            ("bind", "/w/.vscode", true),
+            ("connect", "nowhere", false),
+            ("bind", "/w/private", false),
+        ];
+        let expected = expected.map(|(operation, path, refused)| (operation, path.into(), refused));
+        assert_eq!(told, expected);
+    });
+    drop(host);
+}

@@ -2,6 +2,7 @@
 //! itself is then carried out by [`super::hands`], in the sandbox's own Landlock domain.
 
 mod attributes;
+mod bind;
 mod decode;
 mod entries;
 mod open;
@@ -20,18 +21,20 @@ use super::hands::{Hands, Mode};
 use super::notif::{Listener, Notification};
 use super::place::{self, Entry, Place, View};
 use super::process;
+use super::record::Account;
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::{Judge, Judgement, Reason, Right};
 use crate::policy::FileIdentity;
 use crate::tier::TierName;
 
+pub(super) use bind::bind;
 pub(crate) use decode::PARKED;
 pub(crate) use open::WRITING;
 
 /// What the supervisor needs to answer for files.
 pub(crate) struct Files {
     hands: Hands,
-    pub(super) judge: Judge,
+    judge: Judge,
     tier: TierName,
     /// The file system as commands see it, from the first call on.
     view: Option<View>,
@@ -49,15 +52,6 @@ enum Reply {
     CarryOn,
     /// It was answered elsewhere, or will be.
     Elsewhere,
-}
-
-/// What was attempted, for the record.
-pub(crate) struct Account {
-    pub(super) operation: Operation,
-    pub(super) target: Target,
-    /// 0, or an errno. `None`: nobody knows, or nobody yet.
-    pub(super) errno: Option<i32>,
-    pub(super) refused: Option<Refusal>,
 }
 
 /// One call on its way through.

@@ -1,0 +1,103 @@
+// What does watching cost? Real jobs, each in three sandboxes that differ only in `observe`, and outside
+// of any. All take turns in every round; prints the ratios of their medians to `observe: "off"`.
+//
+//   node bench/observe/main.ts [rounds]
+import { spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { createSandbox, type SandboxOptions } from "@nono/core";
+
+const rounds = Number(process.argv[2] ?? 7);
+const place = realpathSync(mkdtempSync("/var/tmp/nono-bench-"));
+
+/** A shell command, run in the directory of the bench. */
+const jobs: Record<string, string> = {
+  "git status, 10,000 files": "git -C many status --short",
+  "clone, status, grep": "rm -rf copy && git clone -q source copy && git -C copy status -s && grep -rc main copy",
+  "python imports": "python3 -c 'import asyncio, email, http.server, json, sqlite3, unittest, xml.dom'",
+  "make -j2, 24 files": "make -s -C build clean && make -s -C build -j2",
+  "npm --version": "npm --version",
+  "find a library tree": "find /usr/lib/python3 /usr/share/doc",
+};
+
+const modes = ["outside", "off", "changes", "all"] as const;
+type Mode = (typeof modes)[number];
+
+function prepare(): void {
+  const shell = (script: string): void => {
+    const { status, stderr } = spawnSync("sh", ["-ec", script], { cwd: place, encoding: "utf8" });
+    if (status !== 0) throw new Error(stderr);
+  };
+  const identity = "git config user.name bench; git config user.email bench@example.test";
+  for (const [name, count] of [
+    ["many", 10_000],
+    ["source", 600],
+  ] as const) {
+    for (let file = 0; file < count; file++) {
+      const directory = path.join(place, name, `d${file % 100}`);
+      mkdirSync(directory, { recursive: true });
+      writeFileSync(path.join(directory, `f${file}.c`), `int main${file}(void) { return ${file}; }\n`);
+    }
+    shell(`cd ${name}; git init -q; ${identity}; git add .; git commit -qm all`);
+  }
+  mkdirSync(path.join(place, "build"));
+  for (let file = 0; file < 24; file++) {
+    const source = `#include <stdio.h>\n#include <stdlib.h>\nint f${file}(void) { return ${file}; }\n`;
+    writeFileSync(path.join(place, "build", `f${file}.c`), source);
+  }
+  const rules = "OBJ=$(patsubst %.c,%.o,$(wildcard *.c))\nall: $(OBJ)\nclean:\n\trm -f *.o\n";
+  writeFileSync(path.join(place, "build", "Makefile"), rules);
+}
+
+async function measure(tier: NonNullable<SandboxOptions["tier"]>): Promise<void> {
+  const capabilities = {
+    read: ["/usr", "/etc"],
+    write: [place],
+    exec: ["/bin", "/usr/bin", "/usr/lib", "/usr/libexec", "/usr/local"],
+  };
+  const sandboxes = new Map<Mode, Awaited<ReturnType<typeof createSandbox>>>();
+  for (const observe of ["off", "changes", "all"] as const) {
+    const sandbox = await createSandbox({ ...capabilities, protect: observe !== "off" }, { tier, observe });
+    sandboxes.set(observe, sandbox);
+  }
+  const env = { PATH: process.env["PATH"] ?? "", HOME: place, TMPDIR: place };
+  const times = new Map<string, number[]>();
+  for (let round = 0; round <= rounds; round++) {
+    for (const [job, script] of Object.entries(jobs)) {
+      for (const mode of modes) {
+        const argv = ["sh", "-c", script] as const;
+        const before = process.hrtime.bigint();
+        const sandbox = sandboxes.get(mode);
+        const status = sandbox
+          ? (await sandbox.run(argv, { cwd: place, env })).exitCode
+          : spawnSync(argv[0], argv.slice(1), { cwd: place, env }).status;
+        const milliseconds = Number(process.hrtime.bigint() - before) / 1e6;
+        if (status !== 0) throw new Error(`${job} in ${mode}: exit ${status}`);
+        const key = `${job} ${mode}`;
+        if (round > 0) times.set(key, [...(times.get(key) ?? []), milliseconds]); // the first warms up
+      }
+    }
+  }
+  for (const sandbox of sandboxes.values()) await sandbox.close();
+  console.log(`\ntier ${tier}`.padEnd(38) + modes.map((mode) => mode.padStart(9)).join(""));
+  for (const job of Object.keys(jobs)) {
+    const of = (mode: Mode): number => median(times.get(`${job} ${mode}`) ?? []);
+    const ratios = modes.map((mode) => `${(of(mode) / of("off")).toFixed(2)}x`.padStart(9));
+    console.log(`${job.padEnd(37)}${ratios.join("")}   (off: ${of("off").toFixed(0)} ms)`);
+  }
+}
+
+function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN;
+}
+
+try {
+  prepare();
+  console.log(`${rounds} interleaved rounds; Linux ${os.release()}, Node ${process.version}`);
+  for (const tier of ["namespaces", "flat"] as const) await measure(tier);
+} finally {
+  rmSync(place, { recursive: true, force: true });
+}

@@ -1,0 +1,91 @@
+//! bind(): carried out on the caller's behalf where the supervisor gives sockets their addresses, else
+//! judged and made by the kernel, whose rules about ports and files are the caller's.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::connect::{asked_address, parked};
+use super::files::{self, Files};
+use super::internet::Internet;
+use super::made::MadeSockets;
+use super::notif::{Listener, Notification};
+use super::process;
+use super::record::{Account, Recorder};
+use super::sockets::Sockets;
+use crate::event::{Operation, Target};
+use crate::socket::{self, Errno, address};
+
+/// Answers a bind().
+pub(super) fn bind(
+    listener: &Arc<Listener>,
+    call: &Notification,
+    sockets: &mut Sockets,
+    files: Option<&mut Files>,
+    recorder: &Recorder,
+) {
+    let found = asked_address(call).and_then(|asked| {
+        let socket = sockets.of(call)?;
+        parked(listener, call)?;
+        Ok((asked, socket))
+    });
+    let (asked, socket) = match found {
+        Ok(found) => found,
+        Err(errno) => return listener.finish(call, Err(errno)),
+    };
+    let target = Target::Address(address::describe(&asked));
+    let is_unix = socket::family(&socket) == Some(libc::AF_UNIX);
+    if is_unix {
+        note(&socket, sockets);
+    }
+    let operation = Operation::Bind;
+    match (&mut sockets.internet, process::socket_path(&asked), files) {
+        (Internet::Led(led), _, _) if !is_unix => {
+            let bound = match (led.bind(&socket, &asked), &sockets.made) {
+                (Err(libc::EADDRINUSE), Some(made)) => {
+                    bind_after_sweep(made, || led.bind(&socket, &asked))
+                }
+                (bound, _) => bound,
+            };
+            let errno = Some(bound.err().unwrap_or(0));
+            recorder.tell(call, Account { operation, target, errno, refused: None });
+            listener.finish(call, bound);
+        }
+        (_, Some(path), Some(files)) if is_unix => {
+            let (verdict, account) = files::bind(files, listener, call, path);
+            recorder.tell(call, account);
+            verdict.send(listener, call);
+        }
+        _ => {
+            recorder.tell(call, Account { operation, target, errno: None, refused: None });
+            listener.carry_on(call);
+        }
+    }
+}
+
+/// Takes note that a unix socket is one of the sandbox's, where others are in its namespace.
+fn note(socket: &OwnedFd, sockets: &mut Sockets) {
+    if !sockets.unix.has_own_namespace()
+        && let Ok(found) = socket.try_clone().map(File::from).and_then(|file| file.metadata())
+    {
+        sockets.unix.note(found.ino() as u32, &sockets.diagnosis);
+    }
+}
+
+/// The port may be that of a socket which only we have still, or, for a moment longer, a child of
+/// ours on its way to execve.
+fn bind_after_sweep(made: &MadeSockets, bind: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
+    const ATTEMPTS: u32 = 50;
+    if !made.sweep() {
+        return Err(libc::EADDRINUSE);
+    }
+    for _ in 1..ATTEMPTS {
+        match bind() {
+            Err(libc::EADDRINUSE) => std::thread::sleep(Duration::from_millis(1)),
+            other => return other,
+        }
+    }
+    bind()
+}
