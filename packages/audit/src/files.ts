@@ -82,6 +82,11 @@ export async function replaceFile(
   await syncDirectory(path.dirname(file));
 }
 
+/** Writes a file anew where it is: durable, not atomic. */
+export function rewriteFile(file: string, data: string): Promise<void> {
+  return writeSynced(file, data, 0o600);
+}
+
 async function writeSynced(file: string, data: string | Buffer, mode: number): Promise<void> {
   const fd = await openDurable(file, mode);
   try {

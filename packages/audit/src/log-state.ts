@@ -10,7 +10,7 @@ import {
   type TreeHead,
 } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { replaceFile, syncDirectory } from "./files.ts";
+import { replaceFile, rewriteFile, syncDirectory } from "./files.ts";
 import { cutSegment, listSegments, readSegment, type Frame } from "./journal.ts";
 import { layout } from "./layout.ts";
 import { emptyRoot } from "./merkle.ts";
@@ -57,7 +57,9 @@ export async function createState(dir: string, origin: string): Promise<LogState
   for (const name of [layout.heads, layout.disclosures, layout.anchors]) {
     mkdirSync(path.join(dir, name), { recursive: true, mode: 0o700 });
   }
-  await replaceFile(path.join(dir, layout.identity), identityOf(dir));
+  await replaceFile(path.join(dir, layout.identity), "", 0o600);
+  // In place, because the file's own inode is part of what it says.
+  await rewriteFile(path.join(dir, layout.identity), identityOf(dir));
   const head: TreeHead = { origin, size: 0, root: emptyRoot };
   await replaceFile(path.join(dir, layout.head), formatCheckpoint(head));
   await syncDirectory(dir);
@@ -190,9 +192,16 @@ function loadJournal(dir: string, from: number): { frames: Frame[]; cutBytes: nu
   return { frames, cutBytes };
 }
 
-/** What a copy of a directory does not share with the original: its inode, and the machine it is on. */
+/**
+ * What a copy or a restored backup does not share with the original: the inodes of the directory and of a file in
+ * it, when they were made (an inode number alone is given out again at once), and the machine.
+ */
 function identityOf(dir: string): string {
-  return `${statSync(dir, { bigint: true }).ino} ${machineId()}\n`;
+  const made = [dir, path.join(dir, layout.identity)].map((name) => {
+    const { ino, birthtimeNs } = statSync(name, { bigint: true });
+    return `${ino} ${birthtimeNs}`;
+  });
+  return `${made.join(" ")} ${machineId()}\n`;
 }
 
 function machineId(): string {

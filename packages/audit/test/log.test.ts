@@ -6,6 +6,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import path from "node:path";
@@ -212,6 +213,34 @@ describe("one writer, one history", () => {
     cpSync(dir, copy, { recursive: true });
     expect(await verifyLog(copy, trusted)).toMatchObject({ verdict: "SIGNED" });
     await expect(openTestLog(copy)).rejects.toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
+  });
+
+  test("a backup restored in the place of the original is refused, also where its inode is given out again", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    await (await openTestLog(dir)).close("first");
+    const backup = path.join(temporaryDirectory(), "backup");
+    cpSync(dir, backup, { recursive: true });
+    const log = await openTestLog(dir);
+    await log.record(connectEvent(1));
+    await log.close("second");
+    let reused = 0;
+    for (let n = 0; n < 20; n += 1) {
+      const { ino } = statSync(dir);
+      rmSync(dir, { recursive: true });
+      cpSync(backup, dir, { recursive: true });
+      if (statSync(dir).ino === ino) reused += 1;
+      await expect(openTestLog(dir)).rejects.toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
+    }
+    if (reused === 0)
+      console.log("SKIPPED: audit inode reuse: this file system gave out no inode twice");
+    // In place, as tar and rsync do it: the directory is the same, its files are not.
+    const second = path.join(temporaryDirectory(), "log");
+    await (await openTestLog(second)).close("first");
+    const archive = path.join(temporaryDirectory(), "archive.tar");
+    spawnSync("tar", ["-cf", archive, "-C", second, "."]);
+    await (await openTestLog(second)).close("second");
+    spawnSync("tar", ["-xf", archive, "-C", second]);
+    await expect(openTestLog(second)).rejects.toMatchObject({ code: "ERR_NONO_AUDIT_FORK" });
   });
 
   test("a backup restored into the same directory is refused, whichever parts were restored", async () => {
