@@ -1,4 +1,4 @@
-import type { RunResult } from "@nono/core";
+import type { Guarantee, RunResult } from "@nono/core";
 import type { Change } from "@nono/rollback";
 import type { AuditRecord } from "./audit.ts";
 import type { PolicyViolation } from "./violation.ts";
@@ -10,6 +10,8 @@ export interface SandboxResult<T extends string | Buffer = string> extends Omit<
 > {
   /** What was refused to it and its children; at the gate: to the sandbox while it ran. */
   readonly violations: readonly PolicyViolation[];
+  /** Each promise of the sandbox, and how far it holds on this machine. */
+  readonly guarantees: readonly Guarantee[];
   /** Whether `onViolation: "rollback"` has brought the directories back. */
   readonly rolledBack: boolean;
   /** Where the run is on record; undefined with `audit: false`. */

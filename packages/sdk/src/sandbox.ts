@@ -182,6 +182,7 @@ export class Sandbox extends Declaration {
       argv: readonly Path[],
       options: RunOptions,
     ) => Promise<RunResult<string | Buffer>>;
+    const { guarantees } = running.core;
     const begin = Date.now();
     const result = await this.#command(argv, options, {
       start: () => run(argv, options),
@@ -196,6 +197,7 @@ export class Sandbox extends Declaration {
       ...result,
       violatedPolicy,
       violations,
+      guarantees,
       rolledBack,
       audit,
       changes: () => this.changes(),

@@ -42,6 +42,7 @@ describe.for(tiers)("in the tier %s", (tier) => {
     await using sandbox = make();
     const fine = await sandbox.run(["sh", "-c", "echo x > file"], inWorkspace);
     expect(fine).toMatchObject({ exitCode: 0, violatedPolicy: false, violations: [] });
+    expect(fine.guarantees).toContainEqual(expect.objectContaining({ name: "fs-write" }));
     const read = await sandbox.run(["cat", "/etc/shadow"], inWorkspace);
     expect(read).toMatchObject({ exitCode: 1, violatedPolicy: true });
     expect(read.violations).toMatchObject([{ operation: "read", path: "/etc/shadow" }]);

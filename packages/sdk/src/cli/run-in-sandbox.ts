@@ -9,6 +9,7 @@ import { describeViolation } from "../violation.ts";
 import type { Flag, Values } from "./command.ts";
 import { number, refuse } from "./parse.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
+import { withProgress } from "./progress.ts";
 import { SignalForwarding } from "./signals.ts";
 import { joinTerminals, streamsFor } from "./terminal.ts";
 
@@ -56,6 +57,8 @@ async function runToEnd(
   const timeout = values.one("timeout");
   const milliseconds = timeout === undefined ? undefined : number("--timeout", timeout) * 1000;
   const begin = performance.now();
+  const what = sandbox.isUndoable ? "keeping the state of now" : "building the sandbox";
+  await withProgress(what, sandbox.guarantees());
   const child = await sandbox.spawn(argv, { cwd: workspaceOf(values), ...streamsFor() });
   signals.to(child);
   await using _ = joinTerminals(child);

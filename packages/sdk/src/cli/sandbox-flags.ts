@@ -98,6 +98,11 @@ export const sandboxFlags: readonly Flag[] = [
     help: "don't add the system's libraries and the like to what may be read",
   },
   {
+    name: "no-protect",
+    help: "let it write names that your own tools obey: git hooks, .vscode, .envrc",
+  },
+  { name: "no-private-tmp", help: "let it see the machine's /tmp instead of one of its own" },
+  {
     name: "tier",
     value: "TIER",
     complete: ["namespaces", "flat"],
@@ -140,6 +145,8 @@ export function sandboxFrom(
     ...(tier && { tier }),
     allowDegraded: values.all("allow-degraded"),
     ...(values.has("no-base-profile") && { baseProfile: false }),
+    ...(values.has("no-protect") && { protect: false }),
+    ...(values.has("no-private-tmp") && { privateTmp: false }),
     ...(values.has("no-audit") && { audit: false }),
   });
   for (const policy of values.all("policy")) sandbox.use(policy, { workspace });

@@ -1,5 +1,6 @@
 import process from "node:process";
 import type { ForeignCommand } from "../command.ts";
+import { withProgress } from "../progress.ts";
 
 /** `nono audit`: the commands of `@nono/audit`. */
 export const audit: ForeignCommand = {
@@ -8,9 +9,10 @@ export const audit: ForeignCommand = {
   complete: ["verify", "show", "tail", "prove", "redact", "anchor", "export", "doctor"],
   async runRaw(args) {
     const { runAuditCommand } = await import("@nono/audit/cli");
-    return runAuditCommand(args, {
+    const work = runAuditCommand(args, {
       stdout: (text) => process.stdout.write(text),
       stderr: (text) => process.stderr.write(text),
     });
+    return args[0] === "verify" ? withProgress("verifying", work) : work;
   },
 };

@@ -1,5 +1,6 @@
 import process from "node:process";
 import type { ForeignCommand } from "../command.ts";
+import { withProgress } from "../progress.ts";
 
 const summaries = {
   diff: "show what a run has changed",
@@ -17,7 +18,7 @@ export const rollbackCommands: readonly ForeignCommand[] = Object.entries(summar
     summary,
     async runRaw(args) {
       const { runRollbackCommand } = await import("@nono/rollback/cli");
-      return runRollbackCommand([name, ...args], process);
+      return withProgress(`${name} is under way`, runRollbackCommand([name, ...args], process));
     },
   }),
 );
