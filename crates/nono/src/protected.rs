@@ -33,6 +33,9 @@ const NAMES: &[&str] = &[
     ".dir-locals.el",
     ".gdbinit",
     ".lldbinit",
+    // What the next run may do.
+    "nono.json",
+    "nono.jsonc",
     // Shells, and what they load on entering a directory.
     ".bashrc",
     ".bash_profile",
