@@ -41,6 +41,7 @@ mod mapped;
 mod meta;
 mod mounts;
 mod plan;
+mod rebase;
 mod record;
 mod remove;
 mod rename;

@@ -97,13 +97,24 @@ impl Manifest {
         self.nodes.iter().any(|node| node.meta.nlink > 1 && !node.meta.is_dir())
     }
 
-    /// Whether the entry may have changed after it was listed without its times showing it: the
-    /// kernel's clock for them ticks every 1 to 10 ms, and some file systems (zfs-fuse, FAT, old
-    /// NFS servers) keep whole seconds only.
+    /// Whether the entry may have changed after it was listed without its times showing it.
     pub(crate) fn is_racy(&self, entry: Entry) -> bool {
-        let ctime = self.meta(entry).ctime;
-        let granularity = if ctime.nanoseconds == 0 { 2_000_000_000 } else { 20_000_000 };
-        ctime.since_epoch() >= self.taken.since_epoch() - granularity
+        !self.meta(entry).was_settled(self.taken)
+    }
+
+    /// This list with other conditions of the same entries, as they were at `taken`.
+    pub(crate) fn with_conditions(
+        &self,
+        taken: Time,
+        mut of: impl FnMut(&Path, Entry) -> Meta,
+    ) -> Self {
+        let mut list = self.clone();
+        list.taken = taken;
+        list.nodes[0].meta = of(Path::new(""), Self::ROOT);
+        self.each(Self::ROOT, Path::new(""), &mut |path, entry| {
+            list.nodes[entry.0 as usize].meta = of(path, entry);
+        });
+        list
     }
 
     /// This list with the selected entries as `now` has them.
@@ -275,9 +286,7 @@ pub(crate) struct ManifestBuilder {
 
 impl ManifestBuilder {
     pub(crate) fn new() -> Self {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-        let taken = Time { seconds: now.tv_sec, nanoseconds: now.tv_nsec as u32 };
-        Self { listings: Vec::new(), excluded: Vec::new(), taken }
+        Self { listings: Vec::new(), excluded: Vec::new(), taken: Time::now() }
     }
 
     fn listing(&mut self, dir: usize) -> &mut Vec<(OsString, Meta, Option<usize>)> {

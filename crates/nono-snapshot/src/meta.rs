@@ -7,7 +7,18 @@ use rustix::fs::{
 };
 
 /// A point in time as the file system keeps it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Time {
     /// Seconds since the epoch.
     pub seconds: i64,
@@ -16,6 +27,12 @@ pub struct Time {
 }
 
 impl Time {
+    /// Now, by the clock that file systems use.
+    pub(crate) fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+        Self { seconds: now.tv_sec, nanoseconds: now.tv_nsec as u32 }
+    }
+
     /// In nanoseconds.
     pub(crate) fn since_epoch(self) -> i128 {
         i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds)
@@ -91,6 +108,13 @@ impl Meta {
     /// are not.
     pub(crate) fn same_inode(&self, other: &Self) -> bool {
         self.ino == other.ino && self.btime == other.btime && self.file_type() == other.file_type()
+    }
+
+    /// Whether every change after `time` moves the ctime: the kernel's clock for it ticks every 1 to
+    /// 10 ms, and some file systems (zfs-fuse, FAT, old NFS servers) keep whole seconds only.
+    pub(crate) fn was_settled(&self, time: Time) -> bool {
+        let granularity = if self.ctime.nanoseconds == 0 { 2_000_000_000 } else { 20_000_000 };
+        self.ctime.since_epoch() < time.since_epoch() - granularity
     }
 
     fn from_statx(stat: &Statx) -> Self {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::meta::Time;
 use crate::strategy::Placement;
 use crate::transaction::write_durably;
 
@@ -68,6 +69,8 @@ pub(crate) struct Record {
     pub(crate) exclude: Vec<String>,
     pub(crate) state: State,
     pub(crate) placements: Vec<Placement>,
+    /// Just before it was rolled back to.
+    pub(crate) ended: Option<Time>,
 }
 
 impl Record {

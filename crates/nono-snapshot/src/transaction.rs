@@ -23,6 +23,8 @@ use crate::walk::{open_directory, split};
 pub(crate) struct Transaction<T> {
     pub(crate) steps: Vec<Step>,
     pub(crate) then: T,
+    /// Before the first step.
+    pub(crate) began: Time,
 }
 
 impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {

@@ -326,6 +326,45 @@ fn what_cannot_work_is_refused_before_anything_starts() {
     assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 1);
 }
 
+/// After a rollback to an inner checkpoint the directory consists of copies. The outer one knows them:
+/// otherwise it would have to read every file, and would take a renamed one for another.
+#[test]
+fn an_earlier_checkpoint_knows_the_copies_that_came_back() {
+    let pause = || std::thread::sleep(std::time::Duration::from_millis(60));
+    let scratch = scratch();
+    for path in ["kept", "edited-first", "edited-last", "renamed", "dir/inside"] {
+        scratch.write(path, path);
+    }
+    pause();
+    let mut outer = scratch.checkpoint(&[]);
+    scratch.write("edited-first", "1");
+    pause();
+    let mut inner = scratch.checkpoint(&[]);
+    scratch.write("edited-last", "2");
+    pause();
+    inner.rollback(None, false).unwrap();
+    inner.purge().unwrap();
+    fs::rename(scratch.project.join("renamed"), scratch.project.join("new-name")).unwrap();
+    fs::rename(scratch.project.join("dir"), scratch.project.join("new-dir")).unwrap();
+    scratch.write("edited-last", "3");
+    let changes = outer.changes().unwrap();
+    let listed: Vec<_> =
+        changes.iter().map(|change| (change.path.to_str().unwrap(), change.kind)).collect();
+    use ChangeKind::{Modified, Renamed};
+    assert_eq!(
+        listed,
+        [
+            ("edited-first", Modified),
+            ("edited-last", Modified),
+            ("new-dir", Renamed),
+            ("new-name", Renamed)
+        ]
+    );
+    outer.rollback(None, false).unwrap();
+    assert_eq!(scratch.read("edited-first"), "edited-first");
+    assert_eq!(scratch.read("dir/inside"), "dir/inside");
+}
+
 #[test]
 fn processes_that_hold_files_are_named() {
     let scratch = scratch();

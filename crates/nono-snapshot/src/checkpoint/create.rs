@@ -7,6 +7,7 @@ use super::{Checkpoint, Options};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
+use crate::meta::Time;
 use crate::mounts::refuse_mounts_inside;
 use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
@@ -21,7 +22,7 @@ impl Checkpoint {
         let exclude = Exclude::new(&options.exclude)?;
         let dirs = directories(store, dirs)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let began = (now.as_secs().cast_signed(), now.subsec_nanos());
+        let began = Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() };
         let created = now.as_millis() as u64;
         let id = new_home(store, created)?;
         let _lock = store.lock(&id)?;
@@ -45,6 +46,7 @@ impl Checkpoint {
                 exclude: options.exclude.clone(),
                 state: State::Active,
                 placements,
+                ended: None,
             };
             record.write(&store.home(&id))?;
             reserve(&store.home(&id))?;

@@ -9,6 +9,7 @@ use crate::changes::Change;
 use crate::error::{Error, Result};
 use crate::exclude::Exclude;
 use crate::holders::{Holder, holders};
+use crate::meta::Time;
 use crate::mounts::refuse_mounts_inside;
 use crate::record::{Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
@@ -219,7 +220,7 @@ impl Checkpoint {
             self.sync_vaults()?;
         }
         let journal = self.store.home(self.id()).join("journal");
-        let transaction = Transaction { steps, then };
+        let transaction = Transaction { steps, then, began: Time::now() };
         transaction.run(&journal)?;
         self.conclude(&transaction)
     }
@@ -236,6 +237,7 @@ impl Checkpoint {
         let home = self.store.home(self.id());
         if self.record.state != then {
             self.record.state = then;
+            self.record.ended = (then == State::RolledBack).then_some(transaction.began);
             self.record.write(&home)?;
         }
         remove_durably(&home.join("journal"))?;

@@ -2,6 +2,7 @@
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
+use crate::rebase::rebase;
 use crate::record::{Record, State};
 use crate::remove::remove_tree;
 
@@ -23,6 +24,7 @@ impl Checkpoint {
     /// Deletes what is kept for this checkpoint, if it is over, and for superseded ones.
     pub fn purge(&mut self) -> Result<()> {
         let records = self.store.records()?;
+        self.rebase_earlier(&records)?;
         for record in records.into_iter().filter(|record| {
             record.state == State::Superseded
                 || (record.id == self.record.id && !record.state.is_open())
@@ -33,6 +35,24 @@ impl Checkpoint {
                 lock => lock?,
             };
             other.discard()?;
+        }
+        Ok(())
+    }
+
+    /// Earlier checkpoints learn what the directories consist of since this one was rolled back to.
+    fn rebase_earlier(&self, records: &[Record]) -> Result<()> {
+        let own = records.iter().find(|record| record.id == self.record.id);
+        let Some((own, at)) = own.and_then(|own| Some((own, own.ended?))) else { return Ok(()) };
+        let is_earlier = |other: &&Record| other.sequence < own.sequence && other.state.is_open();
+        for other in records.iter().filter(is_earlier) {
+            // Someone who works with it compares more, and nothing is wrong.
+            let Ok(_lock) = self.store.lock(&other.id) else { continue };
+            for earlier in &other.placements {
+                let same = own.placements.iter().find(|placement| placement.dir == earlier.dir);
+                if let Some(restored) = same.filter(|restored| restored.tree().exists()) {
+                    rebase(earlier, restored, at)?;
+                }
+            }
         }
         Ok(())
     }

@@ -96,7 +96,7 @@ pub(crate) struct Btrfs;
 
 impl Btrfs {
     fn before(placement: &Placement, exclude: &Exclude) -> Result<Tree> {
-        tree::live(&placement.tree(), exclude, placement.began())
+        tree::live(&placement.tree(), exclude, placement.began)
     }
 
     /// A subvolume's entries can't be renamed out of it, so they are staged inside.

@@ -32,8 +32,8 @@ pub(crate) struct Placement {
     /// A private directory on the same mount.
     #[serde(with = "encoding::path")]
     pub(crate) vault: PathBuf,
-    /// Seconds and nanoseconds at which the checkpoint began.
-    pub(crate) began: (i64, u32),
+    /// When the checkpoint began.
+    pub(crate) began: Time,
 }
 
 impl Placement {
@@ -62,10 +62,6 @@ impl Placement {
         let name = |path: &Path| split(path).1.to_string_lossy().into_owned();
         let (above, own) = (split(&self.vault).0, name(&self.vault));
         if own.contains('-') { own } else { format!("{}-{own}", name(above)) }
-    }
-
-    pub(crate) fn began(&self) -> Time {
-        Time { seconds: self.began.0, nanoseconds: self.began.1 }
     }
 }
 

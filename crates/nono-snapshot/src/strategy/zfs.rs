@@ -151,7 +151,7 @@ impl Zfs {
                 zfs_for(&placement.dir, &["clone", "-o", &mountpoint, &snapshot, &clone])?;
             }
         }
-        tree::live(&at, exclude, placement.began())
+        tree::live(&at, exclude, placement.began)
     }
 
     /// Whether the clone was changed by a commit of single paths, so that the snapshot is out of date.
