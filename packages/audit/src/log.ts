@@ -52,7 +52,11 @@ export interface AuditLogOptions {
 export interface AuditSink {
   /** Resolves when the event is durable. @throws AuditError (as a rejection) */
   record(event: NonoEvent): Promise<Receipt>;
-  /** Records without waiting. When the queue is full the event is dropped, and counted in a `log.gap` entry. */
+  /**
+   * Records without waiting. When the queue is full the event is dropped, and counted in a `log.gap` entry.
+   *
+   * @throws AuditError `ERR_NONO_AUDIT_INPUT` for an event that is not of the schema.
+   */
   recordAndForget(event: NonoEvent): void;
   /** Resolves when everything recorded so far is durable. */
   flush(): Promise<void>;

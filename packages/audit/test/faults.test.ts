@@ -167,6 +167,58 @@ describe.skipIf(!haveStrace)("an I/O error", () => {
   );
 });
 
+describe.skipIf(!haveStrace)("intent before action", () => {
+  test(
+    "exec, connect, HTTP and credential use: the journal is on disk before the action is released",
+    { timeout: 60_000 },
+    () => {
+      const dir = path.join(temporaryDirectory(), "log");
+      const trace = path.join(temporaryDirectory(), "trace");
+      const released = path.join(temporaryDirectory(), "released");
+      const acting = path.join(import.meta.dirname, "helpers/acting-writer.ts");
+      const calls = "trace=openat,write,pwrite64,fdatasync,mkdir";
+      const strace = [
+        "-f",
+        "-qq",
+        "-y",
+        "-s",
+        "400",
+        "-e",
+        "signal=none",
+        "-e",
+        calls,
+        "-o",
+        trace,
+      ];
+      const { stderr } = spawnSync(
+        "strace",
+        strace.concat(process.execPath, acting, dir, origin, released),
+        { encoding: "utf8", timeout: 50_000 },
+      );
+      const lines = readFileSync(trace, "utf8").split("\n");
+      for (const type of ["process.exec", "net.connect", "http.request", "credential.inject"]) {
+        const start = lines.findIndex(
+          (line) => line.includes("/.nono/journal/") && line.includes(`\\"type\\":\\"${type}\\"`),
+        );
+        // The thread's call ends in the same line, or in a later one that resumes it.
+        const [thread = ""] = lines[start]?.split(" ") ?? [];
+        const end = lines[start]?.includes("<unfinished ...>")
+          ? lines.findIndex((line, n) => n > start && line.startsWith(`${thread} `))
+          : start;
+        const action = lines.findIndex((line) => line.includes(`mkdir("${released}/${type}"`));
+        expect(start, stderr).toBeGreaterThan(0);
+        expect(lines[end]).toMatch(/= \d+$/);
+        expect(action, type).toBeGreaterThan(end);
+      }
+      // What makes the write itself the sync.
+      const opened = lines.filter((line) => /openat\(.*\/\.nono\/journal\/\d+"/.test(line));
+      expect(opened.length).toBeGreaterThan(0);
+      for (const line of opened.filter((call) => call.includes("O_CREAT")))
+        expect(line).toContain("O_DSYNC");
+    },
+  );
+});
+
 describe("a directory that goes away", () => {
   test("a checkpoint that was queued behind a failed one does not sign without its tiles", async () => {
     const dir = path.join(temporaryDirectory(), "log");
