@@ -49,7 +49,8 @@ export function relayFrames(
   from.resume();
 }
 
-class FrameRelay {
+/** One direction of a WebSocket: takes its bytes as they come, gives out frames with edited payloads. */
+export class FrameRelay {
   readonly #newEditor: () => PayloadEditor;
   readonly #editor: PayloadEditor;
   #held: Buffer = Buffer.alloc(0);

@@ -8,8 +8,10 @@ import {
 
 /** Plaintext records of a client's handshake: hellos, certificate chain, key exchange, CCS. */
 const maxPlainRecords = 64;
-/** A handshake record that ends before the version field of its ClientHello can be seen. */
-const smallestHandshake = 6;
+/** A handshake record that ends before its type and length can be seen. */
+const smallestHandshake = 4;
+/** Of the session id's length in a ClientHello: type, length, version and random stand before it. */
+const sessionIdOffset = 1 + 3 + 2 + 32;
 
 /**
  * Checks every ClientHello of a tunnel that is otherwise opaque: the first, and the one that follows a
@@ -21,6 +23,8 @@ export class HelloWatch {
   readonly #check: (hello: ClientHello) => void;
   #held: Buffer = Buffer.alloc(0);
   #records = 0;
+  /** Whether a first ClientHello has been read: what comes first must be one. */
+  #greeted = false;
   #done = false;
 
   /** `check` throws to refuse a hello. */
@@ -69,15 +73,24 @@ export class HelloWatch {
   #judgeHandshake(bytes: Buffer, recordLength: number): boolean {
     const body = bytes.subarray(recordHeaderLength, recordLength);
     if (body.length < smallestHandshake) throw hidden("a handshake record too short to judge");
-    // In TLS 1.2 the encrypted Finished is a handshake record too: take it for a hello only if it says so
-    // in its type and its version (one chance in 2^24 for random bytes).
-    if (body[0] !== 1 || body[4] !== 3) return true;
+    if (this.#greeted && !couldBeHello(body)) return true;
     const hello = readClientHello(bytes);
     if (hello === "incomplete") return false;
     if (hello === "invalid") throw hidden("a ClientHello that cannot be read");
     this.#check(hello);
+    this.#greeted = true;
     return true;
   }
+}
+
+/**
+ * Whether a handshake record after the first hello may begin another: in TLS 1.2 the encrypted Finished is a handshake
+ * record too. The version is no mark, since servers ignore it where there are supported_versions (RFC 8446 section
+ * 4.2.1); so of Finished messages that begin with random bytes one in 2^16 to 2^19 is refused.
+ */
+function couldBeHello(body: Buffer): boolean {
+  const sessionId = body[sessionIdOffset];
+  return body[0] === 1 && body[1] === 0 && (sessionId === undefined || sessionId <= 32);
 }
 
 function hidden(what: string): GateError {

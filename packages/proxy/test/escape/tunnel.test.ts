@@ -45,6 +45,13 @@ async function pour(gate: Gate, authority: string, pieces: Buffer[], wait = 300)
   return result;
 }
 
+/** The hello with another legacy_version, which TLS 1.3 servers do not look at: found by fuzzing against OpenSSL. */
+function withVersion(hello: Buffer, major: number): Buffer {
+  const copy = Buffer.from(hello);
+  copy[9] = major;
+  return copy;
+}
+
 const bytewise = (bytes: Buffer, size: number): Buffer[] =>
   Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) =>
     bytes.subarray(i * size, (i + 1) * size),
@@ -72,6 +79,12 @@ test("43: a server name that is not the destination is stopped before a byte of 
     "a second hello after a HelloRetryRequest": [good, changeCipherSpec, evil],
     "a second hello in the same write": [Buffer.concat([good, changeCipherSpec, evil])],
     "a second hello in small records": [good, changeCipherSpec, inRecords(evil, 7)],
+    "a version that servers ignore": [withVersion(evil, 4)],
+    "a version that servers ignore, the second time": [
+      good,
+      changeCipherSpec,
+      withVersion(evil, 9),
+    ],
     "an alert before the hello": [Buffer.from([21, 3, 1, 0, 2, 1, 0]), evil],
   };
   for (const [name, pieces] of Object.entries(variations)) {
