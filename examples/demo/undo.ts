@@ -9,13 +9,13 @@ import { pythonInstallation } from "./python.ts";
 const fileCount = 400;
 
 const careless = `
-import os, sys
+import os, shutil
 names = sorted(os.listdir("."))
 for number, name in enumerate(names):
     if name == ".git": continue
     if number % 4 == 0: os.remove(name)
     elif number % 4 == 1: open(name, "w").write("rewritten")
-os.rename(".git", "git-moved-away")
+shutil.rmtree(".git")
 os.mkdir("new"); open("new/file", "w").write("new")
 `;
 

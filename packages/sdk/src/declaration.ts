@@ -69,7 +69,7 @@ export abstract class Declaration {
   readonly #networkPolicy = new NetworkPolicy();
   #rollback: RollbackSettings | undefined;
   readonly #scratch = new Scratch();
-  #isFixed = false;
+  #declared: Declared | undefined;
 
   /** @internal */
   constructor({ protect, privateTmp, baseProfile }: Surroundings) {
@@ -390,8 +390,7 @@ export abstract class Declaration {
 
   /** @internal What has been declared; from now on nothing can be added. */
   protected fix(): Declared {
-    this.#isFixed = true;
-    return {
+    this.#declared ??= {
       capabilities: this.capabilities,
       network: this.#networkPolicy,
       rollback: this.#rollback,
@@ -399,6 +398,7 @@ export abstract class Declaration {
       allowDegraded: [...this.#allowDegraded],
       scratch: this.#scratch,
     };
+    return this.#declared;
   }
 
   #isGranted(name: Path): boolean {
@@ -407,7 +407,7 @@ export abstract class Declaration {
   }
 
   #refuseIfFixed(method: string): void {
-    if (!this.#isFixed) return;
+    if (this.#declared === undefined) return;
     throw new ArgumentError(
       "ERR_NONO_INVALID_OPTION",
       `${method} came after the first command: the capabilities of a sandbox are fixed by then`,

@@ -335,7 +335,9 @@ export class Sandbox extends Declaration {
     { start, exit }: { start: () => Promise<T>; exit: (started: T) => Promise<Exit> },
   ): Promise<T> {
     const record = await this.#record;
-    return traced("nono.spawn", { "process.command_args": argv.map(String) }, () =>
+    // The program alone: arguments may hold what is nobody's business.
+    const attributes = { "process.executable.name": String(argv[0] ?? "") };
+    return traced("nono.spawn", attributes, () =>
       record ? record.command(argv, options, start, exit) : start(),
     );
   }

@@ -152,6 +152,17 @@ test("a sandbox is what its policies say, and its scratch directory ends with it
   expect(() => realpathSync(scratch)).toThrow("ENOENT");
 });
 
+test("a policy file in the workspace can't be changed by the run that it is for", async () => {
+  const workspace = mkdtempSync(path.join(directory, "workspace-"));
+  const file = path.join(workspace, "nono.jsonc");
+  writeFileSync(file, '{ "extends": "shell", "write": ["$WORKSPACE"] }');
+  await using sandbox = new Sandbox({ audit: false }).use(file, { workspace });
+  const wider = `echo '{ "network": "open" }' > nono.jsonc; echo fine > other; cat other`;
+  const { stdout, violatedPolicy } = await sandbox.run(["sh", "-c", wider]);
+  expect({ stdout, violatedPolicy }).toEqual({ stdout: "fine\n", violatedPolicy: true });
+  expect(readFileSync(file, "utf8")).toContain('"extends"');
+});
+
 test("the scratch directory is no part of what is rolled back", async () => {
   await using sandbox = new Sandbox({ audit: false }).use({
     extends: "shell",

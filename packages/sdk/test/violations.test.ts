@@ -43,9 +43,11 @@ describe.for(tiers)("in the tier %s", (tier) => {
     const fine = await sandbox.run(["sh", "-c", "echo x > file"], inWorkspace);
     expect(fine).toMatchObject({ exitCode: 0, violatedPolicy: false, violations: [] });
     expect(fine.guarantees).toContainEqual(expect.objectContaining({ name: "fs-write" }));
-    const read = await sandbox.run(["cat", "/etc/shadow"], inWorkspace);
+    // Not below /tmp, which is another one inside; and its owner's to read.
+    const outside = "/etc/login.defs";
+    const read = await sandbox.run(["cat", outside], inWorkspace);
     expect(read).toMatchObject({ exitCode: 1, violatedPolicy: true });
-    expect(read.violations).toMatchObject([{ operation: "read", path: "/etc/shadow" }]);
+    expect(read.violations).toMatchObject([{ operation: "read", path: outside }]);
     const script = "echo x > /etc/nono-test; echo x > secret/key; exit 0";
     const refused = await sandbox.run(["sh", "-c", script], inWorkspace);
     expect(refused).toMatchObject({ exitCode: 0, violatedPolicy: true, rolledBack: false });
