@@ -89,7 +89,11 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
             fault::point("sync").context("flush", &place.full())?;
             // A later step may have moved the directory itself: its own parent is in the list too.
             match place.parent() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
                 parent => {
                     let parent = parent.context("open the directory of", &place.full())?;
                     fsync(parent).context("flush", &place.full())?;

@@ -212,6 +212,47 @@ fn renamed_directories_move_and_come_back() {
     assert_eq!(fingerprint(&scratch.project), before);
 }
 
+/// A renamed directory's contents stay in the lower layer, so one that holds it can't come as a whole:
+/// neither a new directory, nor one that was made anew, nor one in place of a file.
+#[test]
+fn directories_moved_into_new_ones_keep_their_contents() {
+    if !is_root() {
+        println!("SKIPPED: directories moved into new ones: redirect_dir needs root");
+        return;
+    }
+    let script = "
+        mkdir new; mv -T tree new/tree; rm new/tree/b/c; echo more > new/tree/more
+        rm -r replace; mkdir -p replace/deep; mv -T one replace/deep/one; mkdir replace/two
+        rm edit; mkdir edit; mv -T two edit/two; echo last > edit/last";
+    for apply in [true, false] {
+        let (scratch, mut checkpoint) = prepared(Mounter::Privileged);
+        scratch.write("replace/two/old", "old");
+        let before = fingerprint(&scratch.project);
+        in_overlay(&checkpoint.mounts()[0], Mounter::Privileged, script);
+        assert!(!checkpoint.changes().unwrap().is_empty());
+        if apply {
+            checkpoint.apply().unwrap();
+        } else {
+            checkpoint.commit(None).unwrap();
+        }
+        assert_eq!(scratch.read("new/tree/a"), "tree/a");
+        assert_eq!(scratch.read("new/tree/more"), "more\n");
+        assert!(scratch.project.join("new/tree/b").is_dir());
+        assert!(!scratch.project.join("new/tree/b/c").exists());
+        assert_eq!(scratch.read("replace/deep/one/x"), "one/x");
+        assert!(!scratch.project.join("replace/old").exists());
+        assert!(!scratch.project.join("replace/two/old").exists(), "it was made anew");
+        assert_eq!(scratch.read("edit/two/y"), "two/y");
+        for path in ["tree", "one", "two"] {
+            assert!(!scratch.project.join(path).exists(), "{path}");
+        }
+        if apply {
+            checkpoint.rollback(None, false).unwrap();
+            assert_eq!(fingerprint(&scratch.project), before);
+        }
+    }
+}
+
 /// What the sandbox did to excluded entries stays, whether the rest is discarded, rolled back after it
 /// was applied, or brought back path by path.
 #[test]

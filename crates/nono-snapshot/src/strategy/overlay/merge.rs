@@ -28,10 +28,21 @@ fn note(dir: &OwnedFd, name: &str) -> std::io::Result<Option<Vec<u8>>> {
     Ok(value("trusted").or_else(|| value("user")))
 }
 
-/// A step, and whether it is about what the checkpoint leaves alone: then no rollback undoes it.
+/// What becomes of a step when the rest is rolled back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// It is undone.
+    Change,
+    /// It is about what the checkpoint leaves alone, and stays done.
+    Excluded,
+    /// It sets the times of a directory that the steps made, with which it goes.
+    Finish,
+}
+
+/// A step and its role.
 pub(super) struct Planned {
     pub(super) step: Step,
-    pub(super) excluded: bool,
+    pub(super) role: Role,
 }
 
 /// The steps that bring what is in the upper layer into the directory.
@@ -94,7 +105,8 @@ impl Merge<'_> {
     }
 
     fn push(&mut self, step: Step, excluded: bool) {
-        self.steps.push(Planned { step, excluded });
+        let role = if excluded { Role::Excluded } else { Role::Change };
+        self.steps.push(Planned { step, role });
     }
 
     /// Every directory that has another name in the overlay leaves its old place first, the inner
@@ -166,24 +178,41 @@ impl Merge<'_> {
     /// Merges an upper directory into the one whose entries are at `lower` before any step and at
     /// `path` by now. `excluded`: so is the directory, with all that is in it.
     fn directory(&mut self, path: &Path, entry: Entry, lower: &Path, excluded: bool) -> Result<()> {
+        self.entries(path, entry, Some(lower), excluded)?;
+        if self.select.contains(path) {
+            self.attributes(path, entry, Some(lower), excluded)?;
+        }
+        Ok(())
+    }
+
+    /// `lower`: where the other entries of the directory are before any step; `None`: there are none.
+    fn entries(
+        &mut self,
+        path: &Path,
+        entry: Entry,
+        lower: Option<&Path>,
+        excluded: bool,
+    ) -> Result<()> {
         for child in self.upper.children(entry) {
             let path = path.join(self.upper.name(child));
             if self.select.reaches(&path) {
                 self.entry(&path, child, lower, excluded)?;
             }
         }
-        if self.select.contains(path) {
-            self.attributes(path, entry, lower, excluded)?;
-        }
         Ok(())
     }
 
-    /// `lower`: where the entries of the directory around it are before any step.
-    fn entry(&mut self, path: &Path, entry: Entry, lower: &Path, excluded: bool) -> Result<()> {
+    fn entry(
+        &mut self,
+        path: &Path,
+        entry: Entry,
+        lower: Option<&Path>,
+        excluded: bool,
+    ) -> Result<()> {
         let meta = *self.upper.meta(entry);
-        let same_name = lower.join(split(path).1);
+        let same_name = lower.map_or_else(|| path.to_owned(), |lower| lower.join(split(path).1));
         let parked = self.parked.iter().any(|(source, _)| *source == same_name);
-        let present = if parked { None } else { self.lower_is_dir(&same_name)? };
+        let present = if parked || lower.is_none() { None } else { self.lower_is_dir(&same_name)? };
         let whiteout = meta.file_type() == FileType::CharacterDevice && meta.rdev == 0;
         let is_dir = if whiteout { present == Some(true) } else { meta.is_dir() };
         let excluded = excluded || self.exclude.matches(path, is_dir);
@@ -195,7 +224,7 @@ impl Merge<'_> {
         }
         if is_dir {
             let fd = self.open_upper(path)?;
-            let lower_path = self.lower_path(&fd, path, lower)?;
+            let lower_path = self.lower_path(&fd, path, split(&same_name).0)?;
             let waiting = self.parked.iter().find(|(source, _)| *source == lower_path);
             let waiting = waiting.map(|(_, place)| place.clone());
             let opaque = note(&fd, "opaque").context("read the attributes of", path)?.as_deref()
@@ -211,8 +240,15 @@ impl Merge<'_> {
             if present == Some(true) && !opaque {
                 return self.directory(path, entry, &same_name, excluded);
             }
-            if !excluded && self.holds_excluded(path, entry) {
-                return self.around_excluded(path, entry, &same_name, present);
+            let holds_excluded = !excluded && self.holds_excluded(path, entry);
+            if holds_excluded || self.holds_renamed(path, entry)? {
+                return self.one_by_one(
+                    path,
+                    entry,
+                    &same_name,
+                    present,
+                    (excluded, holds_excluded),
+                );
             }
         }
         if !self.select.contains(path) {
@@ -245,66 +281,90 @@ impl Merge<'_> {
         })
     }
 
-    /// A directory that is new, or was made anew, and holds something excluded comes entry by entry:
-    /// so a rollback can take out the others and leave it.
-    fn around_excluded(
+    /// Whether a directory that was renamed is somewhere below.
+    fn holds_renamed(&self, path: &Path, entry: Entry) -> Result<bool> {
+        if self.parked.is_empty() {
+            return Ok(false);
+        }
+        for child in self.upper.children(entry).filter(|&child| self.upper.meta(child).is_dir()) {
+            let path = path.join(self.upper.name(child));
+            let fd = self.open_upper(&path)?;
+            let renamed = note(&fd, "redirect").context("read the attributes of", &path)?.is_some();
+            if renamed || self.holds_renamed(&path, child)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A directory that is new, or was made anew, comes entry by entry when it holds a renamed
+    /// directory, whose contents are elsewhere, or something excluded, which a rollback leaves when it
+    /// takes out the others.
+    fn one_by_one(
         &mut self,
         path: &Path,
         entry: Entry,
         lower: &Path,
         present: Option<bool>,
+        (excluded, holds_excluded): (bool, bool),
     ) -> Result<()> {
-        match present {
-            Some(false) => {
-                return Err(Error::ExcludedConflict(self.placement.dir.join(path)));
-            }
-            Some(true) => {
-                let root = self.placement.dir.join(lower);
-                let old = scan(&root, &Exclude::none())?;
-                for child in old.children(Manifest::ROOT) {
-                    let name = old.name(child);
-                    if self.upper.child(entry, name).is_none() {
-                        let path = path.join(name);
-                        let excluded = self.exclude.matches(&path, old.meta(child).is_dir());
-                        self.put_aside(&path, &lower.join(name), excluded)?;
-                    }
+        if present == Some(true) {
+            let old = scan(&self.placement.dir.join(lower), &Exclude::none())?;
+            for child in old.children(Manifest::ROOT) {
+                let (path, lower) = (path.join(old.name(child)), lower.join(old.name(child)));
+                if self.parked.iter().all(|(source, _)| *source != lower) {
+                    let excluded =
+                        excluded || self.exclude.matches(&path, old.meta(child).is_dir());
+                    self.put_aside(&path, &lower, excluded)?;
                 }
             }
-            None => {
-                let shell_place = self.next();
-                let upper = Overlay::mount(self.placement).upper;
-                shell(&upper, path, &self.stage, &shell_place.path)?;
-                self.push(Step::shift(shell_place, self.base.place(path))?, true);
+        } else {
+            if present == Some(false) {
+                if holds_excluded {
+                    return Err(Error::ExcludedConflict(self.placement.dir.join(path)));
+                }
+                self.put_aside(path, lower, excluded)?;
             }
+            let empty = self.next();
+            shell(&Overlay::mount(self.placement).upper, path, &self.stage, &empty.path)?;
+            // It stays around what is excluded.
+            let stays = excluded || holds_excluded;
+            self.push(Step::shift(empty, self.base.place(path))?, stays);
         }
-        self.directory(path, entry, lower, false)
+        self.entries(path, entry, None, excluded)?;
+        let lower = (present == Some(true)).then_some(lower);
+        self.attributes(path, entry, lower, excluded || lower.is_none() && holds_excluded)
     }
 
     /// The directory gets the attributes that it has in the overlay, also when they are equal:
-    /// renaming its entries changes its time.
+    /// renaming its entries changes its time. `lower`: where it is before any step.
     fn attributes(
         &mut self,
         path: &Path,
         entry: Entry,
-        lower: &Path,
+        lower: Option<&Path>,
         excluded: bool,
     ) -> Result<()> {
         let shown = || self.placement.dir.join(path);
         let upper = self.open_upper(path)?;
         let after =
             DirectoryState::of(&upper, self.upper.meta(entry)).with_context("examine", shown)?;
-        let (before, excluded) =
-            if self.lower_is_dir(lower)? == Some(true) || lower == Path::new("") {
+        let before = match lower {
+            Some(lower) => {
                 let was = open_beneath(&self.lower_root, lower)
                     .with_context("open the directory", shown)?;
                 let meta = stat_fd(&was).with_context("examine", shown)?.meta;
-                (DirectoryState::of(&was, &meta).with_context("examine", shown)?, excluded)
-            } else {
-                // It was made for what is excluded in it, and stays.
-                (after.clone(), true)
-            };
+                DirectoryState::of(&was, &meta).with_context("examine", shown)?
+            }
+            None => after.clone(),
+        };
         let step = Step::Directory { at: self.base.place(path), before, after };
-        self.times.push(Planned { step, excluded });
+        let role = match lower {
+            _ if excluded => Role::Excluded,
+            Some(_) => Role::Change,
+            None => Role::Finish,
+        };
+        self.times.push(Planned { step, role });
         Ok(())
     }
 }

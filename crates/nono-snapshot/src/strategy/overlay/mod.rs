@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use self::applied::{Applied, FormerNames, backwards, chosen};
 use self::changes::changes_of;
-use self::merge::{Planned, drop_from_upper, plan};
+use self::merge::{Planned, Role, drop_from_upper, plan};
 use self::notes::strip_notes;
 use super::tree::{self, private_directory};
 use super::{Demands, Placement, Strategy, file_system};
@@ -173,7 +173,7 @@ impl Strategy for Overlay {
 
     fn apply(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
         let planned = plan(placement, exclude, &Selection::All)?;
-        let steps = planned.iter().filter(|planned| !planned.excluded);
+        let steps = planned.iter().filter(|planned| planned.role == Role::Change);
         let base = Base::of(&placement.dir);
         let undoable = steps.map(|planned| planned.step.clone());
         let steps = undoable.filter(|step| step.path_in(&base).is_some()).collect();
@@ -210,11 +210,17 @@ impl Strategy for Overlay {
     }
 }
 
-/// The steps about what is excluded, and the others.
+/// The steps about what is excluded, and the changes.
 fn divided(planned: Vec<Planned>) -> (Vec<Step>, Vec<Step>) {
-    let (excluded, others): (Vec<_>, Vec<_>) =
-        planned.into_iter().partition(|planned| planned.excluded);
-    (whole(excluded), whole(others))
+    let (mut excluded, mut changes) = (Vec::new(), Vec::new());
+    for Planned { step, role } in planned {
+        match role {
+            Role::Excluded => excluded.push(step),
+            Role::Change => changes.push(step),
+            Role::Finish => {}
+        }
+    }
+    (excluded, changes)
 }
 
 fn whole(planned: Vec<Planned>) -> Vec<Step> {
