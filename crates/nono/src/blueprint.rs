@@ -22,8 +22,8 @@ use crate::policy::Policy;
 use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
-    Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Recorder, Sockets, Supervisor,
-    UnixSockets,
+    Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Queries, Recorder, Sockets,
+    Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -240,6 +240,7 @@ impl Blueprint {
                     },
                     internet,
                     ports: self.policy.reachable_ports(),
+                    queries: Queries::default(),
                     diagnosis: Diagnosis::from(arrived()?),
                     made: (access == SocketAccess::Made).then(MadeSockets::default),
                 };

@@ -172,6 +172,9 @@ fn internet(policy: &Policy, tier: TierName) -> Vec<Guarantee> {
     };
     let udp = match sockets {
         InternetSockets::TcpAndUdp => tcp,
+        InternetSockets::TcpAndQueries => {
+            "seccomp socket types; instead of UDP, a socket that knows the gate's DNS only"
+        }
         _ => "seccomp socket types",
     };
     report.push(Guarantee::enforced("net-tcp", tcp));

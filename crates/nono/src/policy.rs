@@ -185,6 +185,7 @@ impl Policy {
             (Network::Open, _) => InternetSockets::TcpAndUdp,
             // Datagrams find nothing but the gate's DNS responder.
             (Network::Gate { .. }, TierName::Namespaces) => InternetSockets::TcpAndUdp,
+            (Network::Gate { .. }, TierName::Flat) => InternetSockets::TcpAndQueries,
             _ if self.mediates_network() => InternetSockets::Tcp,
             _ => InternetSockets::None,
         }

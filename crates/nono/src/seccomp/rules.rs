@@ -53,6 +53,8 @@ pub(crate) enum InternetSockets {
     None,
     /// TCP only.
     Tcp,
+    /// TCP; and what looks like UDP, but knows the supervisor's resolver only.
+    TcpAndQueries,
     /// TCP and UDP.
     TcpAndUdp,
 }
@@ -261,7 +263,7 @@ fn park_files(rules: &mut Rules, parked: Parked) {
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so
 /// everything that is not plain TCP would walk around it: UDP, MPTCP, SCTP, raw, packet and vsock
 /// sockets.
-fn decide_sockets(rules: &mut Rules, internet: InternetSockets, access: SocketAccess) {
+fn decide_sockets(rules: &mut Rules, sockets: InternetSockets, access: SocketAccess) {
     const TYPE: u32 = 0xf; // without SOCK_NONBLOCK and SOCK_CLOEXEC
     let family = |family: i32| argument(0).is(family);
     let kind = |kind: i32| argument(1).mask(TYPE).is(kind);
@@ -273,10 +275,12 @@ fn decide_sockets(rules: &mut Rules, internet: InternetSockets, access: SocketAc
 
     // Route and address dumps; changing anything takes CAP_NET_ADMIN, which nobody has.
     let dumps = vec![family(libc::AF_NETLINK), protocol(libc::NETLINK_ROUTE)];
-    let mut clauses = vec![(dumps, Action::Allow)];
-    let kinds: &[(i32, i32)] = match internet {
+    let mut clauses = vec![make(dumps)];
+    let kinds: &[(i32, i32)] = match sockets {
         InternetSockets::None => &[],
-        InternetSockets::Tcp => &[(libc::SOCK_STREAM, libc::IPPROTO_TCP)],
+        InternetSockets::Tcp | InternetSockets::TcpAndQueries => {
+            &[(libc::SOCK_STREAM, libc::IPPROTO_TCP)]
+        }
         InternetSockets::TcpAndUdp => {
             &[(libc::SOCK_STREAM, libc::IPPROTO_TCP), (libc::SOCK_DGRAM, libc::IPPROTO_UDP)]
         }
@@ -285,6 +289,12 @@ fn decide_sockets(rules: &mut Rules, internet: InternetSockets, access: SocketAc
         for (kind_, number) in kinds {
             for number in [0, *number] {
                 clauses.push(make(vec![family(internet), kind(*kind_), protocol(number)]));
+            }
+        }
+        if sockets == InternetSockets::TcpAndQueries {
+            for number in [0, libc::IPPROTO_UDP] {
+                let datagrams = vec![family(internet), kind(libc::SOCK_DGRAM), protocol(number)];
+                clauses.push((datagrams, Action::Notify));
             }
         }
         clauses.push((vec![family(internet)], Action::Errno(libc::EACCES)));

@@ -6,6 +6,7 @@ use std::ffi::c_int;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 /// An errno.
 pub(crate) type Errno = i32;
@@ -168,4 +169,15 @@ pub(crate) fn reset_on_close(socket: &OwnedFd) {
 /// Closes a connection so that the peer sees a reset.
 pub(crate) fn reset(socket: OwnedFd) {
     reset_on_close(&socket);
+}
+
+/// The number of a socket's inode.
+pub(crate) fn inode(socket: &OwnedFd) -> io::Result<u64> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
+    inode_of_link(&link).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// The number in `socket:[123]`, what a descriptor's link in `/proc` says of a socket.
+pub(crate) fn inode_of_link(link: &Path) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }

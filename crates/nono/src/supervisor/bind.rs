@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connect::{asked_address, parked};
+use super::connect::{asked_address, asked_of_resolver, parked};
 use super::files::{self, Files};
 use super::internet::Internet;
 use super::made::MadeSockets;
@@ -26,6 +26,9 @@ pub(super) fn bind(
     files: Option<&mut Files>,
     recorder: &Recorder,
 ) {
+    if let Some(answer) = asked_of_resolver(listener, call, sockets) {
+        return listener.finish(call, answer);
+    }
     let found = asked_address(call).and_then(|asked| {
         let socket = sockets.of(call)?;
         parked(listener, call)?;
@@ -36,12 +39,20 @@ pub(super) fn bind(
         Err(errno) => return listener.finish(call, Err(errno)),
     };
     let target = Target::Address(address::describe(&asked));
-    let is_unix = socket::family(&socket) == Some(libc::AF_UNIX);
+    let family = socket::family(&socket);
+    let is_unix = family == Some(libc::AF_UNIX);
     if is_unix {
         note(&socket, sockets);
     }
     let operation = Operation::Bind;
     match (&mut sockets.internet, process::socket_path(&asked), files) {
+        _ if family == Some(libc::AF_NETLINK) => {
+            let bound = socket::bind(&socket, &asked);
+            if let Some(made) = &sockets.made {
+                made.give_up(&socket);
+            }
+            listener.finish(call, bound);
+        }
         (Internet::Led(led), _, _) if !is_unix => {
             let bound = match (led.bind(&socket, &asked), &sockets.made) {
                 (Err(libc::EADDRINUSE), Some(made)) => {

@@ -41,6 +41,9 @@ pub(super) fn connect(
     call: &Notification,
     sockets: &Sockets,
 ) -> (Option<Account>, Reply) {
+    if let Some(answer) = asked_of_resolver(listener, call, sockets) {
+        return (None, Reply::Made(answer));
+    }
     let asked = match ask(listener, call, sockets) {
         Ok(asked) => asked,
         Err(errno) => return (None, Reply::Made(Err(errno))), // it is no connection yet
@@ -167,6 +170,19 @@ fn prepare(asked: &Asked, sockets: &Sockets) -> Result<Connection, Errno> {
         _ => return Err(libc::EACCES),
     };
     Ok(Connection { socket, lead, _place: place, made: sockets.made.clone() })
+}
+
+/// The answer to a call about a socket whose peer is the resolver.
+pub(super) fn asked_of_resolver(
+    listener: &Listener,
+    call: &Notification,
+    sockets: &Sockets,
+) -> Option<Result<(), Errno>> {
+    if sockets.queries.are_none() {
+        return None;
+    }
+    let answer = sockets.queries.answer(call, &asked_address(call).ok()?)?;
+    Some(parked(listener, call).and(answer))
 }
 
 /// The address that a call names, copied once.

@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -64,14 +64,14 @@ impl MadeSockets {
             }
             _ => Err(error),
         })?;
-        kept.by_inode.insert(inode(&socket)?, socket.try_clone()?);
+        kept.by_inode.insert(socket::inode(&socket)?, socket.try_clone()?);
         Ok(socket)
     }
 
     /// The socket that a thread's descriptor is.
     pub(super) fn find(&self, thread: i32, fd: RawFd) -> Result<OwnedFd, Errno> {
         let link = fs::read_link(format!("/proc/{thread}/fd/{fd}")).map_err(|_| libc::EBADF)?;
-        let inode = link.to_str().and_then(number).ok_or(libc::ENOTSOCK)?;
+        let inode = socket::inode_of_link(&link).ok_or(libc::ENOTSOCK)?;
         match self.lock().by_inode.get(&inode) {
             Some(socket) => socket.try_clone().map_err(|error| socket::errno(&error)),
             // It was given up, having been connected or made to listen, or it came from elsewhere.
@@ -81,7 +81,7 @@ impl MadeSockets {
 
     /// Gives a socket up: it needs us no more.
     pub(super) fn give_up(&self, socket: &OwnedFd) {
-        if let Ok(inode) = inode(socket) {
+        if let Ok(inode) = socket::inode(socket) {
             self.lock().by_inode.remove(&inode);
         }
     }
@@ -117,7 +117,7 @@ impl Kept {
             let descriptors = fs::read_dir(process.path().join("fd"));
             for descriptor in descriptors.into_iter().flatten().flatten() {
                 let link = fs::read_link(descriptor.path()).unwrap_or_default();
-                if let Some(inode) = link.to_str().and_then(number)
+                if let Some(inode) = socket::inode_of_link(&link)
                     && let Some(socket) = orphans.remove(&inode)
                 {
                     self.by_inode.insert(inode, socket);
@@ -133,14 +133,4 @@ impl Kept {
 fn parent(process: &Path) -> Option<String> {
     let stat = fs::read_to_string(process.join("stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
-}
-
-/// The number in `socket:[123]`.
-fn number(link: &str) -> Option<u64> {
-    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-}
-
-fn inode(socket: &OwnedFd) -> io::Result<u64> {
-    let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd()))?;
-    link.to_str().and_then(number).ok_or(io::ErrorKind::InvalidData.into())
 }

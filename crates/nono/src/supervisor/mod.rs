@@ -19,6 +19,7 @@ mod notif;
 mod place;
 mod privileges;
 mod process;
+mod queries;
 mod record;
 mod sockets;
 mod unix;
@@ -36,6 +37,7 @@ pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;
+pub(crate) use queries::Queries;
 use record::Account;
 pub(crate) use record::Recorder;
 pub(crate) use sockets::Sockets;
@@ -156,9 +158,7 @@ impl Desk {
                 bind::bind(&self.listener, call, sockets, files, &self.recorder);
             }
             (libc::SYS_listen, Some(sockets)) => connect::listen(&self.listener, call, sockets),
-            (libc::SYS_socket, Some(Sockets { made: Some(made), .. })) => {
-                made.make(&self.listener, call);
-            }
+            (libc::SYS_socket, Some(sockets)) => sockets.make(&self.listener, call),
             (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
             (libc::SYS_execve | libc::SYS_execveat, _) => self.foresee_execution(call),
             (number, _) if exec::is_start(number, call) => self.certify(call),
