@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::common::{in_each_setting, run_command, shell};
 use crate::test_gate::with_gate;
-use nono::{Capabilities, Command, Network, Sandbox, TierName};
+use nono::{Capabilities, Command, Network, Sandbox, Status, TierName};
 
 pub(crate) fn gated(ports: &[u16]) -> Capabilities {
     shell().network(Network::Gate { ports: ports.to_vec() })
@@ -230,5 +230,30 @@ print(failed)
             assert_eq!(seen.meant.lock().unwrap().len(), 2000);
             assert_eq!(seen.strangers.load(Ordering::Relaxed), 0);
         });
+    });
+}
+
+#[test]
+fn the_report_says_what_holds_of_the_network() {
+    let status = |sandbox: &Sandbox, name: &str| {
+        let found = sandbox.guarantees().iter().find(|guarantee| guarantee.name == name);
+        found.map(|guarantee| guarantee.status)
+    };
+    in_each_setting(&gated(&[443]), |sandbox| {
+        for name in ["net-tcp", "net-udp", "net-raw", "net-unix"] {
+            assert_eq!(status(sandbox, name), Some(Status::Enforced), "{name}");
+        }
+        let expected = match sandbox.tier() {
+            TierName::Namespaces => Status::Enforced,
+            TierName::Flat => Status::Partial,
+        };
+        assert_eq!(status(sandbox, "net-loopback"), Some(expected));
+    });
+    in_each_setting(&shell(), |sandbox| {
+        assert_eq!(status(sandbox, "net-tcp"), Some(Status::Enforced));
+        assert_eq!(status(sandbox, "net-loopback"), None, "no internet socket can be made");
+    });
+    in_each_setting(&shell().network(Network::Open), |sandbox| {
+        assert_eq!(status(sandbox, "net-tcp"), None, "nothing is promised of an open network");
     });
 }
