@@ -38,7 +38,9 @@ export function keyFileSigner(
 
 /** The part of keytar's interface that is needed; `@napi-rs/keyring/keytar` and keytar itself have it. */
 export interface Keyring {
+  /** The entry; null: there is none. */
   getPassword(service: string, account: string): Promise<string | null>;
+  /** Stores an entry, or replaces it. */
   setPassword(service: string, account: string, password: string): Promise<void>;
 }
 

@@ -30,6 +30,7 @@ export interface GateEvent {
 
 /** Where events go: `@nono/audit`, or the user's own. Resolving means the record is durable. */
 export interface EventSink {
+  /** Stores an event; rejects when it can't, and then what it announces does not happen. */
   record(event: GateEvent): Promise<{ readonly seq: number }>;
 }
 

@@ -234,6 +234,7 @@ export class Checkpoint implements AsyncDisposable {
     if (this.#state === "active" || this.#state === "applied") this.#state = "committed";
   }
 
+  /** The same as `dispose()`, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }

@@ -28,7 +28,12 @@ export interface AuditRecord {
   /** The log's directory: `nono audit show DIR`, `nono audit verify DIR`. */
   readonly dir: string;
   /** The log's head after the run: how many entries, and the hash over all of them. */
-  readonly head: { readonly size: number; readonly root: string };
+  readonly head: {
+    /** Entries. */
+    readonly size: number;
+    /** RFC 6962 root hash, in base64. */
+    readonly root: string;
+  };
 }
 
 /** The open record of one sandbox. */

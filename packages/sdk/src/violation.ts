@@ -4,7 +4,9 @@ import type { Gate } from "@nono/proxy";
 
 /** A connection, request or DNS query that the gate refused. */
 export interface GateViolation {
+  /** Tells it from a {@link Violation}. */
   readonly layer: "gate";
+  /** As of a {@link Violation}. */
   readonly verdict: "denied";
   /** `"net.connect"`, `"net.dns"`, `"http.request"` … */
   readonly operation: Gate["violations"][number]["type"];

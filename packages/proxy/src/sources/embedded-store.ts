@@ -48,6 +48,7 @@ export class EmbeddedStore implements CredentialStore {
     await this.#save({ ...(await this.#load()), [entryName(service, account)]: password });
   }
 
+  /** Deletes an entry; false: there was none. */
   async deletePassword(service: string, account: string): Promise<boolean> {
     const entries = await this.#load();
     const name = entryName(service, account);

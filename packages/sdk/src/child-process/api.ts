@@ -20,8 +20,11 @@ export type ExecFunction = typeof nodeExec;
 
 /** What `node:child_process` has, and can be had in a sandbox. */
 export interface ChildProcessApi {
+  /** Starts a program whose streams the caller reads and writes. */
   readonly spawn: SpawnFunction;
+  /** Runs a program and calls back with its output. */
   readonly execFile: ExecFileFunction;
+  /** Runs a command line by `/bin/sh` and calls back with its output. */
   readonly exec: ExecFunction;
 }
 
