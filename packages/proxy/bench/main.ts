@@ -2,21 +2,17 @@
 // curl; mitmdump (PyPI: mitmproxy) is measured beside the gate where MITMDUMP or the PATH has it.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import net from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import tls from "node:tls";
+import { answers, at, clear, directory, freePort, median, startNginx } from "./upstream.ts";
 
 const rounds = Number(process.env["NONO_BENCH_ROUNDS"] ?? 3);
 const seconds = 3;
-const bulkMiB = 256;
 const newConnections = 200;
-const directory = mkdtempSync(path.join(tmpdir(), "nono-bench-"));
-const at = (name: string): string => path.join(directory, name);
-
 const upstream = await freePort();
 /** The gate judges requests by the server they are for, whatever port they came in by. */
 const host = `Host: 127.0.0.1:${upstream}`;
@@ -25,42 +21,6 @@ interface Way {
   readonly name: string;
   readonly port: number;
   readonly child?: ChildProcess;
-}
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  return port;
-}
-
-function startNginx(port: number): ChildProcess {
-  const certificate =
-    "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench";
-  const names = [
-    "-addext",
-    "subjectAltName=IP:127.0.0.1",
-    "-keyout",
-    at("key.pem"),
-    "-out",
-    at("cert.pem"),
-  ];
-  execFileSync("openssl", [...certificate.split(" "), ...names], { stdio: "ignore" });
-  writeFileSync(at("small"), "x".repeat(100));
-  execFileSync("truncate", ["-s", `${bulkMiB}M`, at("bulk")]);
-  writeFileSync(
-    at("nginx.conf"),
-    `daemon off; worker_processes 1; pid ${at("pid")}; error_log /dev/null;
-events { worker_connections 4096; }
-http { access_log off; keepalive_requests 10000000; client_body_temp_path ${at("b")};
-  proxy_temp_path ${at("p")}; fastcgi_temp_path ${at("f")}; uwsgi_temp_path ${at("u")}; scgi_temp_path ${at("s")};
-  server { listen 127.0.0.1:${port} ssl backlog=2048; root ${directory};
-    ssl_certificate ${at("cert.pem")}; ssl_certificate_key ${at("key.pem")}; } }
-${process.getuid?.() === 0 ? "user root;" : ""}
-`,
-  );
-  return spawn("/usr/sbin/nginx", ["-c", at("nginx.conf")], { stdio: "ignore" });
 }
 
 async function startGate(mode: string, upstream: number): Promise<Way> {
@@ -104,16 +64,6 @@ async function startMitmproxy(upstream: number): Promise<Way | undefined> {
     });
   }
   return { name: "mitmproxy", port, child };
-}
-
-async function answers(port: number): Promise<boolean> {
-  const socket = net.connect(port, "127.0.0.1");
-  const result = await Promise.race([
-    once(socket, "connect").then(() => true),
-    once(socket, "error").then(() => false),
-  ]).catch(() => false);
-  socket.destroy();
-  return result;
 }
 
 /** wrk's requests per second and median latency in milliseconds. */
@@ -182,15 +132,7 @@ async function memory({ child }: Way): Promise<number> {
   return Number(line) / 1024 / 1024;
 }
 
-const median = (values: number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-
-const nginx = startNginx(upstream);
-for (let tries = 0; tries < 50 && !(await answers(upstream)); tries += 1) {
-  await new Promise((resolve) => {
-    setTimeout(resolve, 50);
-  });
-}
+const nginx = await startNginx(upstream);
 const ways: Way[] = [{ name: "direct", port: upstream }];
 for (const mode of ["tunnel", "terminate", "credential"])
   ways.push(await startGate(mode, upstream));
@@ -250,4 +192,4 @@ if (scrubbing) {
 }
 for (const { child } of ways) child?.kill("SIGTERM");
 nginx.kill("SIGTERM");
-rmSync(directory, { recursive: true, force: true });
+clear();
