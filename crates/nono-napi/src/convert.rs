@@ -156,7 +156,8 @@ pub(crate) fn options(given: NativeOptions) -> Result<Options> {
             return Err(Error::InvalidCapabilities { field: "observe", reason });
         }
     };
-    Ok(Options { tier, allow_degraded: given.allow_degraded.unwrap_or_default(), observe })
+    let allow_degraded = given.allow_degraded.unwrap_or_default();
+    Ok(Options { tier, allow_degraded, observe, approver: None })
 }
 
 fn network(name: Option<&str>, ports: Option<Vec<u16>>) -> Result<Network> {

@@ -34,6 +34,8 @@ pub struct NativeEvent {
     pub system_call: Option<String>,
     /// How the kernel answered; absent: it went on unseen.
     pub errno: Option<i32>,
+    /// Whether it was let through on somebody's word.
+    pub approved: bool,
     /// Which rule refused it, if one did.
     pub refused: Option<NativeRefusal>,
     /// Who attempted it.
@@ -150,6 +152,7 @@ pub(crate) fn event(event: &Event) -> NativeEvent {
         address: None,
         system_call: None,
         errno: event.errno,
+        approved: event.approved,
         refused: None,
         process: NativeProcess {
             pid: event.process.pid,

@@ -1,5 +1,6 @@
 //! Node-API binding of the `nono` crate: converts arguments and results, decides nothing.
 
+pub mod approval;
 pub mod convert;
 mod error;
 pub mod event;

@@ -10,6 +10,7 @@ use napi::{Env, Result, Task};
 use napi_derive::napi;
 use nono::{Blueprint, Sandbox, Status};
 
+use crate::approval::{self, Asked};
 use crate::convert::{self, NativeCapabilities, NativeOptions};
 use crate::error;
 use crate::event::{self, NativeEvents, NativeExplanation, NativeQuestion};
@@ -238,10 +239,14 @@ pub fn explain(
 pub fn create_sandbox(
     capabilities: NativeCapabilities,
     options: NativeOptions,
+    #[napi(ts_arg_type = "((event: NativeEvent, request: NativeRequest) => void) | undefined")]
+    on_request: Option<Function<'_, Asked, ()>>,
 ) -> Result<AsyncTask<Create>> {
+    let approver = on_request.as_ref().map(approval::approver).transpose()?;
     let draw = || {
         let capabilities = convert::capabilities(capabilities)?;
-        Blueprint::draw(&capabilities, &convert::options(options)?)
+        let options = nono::Options { approver, ..convert::options(options)? };
+        Blueprint::draw(&capabilities, &options)
     };
     let blueprint = draw().map_err(|failure| error::to_napi(&failure))?;
     Ok(AsyncTask::new(Create(Some(blueprint))))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use nono_init::protocol as p;
 
+use crate::approval::Remembered;
 use crate::born::Born;
 use crate::capabilities::{Capabilities, Network};
 use crate::cgroup::Cgroup;
@@ -101,7 +102,8 @@ impl Blueprint {
     /// Which file operations somebody has to judge, or wants to hear of.
     fn parked_files(&self, tier: TierName) -> Parked {
         let Blueprint { policy, options, .. } = self;
-        if !policy.deny.is_empty() || options.observe == Observe::All {
+        let asks = options.approver.is_some();
+        if !policy.deny.is_empty() || options.observe == Observe::All || asks {
             return Parked::All;
         }
         let protects = policy.protect && policy.has_writable_directory();
@@ -248,11 +250,16 @@ impl Blueprint {
             }
         };
         let judge = Judge::new(self.policy.clone(), tier);
+        let approver =
+            self.options.approver.clone().map(|approver| (approver, Remembered::default()));
         let files = match supervised.files {
             Parked::None => None,
-            Parked::Changes | Parked::All => {
-                Some(Files::new(Hands::start(ruleset.try_clone()?)?, judge.clone(), tier))
-            }
+            Parked::Changes | Parked::All => Some(Files::new(
+                Hands::start(ruleset.try_clone()?)?,
+                judge.clone(),
+                tier,
+                approver.is_some(),
+            )),
         };
         let desk = Desk {
             listener: Arc::new(listener),
@@ -267,6 +274,7 @@ impl Blueprint {
                 init,
                 tier,
             },
+            approver,
         };
         Ok((Some(Supervisor::start(desk)?), events, led))
     }

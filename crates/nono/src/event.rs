@@ -33,6 +33,8 @@ pub struct Event {
     pub errno: Option<i32>,
     /// Set if a rule of the sandbox refused it.
     pub refused: Option<Refusal>,
+    /// Whether it was let through on somebody's word ([`crate::Approver`]).
+    pub approved: bool,
     /// Who attempted it.
     pub process: Process,
     /// How many attempts this stands for: more than one when they came faster than they were read.

@@ -10,7 +10,7 @@ use crate::protected;
 use crate::tier::TierName;
 
 /// What is wanted of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Right {
     /// Reading a file, or listing a directory.
     Read,

@@ -24,6 +24,7 @@
 //! enforced is refused by name ([`Error::UnsupportedPolicy`]).
 #![cfg(target_os = "linux")]
 
+mod approval;
 mod blueprint;
 mod born;
 mod capabilities;
@@ -64,6 +65,7 @@ mod terminal;
 mod tier;
 mod user_namespace;
 
+pub use approval::{Approver, Request};
 pub use blueprint::Blueprint;
 pub use capabilities::{Capabilities, Limits, Network};
 pub use child::{Callbacks, Child, CommandHandle, Exit, Limit, Usage};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use nono_init::protocol as p;
 
+use crate::approval::Approver;
 use crate::blueprint::Blueprint;
 use crate::born::Born;
 use crate::capabilities::Capabilities;
@@ -67,6 +68,8 @@ pub struct Options {
     pub allow_degraded: Vec<String>,
     /// How much is told about what commands do; see [`Sandbox::events`].
     pub observe: Observe,
+    /// Whoever is asked before an attempt is refused; `None`: nobody.
+    pub approver: Option<Approver>,
 }
 
 /// What the sandbox's handles and the reactor share.

@@ -19,6 +19,15 @@ export declare class NativeChild {
   kill(signal: number): void
 }
 
+/** An attempt that waits for an answer. Collected without one, it is refused. */
+export declare class NativeRequest {
+  /**
+   * Lets it pass, this time or for as long as the sandbox stands; or refuses it. Only the first
+   * answer counts.
+   */
+  answer(allow: boolean, remember: boolean): void
+}
+
 /** A sandbox that stands. */
 export declare class NativeSandbox {
   /** The tier that was built. */
@@ -48,7 +57,7 @@ export declare class NativeSandbox {
 }
 
 /** Builds a sandbox. */
-export declare function createSandbox(capabilities: NativeCapabilities, options: NativeOptions): Promise<NativeSandbox>
+export declare function createSandbox(capabilities: NativeCapabilities, options: NativeOptions, onRequest?: ((event: NativeEvent, request: NativeRequest) => void) | undefined): Promise<NativeSandbox>
 
 /** What a sandbox with these capabilities would say of something; none is built. */
 export declare function explain(capabilities: NativeCapabilities, options: NativeOptions, question: NativeQuestion): NativeExplanation
@@ -131,6 +140,8 @@ export interface NativeEvent {
   systemCall?: string
   /** How the kernel answered; absent: it went on unseen. */
   errno?: number
+  /** Whether it was let through on somebody's word. */
+  approved: boolean
   /** Which rule refused it, if one did. */
   refused?: NativeRefusal
   /** Who attempted it. */

@@ -1,3 +1,5 @@
+import type { OnRequest } from "./approval.ts";
+
 /** A path: text, or the raw bytes of a name that is not valid UTF-8. */
 export type Path = string | Uint8Array;
 
@@ -143,6 +145,10 @@ export interface SandboxOptions {
    * reading, too; refused reads are violations only then. Default: `"changes"`.
    */
   readonly observe?: "off" | "changes" | "all";
+  /** Who is asked before an attempt is refused. Default: nobody. */
+  readonly onRequest?: OnRequest;
+  /** Milliseconds after which a request that has no answer is refused. Default: 60,000. */
+  readonly approvalTimeout?: number;
   /** Names of guarantees (see `Guarantee.name`) whose absence is accepted. Default: none. */
   readonly allowDegraded?: readonly string[];
 }

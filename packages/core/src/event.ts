@@ -45,6 +45,8 @@ export interface SandboxEvent {
    * read that no rule refuses).
    */
   readonly errno?: string | null;
+  /** True: a rule would have refused it, and `onRequest` let it pass. */
+  readonly approved?: true;
   /** Who attempted it. */
   readonly process: EventProcess;
   /** How many attempts this stands for: more than one when they came faster than they were read. */
@@ -116,6 +118,7 @@ export function fromNative(native: NativeEvent): AttributedEvent {
     ...(address !== undefined && { address }),
     ...(systemCall !== undefined && { systemCall }),
     ...(errno !== undefined && { errno: errnoName(errno) }),
+    ...(native.approved && { approved: true as const }),
     process,
     count: native.count,
     time: native.time,

@@ -4,6 +4,7 @@
  *
  * @packageDocumentation
  */
+export type { Approval, OnRequest } from "./approval.ts";
 export type { Capabilities, EnvironmentCapabilities, Limits, Path } from "./capabilities.ts";
 export type { SandboxOptions } from "./capabilities.ts";
 export * from "./errors.ts";

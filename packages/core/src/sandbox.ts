@@ -1,3 +1,4 @@
+import { approver } from "./approval.ts";
 import type { NativeSandbox } from "./binding.gen.ts";
 import { binding } from "./binding.ts";
 import type { Capabilities, Path, SandboxOptions } from "./capabilities.ts";
@@ -41,7 +42,9 @@ export async function createSandbox(
 ): Promise<Sandbox> {
   const declared = toNativeCapabilities(capabilities);
   const chosen = toNativeOptions(options);
-  return new Sandbox(await nativeAsync(() => binding().createSandbox(declared, chosen)));
+  const { onRequest, approvalTimeout = 60_000 } = options;
+  const ask = onRequest && approver(onRequest, approvalTimeout);
+  return new Sandbox(await nativeAsync(() => binding().createSandbox(declared, chosen, ask)));
 }
 
 /**

@@ -88,8 +88,13 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
 /** The options of the native `createSandbox`. */
 export function toNativeOptions(options: SandboxOptions): NativeOptions {
   const refuse = refuseOption;
-  const known = ["tier", "allowDegraded", "observe"];
-  const { tier, allowDegraded, observe } = fields(options, "The options", known, refuse);
+  const known = ["tier", "allowDegraded", "observe", "onRequest", "approvalTimeout"];
+  const given = fields(options, "The options", known, refuse);
+  const { tier, allowDegraded, observe, onRequest, approvalTimeout } = given;
+  if (onRequest !== undefined && typeof onRequest !== "function") {
+    throw refuse("onRequest", onRequest, "a function");
+  }
+  if (approvalTimeout !== undefined) milliseconds(approvalTimeout, "approvalTimeout");
   return {
     ...(observe !== undefined && {
       observe: oneOf(observe, "observe", ["off", "changes", "all"], refuse),

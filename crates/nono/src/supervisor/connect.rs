@@ -18,7 +18,7 @@ use super::internet::{Internet, Lead};
 use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
-use super::record::Account;
+use super::record::{Account, Given};
 use super::sockets::Sockets;
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::Reason;
@@ -33,6 +33,8 @@ pub(super) enum Reply {
     Made(Result<(), Errno>),
     /// It may be made, and can take long.
     Waits(Box<Connection>),
+    /// A rule refuses it; what would be made on somebody's word, if that is possible.
+    Refused(Errno, Option<Box<Connection>>),
 }
 
 /// Carries a connect() out, if it may be. What is told about it is told before it is answered.
@@ -69,8 +71,11 @@ pub(super) fn connect(
             let by_rule = matches!(errno, libc::EACCES | libc::EPERM)
                 || errno == libc::ECONNREFUSED && sockets.leaves_out(&asked.address);
             let refusal = Refusal { layer: "supervisor", reason: Reason::NotGranted };
-            let refused = by_rule.then_some(refusal);
-            (Some(account(Some(errno), refused)), Reply::Made(Err(errno)))
+            if !by_rule {
+                return (Some(account(Some(errno), None)), Reply::Made(Err(errno)));
+            }
+            let exception = exception(&asked, sockets).map(Box::new);
+            (Some(account(Some(errno), Some(refusal))), Reply::Refused(errno, exception))
         }
     }
 }
@@ -80,7 +85,34 @@ impl Reply {
         match self {
             Reply::Made(result) => listener.finish(call, result),
             Reply::Waits(connection) => wait_elsewhere(listener, call, *connection),
+            Reply::Refused(errno, _) => listener.finish(call, Err(errno)),
         }
+    }
+}
+
+/// The connection that a rule refuses: to the very socket whose file was found, or past the gate to
+/// where the caller meant to go. In a network of its own a socket reaches nothing outside.
+fn exception(asked: &Asked, sockets: &Sockets) -> Option<Connection> {
+    let (lead, place) = match (&asked.place, &sockets.internet) {
+        (Some(Ok(place)), _) => {
+            let place = place.try_clone().ok()?;
+            (by_descriptor(&place), Some(place))
+        }
+        (None, Internet::Led(_)) if asked.family != libc::AF_UNIX => {
+            (Lead::to(asked.address.clone()), None)
+        }
+        _ => return None,
+    };
+    let socket = asked.socket.try_clone().ok()?;
+    Some(Connection { socket, lead, _place: place, made: sockets.made.clone() })
+}
+
+impl Connection {
+    /// Makes it on somebody's word. Returns 0 or an errno, for the record, and what answers the call.
+    pub(super) fn give(self) -> Given {
+        let made = self.make();
+        let errno = made.err().filter(|errno| *errno != libc::EINPROGRESS).unwrap_or(0);
+        (errno, Box::new(move |listener, call| listener.finish(call, made)))
     }
 }
 
@@ -224,10 +256,15 @@ fn unix_address(asked: &Asked, sockets: &Sockets) -> Result<(Lead, Option<OwnedF
     if !sockets.unix.allows(&file, &sockets.diagnosis) {
         return Err(libc::EACCES);
     }
-    // By descriptor: the very file that was looked at, wherever its path leads by now.
+    let place = OwnedFd::from(place);
+    Ok((by_descriptor(&place), Some(place)))
+}
+
+/// The very file that was looked at, wherever its path leads by now.
+fn by_descriptor(place: &OwnedFd) -> Lead {
     let mut address = (libc::AF_UNIX as u16).to_ne_bytes().to_vec();
     address.extend(format!("/proc/self/fd/{}\0", place.as_raw_fd()).bytes());
-    Ok((Lead::to(address), Some(place.into())))
+    Lead::to(address)
 }
 
 impl Connection {

@@ -114,6 +114,11 @@ pub(super) struct Mode {
 }
 
 impl Mode {
+    /// The same, where the mask is that of this process.
+    pub(super) fn on_any_thread(self) -> Self {
+        Mode { has_own_mask: false, ..self }
+    }
+
     /// Makes something with this mode, as the kernel would for the caller. `amend` changes a mode
     /// afterwards: where this process's own mask has taken part, it may have taken bits away.
     pub(super) fn make<T>(

@@ -38,11 +38,12 @@ pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;
 pub(crate) use queries::Queries;
-use record::Account;
 pub(crate) use record::Recorder;
+use record::{Account, Given};
 pub(crate) use sockets::Sockets;
 pub(crate) use unix::UnixSockets;
 
+use crate::approval::{Approver, Remembered, Request};
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::Judge;
 use crate::seccomp::{self, Action, Rules, SocketAccess};
@@ -109,6 +110,8 @@ pub(crate) struct Desk {
     pub(crate) rules: Rules,
     pub(crate) judge: Judge,
     pub(crate) recorder: Recorder,
+    /// Who is asked before something is refused, and what they granted for good.
+    pub(crate) approver: Option<(Approver, Remembered)>,
 }
 
 impl Desk {
@@ -148,10 +151,19 @@ impl Desk {
         match (call.number, &mut self.sockets) {
             (libc::SYS_connect, Some(sockets)) => {
                 let (account, reply) = connect::connect(&self.listener, call, sockets);
-                if let Some(account) = account {
-                    self.recorder.tell(call, account);
+                match (account, reply) {
+                    (Some(account), connect::Reply::Refused(_, Some(exception)))
+                        if self.approver.is_some() =>
+                    {
+                        self.ask(call, account, move || exception.give());
+                    }
+                    (account, reply) => {
+                        if let Some(account) = account {
+                            self.recorder.tell(call, account);
+                        }
+                        reply.send(&self.listener, call);
+                    }
                 }
-                reply.send(&self.listener, call);
             }
             (libc::SYS_bind, Some(sockets)) => {
                 let files = self.files.as_mut();
@@ -178,9 +190,48 @@ impl Desk {
         let Some(files) = &mut self.files else {
             return self.listener.finish(call, Err(libc::ENOSYS));
         };
-        let (answer, account) = files::attempt(files, &self.listener, call);
-        self.recorder.tell(call, account);
-        answer.send(&self.listener, call);
+        let (verdict, account) = files::attempt(files, &self.listener, call);
+        match verdict.into_question() {
+            Ok(grant) => self.ask(call, account, move || grant.give()),
+            Err(verdict) => {
+                self.recorder.tell(call, account);
+                verdict.send(&self.listener, call);
+            }
+        }
+    }
+
+    /// Asks about an attempt that a rule refuses. Its call stays parked until there is an answer, and
+    /// others go on meanwhile.
+    fn ask(
+        &self,
+        call: &Notification,
+        account: Account,
+        give: impl FnOnce() -> Given + Send + 'static,
+    ) {
+        let errno = account.errno.unwrap_or(libc::EACCES);
+        let Some((approver, remembered)) = &self.approver else {
+            self.recorder.tell(call, account);
+            return self.listener.finish(call, Err(errno));
+        };
+        let is_granted = remembered.holds(&account.target, account.operation);
+        let event = self.recorder.event(call, account);
+        let (listener, call, events) = (self.listener.clone(), *call, self.recorder.events.clone());
+        let mut told = event.clone();
+        let answer = move |allowed: bool| {
+            if !allowed || !listener.is_parked(&call) {
+                events.put(told);
+                return listener.finish(&call, Err(errno));
+            }
+            let (errno, answer) = give();
+            (told.errno, told.refused, told.approved) = (Some(errno), None, true);
+            events.put(told);
+            answer(&listener, &call);
+        };
+        if is_granted {
+            return answer(true);
+        }
+        let request = Request::new(&event, remembered.clone(), answer);
+        approver.ask(event, request);
     }
 
     /// Lets a starting program run on, unless it is not to be executed after all.

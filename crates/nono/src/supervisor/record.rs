@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::notif::Notification;
+use super::notif::{Listener, Notification};
 use super::who;
 use crate::event::{Event, Events, Observe, Operation, Refusal, Target};
 use crate::judge::Reason;
@@ -30,6 +30,9 @@ impl Account {
         Account { operation, target, errno: Some(errno), refused }
     }
 }
+
+/// What was done on somebody's word: 0 or an errno, and what answers the call.
+pub(super) type Given = (i32, Box<dyn FnOnce(&Listener, &Notification)>);
 
 /// Puts attempts on record, as far as anybody wants to hear of them.
 #[derive(Debug)]
@@ -64,7 +67,8 @@ impl Recorder {
             _ => who::briefly(call.thread),
         };
         let (time, monotonic, count) = (SystemTime::now(), monotonic(), 1);
-        Event { operation, target, errno, refused, process, count, time, monotonic }
+        let approved = false;
+        Event { operation, target, errno, refused, approved, process, count, time, monotonic }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests on the real kernel, in every tier that this machine has.
 
+mod approval;
 mod common;
 mod container;
 mod deny;

@@ -5,6 +5,7 @@ mod attributes;
 mod bind;
 mod decode;
 mod entries;
+mod grant;
 mod open;
 
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ use super::hands::{Hands, Mode};
 use super::notif::{Listener, Notification};
 use super::place::{self, Entry, Place, View};
 use super::process;
-use super::record::Account;
+use super::record::{Account, Given};
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::{Judge, Judgement, Reason, Right};
 use crate::policy::FileIdentity;
@@ -29,6 +30,7 @@ use crate::tier::TierName;
 
 pub(super) use bind::bind;
 pub(crate) use decode::PARKED;
+pub(super) use grant::Grant;
 pub(crate) use open::WRITING;
 
 /// What the supervisor needs to answer for files.
@@ -36,6 +38,8 @@ pub(crate) struct Files {
     hands: Hands,
     judge: Judge,
     tier: TierName,
+    /// Whether somebody is asked before an open is refused.
+    asks: bool,
     /// The file system as commands see it, from the first call on.
     view: Option<View>,
     /// Git configurations as they were before commands changed them.
@@ -52,6 +56,8 @@ enum Reply {
     CarryOn,
     /// It was answered elsewhere, or will be.
     Elsewhere,
+    /// Nothing grants it; but somebody may be asked.
+    Ask(Box<Grant>),
 }
 
 /// One call on its way through.
@@ -78,8 +84,29 @@ impl Verdict {
             }
             Ok(Reply::CarryOn) => listener.carry_on(call),
             Ok(Reply::Elsewhere) => {}
+            Ok(Reply::Ask(_)) => listener.finish(call, Err(libc::EACCES)),
             Err(error) => listener.finish(call, Err(error.raw_os_error().unwrap_or(libc::EIO))),
         }
+    }
+}
+
+impl Verdict {
+    /// What is to be granted if somebody says so.
+    pub(super) fn into_question(self) -> Result<Box<Grant>, Self> {
+        match self.0 {
+            Ok(Reply::Ask(grant)) => Ok(grant),
+            other => Err(Verdict(other)),
+        }
+    }
+}
+
+impl Grant {
+    /// Opens it on somebody's word.
+    pub(super) fn give(&self) -> Given {
+        let answer = self.perform();
+        let failed = answer.as_ref().err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
+        let verdict = Verdict(answer);
+        (failed.unwrap_or(0), Box::new(move |listener, call| verdict.send(listener, call)))
     }
 }
 
@@ -95,6 +122,7 @@ pub(super) fn attempt(
     });
     let errno = match &answer {
         Ok(Reply::CarryOn | Reply::Elsewhere) => None,
+        Ok(Reply::Ask(_)) => Some(libc::EACCES),
         Ok(_) => Some(0),
         Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
     };
@@ -122,8 +150,8 @@ pub(super) fn foresee(
 }
 
 impl Files {
-    pub(crate) fn new(hands: Hands, judge: Judge, tier: TierName) -> Self {
-        Files { hands, judge, tier, view: None, first_seen: RefCell::default() }
+    pub(crate) fn new(hands: Hands, judge: Judge, tier: TierName, asks: bool) -> Self {
+        Files { hands, judge, tier, asks, view: None, first_seen: RefCell::default() }
     }
 
     fn with_view<T>(
@@ -241,6 +269,11 @@ impl Caller<'_> {
     /// refuse is theirs to refuse.
     fn judge_place(&self, place: &Place, right: Right, attempt: &mut Attempt) -> io::Result<()> {
         self.note_judgement(place, right, attempt)?;
+        self.act_on_judgement(attempt)
+    }
+
+    /// Refuses what only the supervisor would refuse. What Landlock or the mounts refuse is theirs.
+    fn act_on_judgement(&self, attempt: &Attempt) -> io::Result<()> {
         match attempt.reason {
             None | Some(Reason::NotGranted) => Ok(()),
             Some(_) => Err(place::errno(libc::EACCES)),
@@ -276,6 +309,17 @@ impl Caller<'_> {
             && policy.rules.contains_key(&entry.path)
             && entry.path.parent().is_none_or(|above| !policy.access_to(above).write);
         if is_mounted { Err(place::errno(libc::EBUSY)) } else { Ok(()) }
+    }
+
+    /// An open that nothing grants, as a question. `None`: it is not one, or nobody is asked, and the
+    /// kernel may refuse. What is denied by name is not asked about.
+    fn question(
+        &self,
+        attempt: &Attempt,
+        grant: impl FnOnce() -> io::Result<Grant>,
+    ) -> Option<Answer> {
+        let is_open = matches!(attempt.reason, Some(Reason::NotGranted | Reason::Protected(_)));
+        (self.files.asks && is_open).then(|| Ok(Reply::Ask(Box::new(grant()?))))
     }
 
     /// A mode under the caller's mask.

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 
 use super::super::place::{self, Entry, Place, errno};
 use super::super::process;
-use super::{Answer, Attempt, Caller, Reply, check, decode};
+use super::{Answer, Attempt, Caller, Grant, Reply, check, decode};
 use crate::event::Operation;
 use crate::judge::Right;
 
@@ -71,10 +71,22 @@ impl Caller<'_> {
         let reads_only = flags & WRITING & !libc::O_CREAT == 0;
         let right = if reads_only { Right::Read } else { Right::Write };
         attempt.operation = if reads_only { Operation::Read } else { Operation::Write };
-        self.judge_place(&place, right, attempt)?;
-        if flags & libc::O_ACCMODE == libc::O_RDWR {
-            self.judge_place(&place, Right::Read, attempt)?;
+        self.note_judgement(&place, right, attempt)?;
+        if flags & libc::O_ACCMODE == libc::O_RDWR && attempt.reason.is_none() {
+            self.note_judgement(&place, Right::Read, attempt)?;
         }
+        let is_file = found.is_file() || found.is_dir();
+        let grant = || {
+            let (path, new) = (place.path.clone(), None);
+            Ok(Grant { place: place.file.try_clone()?, path, new, flags })
+        };
+        if is_file
+            && flags & O_TMPFILE_ALONE == 0
+            && let Some(answer) = self.question(attempt, grant)
+        {
+            return answer;
+        }
+        self.act_on_judgement(attempt)?;
         if reads_only && attempt.reason.is_none() && !self.decides_reads() {
             return Ok(Reply::CarryOn); // nothing but Landlock decides, and it will let it pass
         }
@@ -113,8 +125,17 @@ impl Caller<'_> {
         if entry.is_directory {
             return Err(errno(libc::EISDIR));
         }
-        self.judge_entry(&entry, Right::Write, attempt)?;
         let mode = self.mode(mode)?;
+        attempt.reason = self.files.judge.judge(&entry.path, Right::Write).err();
+        let grant = || {
+            let path = entry.path.parent().unwrap_or(&entry.path).to_owned();
+            let (place, new) = (entry.directory.try_clone()?, Some((entry.name.clone(), mode)));
+            Ok(Grant { place, path, new, flags })
+        };
+        if let Some(answer) = self.question(attempt, grant) {
+            return answer;
+        }
+        self.act_on_judgement(attempt)?;
         let file = self.carry_out(move || {
             let flags = flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
             let make = |mode: libc::mode_t| {
@@ -223,12 +244,12 @@ impl Caller<'_> {
     }
 }
 
-fn opened(file: File, flags: i32) -> Reply {
+pub(super) fn opened(file: File, flags: i32) -> Reply {
     Reply::Opened { file, close_on_exec: flags & libc::O_CLOEXEC != 0 }
 }
 
 /// Opens what a descriptor only names. It never becomes anybody's controlling terminal.
-fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result<File> {
+pub(super) fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result<File> {
     let access = flags & libc::O_ACCMODE;
     OpenOptions::new()
         .read(access != libc::O_WRONLY)
@@ -238,6 +259,6 @@ fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result<File> {
         .open(place::own_link(place))
 }
 
-fn amend(file: &File, mode: libc::mode_t) -> io::Result<()> {
+pub(super) fn amend(file: &File, mode: libc::mode_t) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }

@@ -1,0 +1,129 @@
+//! Asking somebody before an attempt is refused.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::event::{Event, Operation, Target};
+use crate::judge::Right;
+
+/// Whoever is asked about attempts that nothing grants, while their process waits.
+///
+/// What is granted is exactly what was asked: this file, opened in this way; it widens nothing. Asked
+/// about are opening and creating files, connecting to unix sockets, and, in the tier `flat`, TCP
+/// connections. What a `deny` refuses stays refused, and programs cannot be granted once the sandbox
+/// stands: no process can widen its own Landlock domain.
+#[derive(Clone)]
+pub struct Approver(Arc<dyn Fn(Event, Request) + Send + Sync>);
+
+impl Approver {
+    /// `ask` is called on a thread of nono's that it must not hold up. It may keep the request and
+    /// answer it later, from any thread; a request that is dropped is refused.
+    ///
+    /// ```
+    /// use nono::{Approver, Options};
+    ///
+    /// let approver = Approver::new(|event, request| {
+    ///     println!("{} wants to {}", event.process.executable.display(), event.operation.as_str());
+    ///     request.deny();
+    /// });
+    /// let options = Options { approver: Some(approver), ..Options::default() };
+    /// # let _ = options;
+    /// ```
+    pub fn new(ask: impl Fn(Event, Request) + Send + Sync + 'static) -> Self {
+        Approver(Arc::new(ask))
+    }
+
+    pub(crate) fn ask(&self, event: Event, request: Request) {
+        (self.0)(event, request);
+    }
+}
+
+impl std::fmt::Debug for Approver {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Approver")
+    }
+}
+
+/// What happens when a request is answered.
+type Answer = Box<dyn FnOnce(bool) + Send>;
+
+/// An attempt that waits for an answer.
+pub struct Request {
+    answer: Option<Answer>,
+    kept: Option<(Remembered, Grant)>,
+}
+
+/// A path or address, and the right to it.
+type Grant = (Target, Right);
+
+/// Grants that were given for as long as the sandbox stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remembered(Arc<Mutex<HashSet<Grant>>>);
+
+impl Remembered {
+    pub(crate) fn holds(&self, target: &Target, operation: Operation) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&grant(target, operation))
+    }
+}
+
+/// However a path was asked for, it is the path that the kernel gives it.
+fn grant(target: &Target, operation: Operation) -> Grant {
+    let target = match target {
+        Target::Path { path, .. } => {
+            Target::Path { path: path.clone(), asked: PathBuf::new(), to: None }
+        }
+        other => other.clone(),
+    };
+    (target, operation.right())
+}
+
+impl Request {
+    pub(crate) fn new(
+        event: &Event,
+        remembered: Remembered,
+        answer: impl FnOnce(bool) + Send + 'static,
+    ) -> Self {
+        let kept = Some((remembered, grant(&event.target, event.operation)));
+        Request { answer: Some(Box::new(answer)), kept }
+    }
+
+    /// Lets the attempt pass, this time.
+    pub fn allow(mut self) {
+        self.settle(true);
+    }
+
+    /// Lets it pass, and the same attempt from now on.
+    pub fn allow_always(mut self) {
+        if let Some((Remembered(all), grant)) = self.kept.take() {
+            all.lock().unwrap_or_else(PoisonError::into_inner).insert(grant);
+        }
+        self.settle(true);
+    }
+
+    /// Refuses it, as if nobody had been asked.
+    pub fn deny(mut self) {
+        self.settle(false);
+    }
+
+    fn settle(&mut self, allowed: bool) {
+        let Some(answer) = self.answer.take() else { return };
+        // Carrying an attempt out may take a while, which is not the answerer's.
+        let thread = std::thread::Builder::new().name("nono-approval".into());
+        let started: io::Result<_> = thread.spawn(move || answer(allowed));
+        drop(started); // without a thread the answer is dropped, and the attempt stays parked
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.settle(false);
+    }
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Request")
+    }
+}

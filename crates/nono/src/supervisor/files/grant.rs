@@ -1,0 +1,63 @@
+//! Opening on somebody's word what no rule grants: exactly what was asked for, once.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use super::super::hands::Mode;
+use super::open::{amend, opened, reopen};
+use super::{Reply, check};
+
+/// An open that waits for a word: made without the sandbox's rules, on the object or in the directory
+/// that was found when it was asked for.
+pub(in crate::supervisor) struct Grant {
+    /// The object, or the directory of what is to be made.
+    pub(super) place: File,
+    /// Its path.
+    pub(super) path: PathBuf,
+    /// The name of what is to be made, with its mode.
+    pub(super) new: Option<(CString, Mode)>,
+    pub(super) flags: i32,
+}
+
+impl Grant {
+    pub(super) fn perform(&self) -> io::Result<Reply> {
+        let file = match self.open(&self.place) {
+            // In the sandbox's view of the file system the place is read-only. In the owner's it is
+            // not, if it is the same place.
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
+                let (ours, theirs) = (self.same_place_outside()?, self.place.metadata()?);
+                let found = ours.metadata()?;
+                if (found.dev(), found.ino()) != (theirs.dev(), theirs.ino()) {
+                    return Err(error);
+                }
+                self.open(&ours)?
+            }
+            other => other?,
+        };
+        Ok(opened(file, self.flags))
+    }
+
+    fn open(&self, place: &File) -> io::Result<File> {
+        let Some((name, mode)) = &self.new else {
+            return reopen(place, self.flags & !(libc::O_CREAT | libc::O_NOFOLLOW), 0);
+        };
+        let flags = self.flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
+        let make = |mode: libc::mode_t| {
+            // SAFETY: a C string.
+            let fd = unsafe { libc::openat(place.as_raw_fd(), name.as_ptr(), flags, mode) };
+            check(fd)?;
+            // SAFETY: a new descriptor that nobody else owns.
+            Ok(unsafe { File::from_raw_fd(fd) })
+        };
+        mode.on_any_thread().make(make, amend)
+    }
+
+    fn same_place_outside(&self) -> io::Result<File> {
+        let flags = libc::O_PATH | libc::O_NOFOLLOW;
+        File::options().read(true).custom_flags(flags).open(&self.path)
+    }
+}
