@@ -21,6 +21,7 @@ const usage = `usage: nono checkpoint [--strategy NAME] [--exclude PATTERN]... D
        nono commit [--checkpoint ID] [PATH...]
        nono recover
        -p  what is in the files, as a patch for git apply
+       --json  one line of JSON instead
        every command takes --store DIR; without --checkpoint the newest open one is meant that covers
        the working directory, or else the newest of all
 `;
@@ -43,6 +44,10 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
     io.stderr.write(usage);
     return 2;
   }
+  if (rest.includes("--help") || rest.includes("-h")) {
+    io.stdout.write(usage);
+    return 0;
+  }
   let invocation: Invocation;
   try {
     invocation = parse(rest);
@@ -53,22 +58,29 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
   try {
     // What an agent wrote must not steer a terminal; a file or another program gets it as it is.
     const shown = io.stdout.isTTY === true ? withoutControl : (text: string): string => text;
-    await run(invocation, (line) => io.stdout.write(`${shown(line)}\n`));
+    const print = (line: string): unknown => io.stdout.write(`${shown(line)}\n`);
+    const result = await run(invocation, invocation.json === true ? () => {} : print);
+    if (invocation.json === true) io.stdout.write(`${JSON.stringify(result)}\n`);
     return 0;
   } catch (error) {
     if (!(error instanceof RollbackError)) throw error;
+    if (invocation.json === true) {
+      const { code, message, path: about } = error;
+      io.stdout.write(`${JSON.stringify({ error: { code, message, path: about } })}\n`);
+    }
     io.stderr.write(`nono ${command}: ${error.message} (${error.code})\n`);
     return 1;
   }
 }
 
 type Invocation = ReturnType<typeof parse>;
-type Print = (line: string) => void;
+type Print = (line: string) => unknown;
 
 function parse(args: string[]) {
   const options = {
     checkpoint: { type: "string" },
     exclude: { type: "string", multiple: true },
+    json: { type: "boolean" },
     patch: { type: "boolean", short: "p" },
     store: { type: "string" },
     strategy: { type: "string" },
@@ -78,11 +90,13 @@ function parse(args: string[]) {
   return { ...rest, store: store === undefined ? {} : { store }, paths: positionals };
 }
 
-const commands: Record<string, (invocation: Invocation, print: Print) => Promise<void>> = {
+/** Each prints for people, and returns the same for programs. */
+const commands: Record<string, (invocation: Invocation, print: Print) => Promise<unknown>> = {
   async checkpoint({ paths, strategy = "auto", exclude = [], store }, print) {
     const options = { strategy: strategy as StrategyName, exclude, ...store };
     const made = await checkpoint(paths, options);
     print(`${made.id}  ${made.strategy.name}: ${made.strategy.reason}`);
+    return { id: made.id, strategy: made.strategy };
   },
 
   async checkpoints({ store }, print) {
@@ -94,6 +108,7 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
       );
     }
     if (list.length === 0) print("no checkpoints");
+    return list;
   },
 
   async diff(invocation, print) {
@@ -103,12 +118,10 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
       const full = path.join(change.dir, change.path);
       if (paths.length === 0 || paths.some((above) => isWithin(full, above))) changes.push(change);
     }
-    if (invocation.patch !== true) {
-      print(renderTree(changes));
-      return;
-    }
+    if (invocation.patch !== true) print(renderTree(changes));
     // oxlint-disable-next-line no-await-in-loop -- in order, and one pair of files in memory
-    for (const change of changes) print(await renderPatch(change));
+    else for (const change of changes) print(await renderPatch(change));
+    return changes.map(({ kind, dir, path: name }) => ({ kind, dir, path: name }));
   },
 
   async rollback(invocation, print) {
@@ -119,6 +132,7 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
     }
     print(`rolled back ${(paths.length > 0 ? paths : target.dirs).join(" ")}`);
     if (paths.length === 0) await target.dispose();
+    return { rolledBack: paths.length > 0 ? paths : target.dirs, holders };
   },
 
   async commit(invocation, print) {
@@ -126,11 +140,14 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
     await target.commit(paths.length > 0 ? { paths } : {});
     print(`committed ${(paths.length > 0 ? paths : target.dirs).join(" ")}`);
     if (paths.length === 0) await target.dispose();
+    return { committed: paths.length > 0 ? paths : target.dirs };
   },
 
   async recover({ store }, print) {
-    const { finished, removed, busy } = await recover(store);
+    const result = await recover(store);
+    const { finished, removed, busy } = result;
     print(`finished ${finished.length}, removed ${removed.length}, busy ${busy.length}`);
+    return result;
   },
 };
 

@@ -173,6 +173,14 @@ test("a run is on record, and can be looked at and brought back by commands", ()
     const ran = run("run", "--rollback", "--allow-write", ".", "--", "sh", "-c", script);
     expect(ran).toEqual({ ...ran, status: 0, stdout: "", stderr: "" });
     expect(run("diff").stdout).toContain("file");
+    expect(JSON.parse(run("diff", "--json").stdout)).toMatchObject([
+      { kind: "modified", path: "file" },
+    ]);
+    expect(JSON.parse(run("checkpoints", "--json").stdout)).toMatchObject([{ dirs: [work] }]);
+    expect(run("diff", "--help")).toMatchObject({ status: 0, stderr: "" });
+    const unknown = run("rollback", "--checkpoint", "none", "--json");
+    expect(unknown.status).toBe(1);
+    expect(JSON.parse(unknown.stdout)).toMatchObject({ error: { code: expect.any(String) } });
     expect(run("rollback").status).toBe(0);
     expect(readFileSync(path.join(work, "file"), "utf8")).toBe("before\n");
 
