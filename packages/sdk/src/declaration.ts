@@ -297,7 +297,7 @@ export abstract class Declaration {
   /**
    * Lets commands connect to hosts, by TCP and by name, whether they know of a proxy or not: whatever
    * a command connects to arrives at a gate outside the sandbox, which lets through what is listed.
-   * All else is refused. Needs the namespaces tier.
+   * All else is refused.
    *
    * @param hosts `host`, `host:port`, `*.suffix[:port]`, addresses, CIDR ranges; without a port: 443
    *   and 80. Private, loopback and metadata addresses only when they are named themselves.
