@@ -306,7 +306,8 @@ export class Sandbox extends Declaration {
   }
 
   async #start(declared: Declared): Promise<Running> {
-    const { audit = {} } = this.#settings;
+    const { audit = {}, onViolation } = this.#settings;
+    if (onViolation === "rollback" && declared.rollback === undefined) throw noRollback("rollback");
     if (audit !== false) this.#record ??= RunRecord.open(audit, declared.capabilities);
     const record = await this.#record;
     if (this.#checkpoints.length === 0) await this.#keepState();
@@ -361,10 +362,14 @@ export class Sandbox extends Declaration {
   #lastCheckpoint(method: string): Checkpoint {
     const checkpoint = this.#checkpoints.at(-1);
     if (checkpoint) return checkpoint;
-    throw new ArgumentError(
-      "ERR_NONO_INVALID_OPTION",
-      `${method} needs a checkpoint, and there is none`,
-      { value: method, remedy: "Call enableRollback(), and run a command." },
-    );
+    throw noRollback(method);
   }
+}
+
+function noRollback(method: string): ArgumentError {
+  return new ArgumentError(
+    "ERR_NONO_INVALID_OPTION",
+    `${method} needs a checkpoint, and there is none`,
+    { value: method, remedy: "Call enableRollback(), and run a command." },
+  );
 }

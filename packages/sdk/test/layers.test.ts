@@ -104,3 +104,29 @@ test("without enableRollback there is nothing to bring back, and it says so", as
     remedy: "Call enableRollback(), and run a command.",
   });
 });
+
+test("checkpoint() adds a state to go back to, before the first one", async () => {
+  const file = path.join(workspace, "src", "kept.txt");
+  const read = (): string => readFileSync(file, "utf8");
+  await using states = new Sandbox({ audit: false })
+    .allowWrite(workspace)
+    .allowExec("sh")
+    .enableRollback({ store: path.join(directory, "states") });
+  const write = (text: string): Promise<unknown> =>
+    states.run(["sh", "-c", `echo ${text} > src/kept.txt`], { cwd: workspace });
+  await write("first");
+  await states.checkpoint();
+  await write("second");
+  await states.rollback();
+  expect(read()).toBe("first\n");
+  await write("third");
+  await states.rollback();
+  expect(read()).toBe("before\n");
+
+  await write("fourth");
+  await states.checkpoint();
+  await write("fifth");
+  await states.commit();
+  await states.rollback();
+  expect(read()).toBe("fifth\n");
+});

@@ -163,6 +163,11 @@ describe.for(tiers)("in the tier %s", (tier) => {
   });
 });
 
+test("onViolation: rollback without enableRollback is refused before anything runs", async () => {
+  await using sandbox = new Sandbox({ audit: false, onViolation: "rollback" }).allowExec("true");
+  await expect(sandbox.run(["true"])).rejects.toMatchObject({ code: "ERR_NONO_INVALID_OPTION" });
+});
+
 test.for([
   ["deny", "relative/path"],
   ["allowLocalhost", 0],
