@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use common::mount::{mounted, scratch_on};
 use common::{
     Fingerprint, Scratch, fingerprint, furnish, in_overlay, namespaces_work, scratch_in, wreck,
 };
@@ -314,6 +315,38 @@ fn committing_an_overlay() {
             assert_eq!(undated(&fingerprint(&scratch.project)), applied, "{what}");
         },
     );
+}
+
+/// A snapshot changes places as a whole, with clones of what is excluded in it.
+#[test]
+fn rollback_on_btrfs() {
+    let Some(mounted) = mounted("btrfs", "") else { return };
+    for exclude in [&[][..], &["cache"][..]] {
+        let prepare = || {
+            let scratch = scratch_on(&mounted, true);
+            furnish(&scratch.project);
+            scratch.write("kept/cache/file", "cache");
+            let options = Options {
+                strategy: Some("btrfs".to_owned()),
+                exclude: exclude.iter().map(|&pattern| pattern.to_owned()).collect(),
+                ..Options::default()
+            };
+            let dirs = std::slice::from_ref(&scratch.project);
+            Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+            let before = fingerprint(&scratch.project);
+            wreck(&scratch.project);
+            let wrecked = fingerprint(&scratch.project);
+            (scratch, before, wrecked)
+        };
+        at_every_step("rollback", prepare, |scratch, what, before, wrecked| {
+            if let Some(listed) = scratch.store.list().unwrap().first() {
+                assert_eq!(fingerprint(&scratch.project), *wrecked, "{what}: it did not happen");
+                let mut checkpoint = Checkpoint::open(&scratch.store, &listed.id).unwrap();
+                checkpoint.rollback(None, false).unwrap();
+            }
+            assert_eq!(fingerprint(&scratch.project), *before, "{what}");
+        });
+    }
 }
 
 #[test]
