@@ -12,10 +12,11 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir, userInfo } from "node:os";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { isSecondUser } from "./support/nono.ts";
 
 const root = path.resolve(import.meta.dirname, "../../..");
 const bin = path.join(root, "node_modules/.bin");
@@ -31,7 +32,6 @@ const limits: Readonly<Record<string, number>> = {
 };
 
 // Nothing of this depends on the user; once is enough.
-const isSecondUser = userInfo().username === "nono-test" && root.startsWith("/run/");
 if (isSecondUser) console.log("SKIPPED: packages as published: already looked at as another user");
 
 let directory: string;

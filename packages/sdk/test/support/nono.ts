@@ -1,9 +1,14 @@
 import { spawnSync } from "node:child_process";
+import { userInfo } from "node:os";
 import path from "node:path";
 import process from "node:process";
 
 /** The built `nono` command. */
 export const main: string = path.resolve(import.meta.dirname, "../../dist/cli/main.js");
+
+/** Whether the tests have run as another user already (scripts/as-users.ts). */
+export const isSecondUser: boolean =
+  userInfo().username === "nono-test" && main.startsWith("/run/");
 
 /** What became of it. */
 export interface Outcome {
