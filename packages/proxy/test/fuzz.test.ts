@@ -3,7 +3,7 @@ import net from "node:net";
 import { duplexPair } from "node:stream";
 import { TLSSocket } from "node:tls";
 import * as fc from "fast-check";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { Masker, encodedForms } from "../src/credentials/masker.ts";
 import { PatternSet, StreamReplacer } from "../src/credentials/pattern-set.ts";
 import { parseQuery } from "../src/dns/message.ts";
@@ -25,6 +25,7 @@ import { httpsUpstream, upstreamAuthority } from "./support/upstream.ts";
 // Every parser against bytes that nobody would send. Bounded here; `pnpm --filter @nono/proxy fuzz` runs each property
 // half a million times.
 const runs = Number(process.env["NONO_FUZZ_RUNS"] ?? 2_000);
+vi.setConfig({ testTimeout: runs > 2_000 ? 3_600_000 : 120_000 });
 afterAll(closeAll);
 
 const asterisk = (): Buffer => Buffer.from("*");
@@ -245,7 +246,7 @@ test("a whole gate outlives any bytes, at its proxy and within its TLS", async (
   const [answer] = (await once(socket, "data")) as [Buffer];
   expect(String(answer)).toMatch(/^HTTP\/1\.1 200/);
   socket.destroy();
-}, 60_000);
+});
 
 test("a changed ClientHello is read, refused or waited for, never an exception", async () => {
   const bytes = await realHello({ servername: "good.test" });

@@ -5,44 +5,19 @@ import tls from "node:tls";
 import { gzipSync } from "node:zlib";
 import { afterAll, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import { type Gate, type GateEvent, type GateOptions, createGate } from "../src/index.ts";
+import type { GateEvent } from "../src/index.ts";
 import { ask, connectThrough } from "./support/client.ts";
+import { closeAll, openGate, real, token } from "./support/gate.ts";
 import {
   bodyOf,
-  closeUpstreams,
   http2Upstream,
   httpUpstream,
   httpsUpstream,
   listening,
-  loopback,
   upstreamAuthority,
 } from "./support/upstream.ts";
 
-const real = "real-secret/with+odd=characters-0123456789";
-const gates: Gate[] = [];
-
-afterAll(async () => {
-  await Promise.all(gates.map((gate) => gate.close()));
-  await closeUpstreams();
-});
-
-async function openGate(port: number, more: Partial<GateOptions> = {}): Promise<Gate> {
-  const gate = createGate({
-    allow: [`good.test:${port}`, `other.test:${port}`, `127.0.0.1:${port}`],
-    resolver: loopback,
-    tls: { ca: [upstreamAuthority.certificate] },
-    ...more,
-  });
-  gates.push(gate);
-  await gate.listen();
-  return gate;
-}
-
-const token = (port: number): NonNullable<GateOptions["credentials"]>[number] => ({
-  name: "API_TOKEN",
-  proxyTo: `good.test:${port}`,
-  source: { description: "a test value", read: async () => Buffer.from(real) },
-});
+afterAll(closeAll);
 
 test("a credential is injected when the client sends none, and the phantom is swapped when it does", async () => {
   const seen: (string | undefined)[] = [];
@@ -162,39 +137,6 @@ test("Host that differs from the destination gets 421, TRACE 405, a repeated Hos
   expect((await ask(gate, url, { method: "TRACE" })).status).toBe(405);
 });
 
-test.each([
-  [
-    "CL and TE",
-    "POST / HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-  ],
-  [
-    "two lengths",
-    "POST / HTTP/1.1\r\nHost: good.test\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
-  ],
-  ["bare LF", "GET / HTTP/1.1\nHost: good.test\n\n"],
-  ["obs-fold", "GET / HTTP/1.1\r\nHost: good.test\r\nX-A: b\r\n c\r\n\r\n"],
-  ["space before colon", "GET / HTTP/1.1\r\nHost : good.test\r\n\r\n"],
-  ["two hosts", "GET / HTTP/1.1\r\nHost: good.test\r\nHost: good.test\r\n\r\n"],
-  [
-    "chunk extension trick",
-    "POST / HTTP/1.1\r\nHost: good.test\r\nTransfer-Encoding: xchunked\r\n\r\n",
-  ],
-])("request smuggling by %s is refused with 400", async (_name, text) => {
-  let reached = 0;
-  const { port } = await httpsUpstream((_request, response) => {
-    reached += 1;
-    response.end();
-  });
-  const gate = await openGate(port, { credentials: [token(port)] });
-  const socket = await connectThrough(gate, `good.test:${port}`);
-  const secure = tls.connect({ socket, servername: "good.test", ca: gate.caCertificate });
-  secure.write(text);
-  const [answer] = (await once(secure, "data")) as [Buffer];
-  expect(String(answer)).toMatch(/^HTTP\/1\.1 400 /);
-  expect(reached).toBe(0);
-  socket.destroy();
-});
-
 test("HTTP/2 is spoken on both legs, with trailers, as gRPC needs", async () => {
   const port = await http2Upstream((stream, headers) => {
     stream.respond(
@@ -268,7 +210,7 @@ test("a WebSocket inside terminated TLS: phantoms swapped, secrets masked, misus
   const [message] = (await once(client, "message")) as [Buffer];
   expect(received[0]).toBe(`Bearer ${real}`);
   expect((received[1] ?? "").split("").toReversed().join("")).toBe(JSON.stringify({ auth: real }));
-  expect(String(message)).toBe(`echo {"auth":"${"*".repeat(real.length)}"}`);
+  expect(String(message)).toBe(`echo {"auth":"${"*".repeat(JSON.stringify(real).length - 2)}"}`);
   const big = "x".repeat(300_000);
   client.send(big);
   const [long] = (await once(client, "message")) as [Buffer];

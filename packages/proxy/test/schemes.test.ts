@@ -83,6 +83,23 @@ test("a 401 makes the gate read the source again, once", async () => {
   expect(tokens).toEqual(["Bearer generation-1", "Bearer generation-2"]);
 });
 
+test("a source that has nothing new is not asked again for every 401", async () => {
+  let reads = 0;
+  const { port } = await httpsUpstream((_request, response) => {
+    response.statusCode = 401;
+    response.end();
+  });
+  const read = async (): Promise<Buffer> => {
+    reads += 1;
+    return Buffer.from("always-the-same");
+  };
+  const gate = await openGate(port, { source: { description: "fixed", read } });
+  for (let i = 0; i < 5; i += 1) {
+    expect((await ask(gate, `https://good.test:${port}/`)).status).toBe(401);
+  }
+  expect(reads).toBe(2);
+});
+
 test("OAuth 2.0: an access token is fetched with the client's secret and presented", async () => {
   const forms: string[] = [];
   const tokenPort = await httpUpstream((request, response) => {

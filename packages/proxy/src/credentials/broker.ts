@@ -42,6 +42,9 @@ export interface Injection {
   scrubber(): MaskingStream | undefined;
 }
 
+/** Milliseconds: a program that collects 401s must not make a source (a command, a prompt) run for each of them. */
+const fruitlessFor = 30_000;
+
 interface Bound {
   readonly binding: Binding;
   readonly phantom: Phantom;
@@ -55,6 +58,8 @@ export class CredentialBroker {
   readonly #vault = new SecretVault();
   readonly #accessTokens: AccessTokens;
   readonly #swap: PhantomSwap;
+  /** When asking a source again after a 401 last gave the same value. */
+  readonly #fruitless = new Map<string, number>();
 
   /** @throws GateError `ERR_NONO_INVALID_OPTION` */
   constructor(
@@ -188,13 +193,25 @@ export class CredentialBroker {
         this.#accessTokens.expire(binding.name);
       }
       const again = await Promise.all(chosen.map(({ binding }) => this.#valueOf(binding)));
-      if (again.join("\n") === before) return undefined;
-      return this.#inject(destination, draft, here, chosen);
+      if (again.join("\n") !== before) return this.#inject(destination, draft, here, chosen);
+      for (const { binding } of chosen) this.#fruitless.set(binding.name, Date.now());
+      return undefined;
     };
+    const due = chosen.every(({ binding }) => {
+      return Date.now() - (this.#fruitless.get(binding.name) ?? -Infinity) > fruitlessFor;
+    });
     const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
       return this.#swap.replace("", trailers, values).headers;
     };
-    return { path, headers, body, expectsContinue, refresh, editTrailers, ...this.#scrubbing() };
+    return {
+      path,
+      headers,
+      body,
+      expectsContinue,
+      refresh: due ? refresh : undefined,
+      editTrailers,
+      ...this.#scrubbing(),
+    };
   }
 
   async #valueOf(binding: Binding): Promise<string> {

@@ -17,6 +17,9 @@ export interface Destination {
  */
 export function originForm(request: GateRequest, destination: Destination): string {
   const { url = "" } = request;
+  if (request.httpVersionMajor < 1) {
+    throw new GateError("ERR_NONO_PROTOCOL", "The request has no HTTP version.");
+  }
   const defaultPort = destination.secure ? 443 : 80;
   const { host } = destination.endpoint;
   for (const authority of authoritiesOf(request)) {
