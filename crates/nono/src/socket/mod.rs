@@ -71,8 +71,12 @@ pub(crate) fn set_option(
     name: c_int,
     value: c_int,
 ) -> Result<(), Errno> {
-    let length = size_of_val(&value) as libc::socklen_t;
-    let pointer = (&raw const value).cast();
+    set(socket, level, name, &value)
+}
+
+fn set<T: Copy>(socket: &OwnedFd, level: c_int, name: c_int, value: &T) -> Result<(), Errno> {
+    let length = size_of::<T>() as libc::socklen_t;
+    let pointer = std::ptr::from_ref(value).cast();
     // SAFETY: the kernel reads `length` bytes.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, pointer, length) })
 }
@@ -109,6 +113,18 @@ pub(crate) fn cookie(socket: &OwnedFd) -> Result<u64, Errno> {
 pub(crate) fn namespace(socket: &OwnedFd) -> Option<u64> {
     const SO_NETNS_COOKIE: c_int = 71;
     option(socket, libc::SOL_SOCKET, SO_NETNS_COOKIE)
+}
+
+/// Connects a socket if that takes no longer than a tick of the kernel's clock; else EINPROGRESS or
+/// EAGAIN, and connecting it again goes on with it. The caller's own bound (SO_SNDTIMEO) is put back.
+pub(crate) fn connect_at_once(socket: &OwnedFd, address: &[u8]) -> Result<(), Errno> {
+    const MICROSECOND: [i64; 2] = [0, 1]; // struct timeval
+    let bound: [i64; 2] =
+        option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO).ok_or(libc::ENOTSOCK)?;
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &MICROSECOND)?;
+    let connected = connect(socket, address);
+    set(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &bound)?;
+    connected
 }
 
 /// Whether calls on it return at once.

@@ -59,11 +59,11 @@ pub(super) fn connect(
     let disconnects = address::family(&asked.address) == Some(libc::AF_UNSPEC);
     match prepare(&asked, sockets) {
         Ok(connection) if disconnects => (None, Reply::Made(connection.make())),
-        Ok(connection) if connection.may_wait() => {
-            (Some(account(None, None)), Reply::Waits(Box::new(connection)))
-        }
         Ok(connection) => {
-            let made = connection.make();
+            let made = match connection.make_at_once() {
+                Ok(made) => made,
+                Err(waits) => return (Some(account(None, None)), Reply::Waits(waits)),
+            };
             let errno = made.err().filter(|errno| *errno != libc::EINPROGRESS).unwrap_or(0);
             (Some(account(Some(errno), None)), Reply::Made(made))
         }
@@ -275,8 +275,23 @@ impl Connection {
         !socket::is_nonblocking(&self.socket) && !socket::is_datagram(&self.socket)
     }
 
+    /// Makes it, unless that takes long: then it is given back.
+    fn make_at_once(self) -> Result<Result<(), Errno>, Box<Self>> {
+        if !self.may_wait() {
+            return Ok(self.make());
+        }
+        match socket::connect_at_once(&self.socket, &self.lead.address) {
+            Err(libc::EINPROGRESS | libc::EAGAIN) => Err(Box::new(self)),
+            made => Ok(self.conclude(made)),
+        }
+    }
+
     fn make(self) -> Result<(), Errno> {
         let made = socket::connect(&self.socket, &self.lead.address);
+        self.conclude(made)
+    }
+
+    fn conclude(self, made: Result<(), Errno>) -> Result<(), Errno> {
         if let Some((destinations, entry)) = self.lead.entry
             && !matches!(made, Ok(()) | Err(libc::EINPROGRESS))
         {
