@@ -1,0 +1,83 @@
+// Many paths told as few: the directories that they are all of.
+import { existsSync } from "node:fs";
+import path from "node:path";
+import { isBelow } from "../state.ts";
+import type { Never } from "./never.ts";
+
+/** So many neighbours are told as their directory. */
+const many = 3;
+
+/** The fewest readable paths that cover `paths` and nothing that is never granted. */
+export function foldPaths(paths: Iterable<string>, never: Never): string[] {
+  const rooted = [...paths].map((name) => {
+    const root = rootOf(name);
+    return root !== undefined && never.reading(root) === undefined ? root : name;
+  });
+  return topmost(foldNeighbours(rooted, never)).toSorted();
+}
+
+/** Programs that share a directory of their own, such as git's, told as that directory. */
+export function foldPrograms(paths: Iterable<string>, searchPath: readonly string[]): string[] {
+  const isOwn = (directory: string): boolean =>
+    !searchPath.includes(directory) && !/\/s?bin$/.test(directory) && depthOf(directory) > 2;
+  const folded = [...groupByParent(paths)].flatMap(([parent, names]) =>
+    names.length >= many && isOwn(parent) ? [parent] : names,
+  );
+  return topmost(folded).toSorted();
+}
+
+/** Those that are below none of the others. */
+export function topmost(paths: Iterable<string>): string[] {
+  const sorted = [...new Set(paths)].toSorted((a, b) => a.length - b.length);
+  const kept: string[] = [];
+  for (const name of sorted) if (!kept.some((outer) => isBelow(name, outer))) kept.push(name);
+  return kept;
+}
+
+/** What a file is a part of: a package, a library of packages, a Python environment, a cgroup. */
+function rootOf(name: string): string | undefined {
+  // Its path differs from one session to the next.
+  if (name.startsWith("/sys/fs/cgroup/")) return "/sys/fs/cgroup";
+  const installed =
+    /^(.*?\/node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(name) ??
+    /^(.*?\/(?:site|dist)-packages)\//.exec(name) ??
+    /^(.*?\/lib\/python3\.\d+)\//.exec(name);
+  return environmentOf(name) ?? installed?.[1];
+}
+
+/** The virtual environment that a file is in (PEP 405). */
+function environmentOf(name: string): string | undefined {
+  for (let at = path.dirname(name); at !== "/"; at = path.dirname(at)) {
+    if (existsSync(path.join(at, "pyvenv.cfg"))) return at;
+  }
+  return undefined;
+}
+
+function foldNeighbours(paths: readonly string[], never: Never): string[] {
+  let current = topmost(paths);
+  // Ends: every turn but the last makes the list shorter.
+  for (;;) {
+    const next = [...groupByParent(current)].flatMap(([parent, names]) =>
+      names.length >= many && isFoldable(parent, never) ? [parent] : names,
+    );
+    if (next.length === current.length) return current;
+    current = topmost(next);
+  }
+}
+
+function isFoldable(directory: string, never: Never): boolean {
+  return depthOf(directory) > 1 && never.reading(directory) === undefined;
+}
+
+function groupByParent(paths: Iterable<string>): Map<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const name of new Set(paths)) {
+    const parent = path.dirname(name);
+    groups.set(parent, [...(groups.get(parent) ?? []), name]);
+  }
+  return groups;
+}
+
+function depthOf(name: string): number {
+  return name.split("/").length - 1;
+}
