@@ -128,20 +128,24 @@ interface Agent {
   readonly variable: string;
   readonly argv: (host: string) => readonly string[];
   readonly turns: readonly Turn[];
+  /** Default: the strongest that works. */
+  readonly tier?: "flat";
   readonly files?: (host: string) => Readonly<Record<string, string>>;
   readonly env?: (host: string) => Readonly<Record<string, string>>;
 }
 
 const command = "echo made > made.txt";
 const end: Turn = { say: "It is made." };
+const claude: Agent = {
+  preset: "claude-code",
+  variable: "ANTHROPIC_API_KEY",
+  argv: () => ["claude", "--print", "Make a file", "--allowedTools", "Bash"],
+  turns: [{ tool: "Bash", arguments: { command, description: "Make it" } }, end],
+  env: (host) => ({ ANTHROPIC_BASE_URL: `http://${host}` }),
+};
 const agents: readonly Agent[] = [
-  {
-    preset: "claude-code",
-    variable: "ANTHROPIC_API_KEY",
-    argv: () => ["claude", "--print", "Make a file", "--allowedTools", "Bash"],
-    turns: [{ tool: "Bash", arguments: { command, description: "Make it" } }, end],
-    env: (host) => ({ ANTHROPIC_BASE_URL: `http://${host}` }),
-  },
+  claude,
+  { ...claude, tier: "flat" },
   {
     preset: "codex",
     variable: "OPENAI_API_KEY",
@@ -195,14 +199,14 @@ const agents: readonly Agent[] = [
 ];
 
 test.for(agents)(
-  "$preset works, with a key that it never has",
+  "$preset works, with a key that it never has ($tier)",
   { timeout: 120_000 },
   async (agent, { skip }) => {
     const [program = ""] = agent.argv("");
     const directory = toolDirectory(program) ?? "";
     // The slow ones once: nothing of them depends on the user.
     if (isSecondUser && (program === "opencode" || program === "aider")) skip();
-    if (!tiers.includes("namespaces") || !canRun(path.join(directory, program))) {
+    if (tiers.length === 0 || !canRun(path.join(directory, program))) {
       console.log(`SKIPPED: the preset ${agent.preset} with its agent: it can't be run here`);
       skip();
     }
@@ -221,7 +225,9 @@ test.for(agents)(
     const policyFile = path.join(workspace, "nono.json");
     file("nono.json", JSON.stringify(policy));
     const env = { PATH: `${directory}:${process.env["PATH"]}`, THE_REAL_KEY: "sk-the-real-one" };
-    const outcome = await nono(["run", "-p", policyFile, "--", ...agent.argv(host)], env);
+    const tier = agent.tier === undefined ? [] : ["--tier", agent.tier];
+    const run = ["run", ...tier, "-p", policyFile, "--", ...agent.argv(host)];
+    const outcome = await nono(run, env);
 
     expect(outcome.status, outcome.stderr).toBe(0);
     expect(readFileSync(path.join(workspace, "made.txt"), "utf8")).toBe("made\n");
