@@ -8,6 +8,7 @@ import { Buffer } from "node:buffer";
 import { closeSync, readdirSync, readFileSync, truncateSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import path from "node:path";
+import { performance } from "node:perf_hooks";
 import { AuditError } from "./errors.ts";
 import { openDurable, syncDirectory, writeDurably } from "./files.ts";
 import { hashSize, sha256, sha256Into } from "./merkle.ts";
@@ -17,8 +18,14 @@ const headerSize = 8;
 const disclosureFlag = 0x8000_0000;
 const initialCapacity = 288 << 10;
 
-/** A group of this size goes to an idle disk at once, which works on it while the next one is being filled. */
+/**
+ * A group of at least this size goes to an idle disk before the turn of the event loop is over, so that the disk
+ * works on it while the next one is being filled. It pays only if filling takes longer than the disk does:
+ */
 const earlyGroup = 16 << 10;
+
+/** hence the bytes that are encoded, about, in a millisecond; a slow disk gets larger groups. */
+const fillRate = 64 << 10;
 
 /** A group never grows beyond this size. */
 const groupLimit = 256 << 10;
@@ -55,6 +62,8 @@ export class Journal {
   #sending = false;
   /** The next one is to be sent in the next turn of the event loop. */
   #soon = false;
+  /** Milliseconds that the disk has taken for a group lately. */
+  #syncTime = 0;
   #failure: unknown;
 
   private constructor(dir: string, fd: number) {
@@ -167,7 +176,7 @@ export class Journal {
 
   #sendSoon(): void {
     if (this.#sending) return;
-    if (this.#queue.length > 0 || this.#length >= earlyGroup) {
+    if (this.#isEnough()) {
       this.#send();
       return;
     }
@@ -180,23 +189,30 @@ export class Journal {
     });
   }
 
+  #isEnough(): boolean {
+    if (this.#queue.length > 0) return true;
+    return this.#length >= Math.max(earlyGroup, this.#syncTime * fillRate);
+  }
+
   #send(): void {
     if (this.#queue.length === 0) this.#seal();
     const group = this.#queue.shift();
     if (group === undefined) return;
     this.#sending = true;
+    const start = performance.now();
     this.#commit(group).then(
-      () => this.#sent(group),
+      () => this.#sent(group, performance.now() - start),
       (cause: unknown) => this.#fail(group, cause),
     );
   }
 
-  #sent({ buffer, waiters }: Group): void {
+  #sent({ buffer, waiters }: Group, took: number): void {
     this.#sending = false;
+    this.#syncTime += (took - this.#syncTime) / 8;
     if (buffer.length <= 2 * initialCapacity && this.#spare.length < 16) this.#spare.push(buffer);
     // Under load the next group is on its way to the disk while those who waited for this one go on; otherwise
     // their next events are part of it.
-    if (this.#queue.length > 0 || this.#length >= earlyGroup) this.#send();
+    if (this.#isEnough()) this.#send();
     for (const waiter of waiters) waiter.resolve();
     if (this.#waiters.length > 0) this.#sendSoon();
   }
