@@ -20,6 +20,7 @@ use crate::launch::Init;
 use crate::led::{self, LedNetwork};
 use crate::plan::Plan;
 use crate::policy::Policy;
+use crate::private_tmp::PrivateTmp;
 use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
@@ -32,7 +33,7 @@ use crate::{limits, ruleset, stage, supervisor, support};
 /// Capabilities that were checked against this machine, ready to be built.
 ///
 /// Drawing one reads this process's environment; building it can then be done by another thread.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Blueprint {
     policy: Arc<Policy>,
     options: Options,
@@ -74,6 +75,22 @@ impl Blueprint {
     }
 
     fn build_tier(&self, tier: TierName) -> Result<Sandbox> {
+        if tier == TierName::Namespaces || !self.policy.private_tmp {
+            return self.build_supervised(tier);
+        }
+        let failed = |source| Error::SandboxFailed {
+            stage: "making a directory for temporary files".into(),
+            source,
+        };
+        let tmp = PrivateTmp::create().map_err(failed)?;
+        let policy = Policy::clone(&self.policy).with_private_tmp(tmp.path());
+        let blueprint = Blueprint { policy: Arc::new(policy), ..self.clone() };
+        let sandbox = blueprint.build_supervised(tier)?;
+        sandbox.keep_until_closed(tmp);
+        Ok(sandbox)
+    }
+
+    fn build_supervised(&self, tier: TierName) -> Result<Sandbox> {
         if support::can_notify() {
             let own_network = tier.has_own_network(&self.policy.network);
             let supervised = Supervised {

@@ -223,9 +223,10 @@ impl Capabilities {
         self
     }
 
-    /// Whether commands have a `/tmp` of their own, in memory, in the namespaces tier; they have
-    /// unless this is called with `false`. Then `/tmp` is the machine's, as it always is in the flat
-    /// tier, and what of it may be used has to be granted.
+    /// Whether commands have a place of their own for temporary files; they have unless this is called
+    /// with `false`. In the namespaces tier that is `/tmp`, in memory. In the flat tier it is a new
+    /// directory of the machine's that ends with the sandbox, named by `TMPDIR`; `/tmp` is the
+    /// machine's there, and what of it may be used has to be granted.
     #[must_use]
     pub fn private_tmp(mut self, private: bool) -> Self {
         self.private_tmp = private;

@@ -53,7 +53,12 @@ impl Judge {
             ],
             TierName::Flat => &[],
         };
-        let private = private.iter().map(|(path, access)| (PathBuf::from(path), *access)).collect();
+        let private = private
+            .iter()
+            .filter(|(path, _)| *path != "/tmp" || policy.private_tmp)
+            .map(|(path, access)| (PathBuf::from(path), *access))
+            .chain(policy.private_tmp_at.clone().map(|path| (path, Access::WRITE)))
+            .collect();
         Judge { policy, private }
     }
 
@@ -86,7 +91,7 @@ impl Judge {
         if let Some(pattern) = self.policy.deny.iter().find(|pattern| pattern.holds_for(path)) {
             return Some(Reason::Denied(pattern.to_string()));
         }
-        if right != Right::Write || !self.policy.protect {
+        if right != Right::Write || !self.policy.protect || self.is_private(path) {
             return None;
         }
         let part = protected::protected_part(path)?;
@@ -97,20 +102,34 @@ impl Judge {
         (!is_granted_by_name).then(|| Reason::Protected(part.to_owned()))
     }
 
+    /// Whether `path` is the sandbox's own matter: in a private directory, but for what the policy
+    /// grants below it.
+    fn is_private(&self, path: &Path) -> bool {
+        path.ancestors()
+            .find_map(|above| {
+                let is_private = self.private.iter().any(|(place, _)| place == above);
+                let is_granted = self.policy.rules.get(above).is_some_and(|access| access.write);
+                (is_private || is_granted).then_some(is_private)
+            })
+            .unwrap_or(false)
+    }
+
     /// What keeps a directory or symbolic link from being moved away from `path`, or put there: the
     /// name is part of what a rule holds for.
     pub(crate) fn refusal_to_move(&self, path: &Path) -> Option<Reason> {
         if let Some(pattern) = self.policy.deny.iter().find(|deny| deny.is_led_to_by(path)) {
             return Some(Reason::Denied(pattern.to_string()));
         }
-        let leads = self.policy.protect && protected::leads_to_protected(path);
+        let leads =
+            self.policy.protect && protected::leads_to_protected(path) && !self.is_private(path);
         leads.then(|| Reason::Protected(path.to_owned()))
     }
 
     /// Whether moving a directory from one path to the other would bring names along that are
     /// protected there and were not here.
     pub(crate) fn protects_more(&self, from: &Path, to: &Path) -> bool {
-        self.policy.protect && protected::is_dependency(from) && !protected::is_dependency(to)
+        let is_open = |path: &Path| protected::is_dependency(path) || self.is_private(path);
+        self.policy.protect && is_open(from) && !is_open(to)
     }
 
     /// Whether a file may be put at `path` if it names no new programs.

@@ -49,6 +49,7 @@ mod pattern;
 mod payload;
 mod plan;
 mod policy;
+mod private_tmp;
 mod profile;
 mod protected;
 mod reactor;

@@ -92,6 +92,8 @@ pub(crate) struct Policy {
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
     pub(crate) private_tmp: bool,
+    /// Where it is, unless it is `/tmp` itself.
+    pub(crate) private_tmp_at: Option<PathBuf>,
     /// What stays refused inside what is granted.
     pub(crate) deny: Vec<Pattern>,
     /// Files that are denied by name and exist, by what they are: another name of one (a hard link)
@@ -121,6 +123,7 @@ impl Policy {
             environment,
             limits: capabilities.limits,
             private_tmp: capabilities.private_tmp,
+            private_tmp_at: None,
             deny: Vec::new(),
             denied_files: HashSet::new(),
             protect: capabilities.protect,
@@ -189,6 +192,14 @@ impl Policy {
             _ if self.mediates_network() => InternetSockets::Tcp,
             _ => InternetSockets::None,
         }
+    }
+
+    /// The same policy with a directory of its own for temporary files.
+    pub(crate) fn with_private_tmp(mut self, path: &Path) -> Self {
+        self.grant(path.to_owned(), Access::WRITE);
+        self.environment.set_default("TMPDIR", &path.to_string_lossy());
+        self.private_tmp_at = Some(path.to_owned());
+        self
     }
 
     /// Whether anything can be written where a command might meet a protected name.

@@ -25,6 +25,7 @@ use crate::judge::Judge;
 use crate::launch::Init;
 use crate::loopback::{self, Loopback};
 use crate::policy::Policy;
+use crate::private_tmp::PrivateTmp;
 use crate::reactor::Reactor;
 use crate::relay::{Doors, Relay};
 use crate::stage;
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     /// The multiplexer of the sandbox's own terminals, as a place (`O_PATH`).
     terminals: Option<OwnedFd>,
     supervisor: Mutex<Option<Supervisor>>,
+    tmp: Mutex<Option<PrivateTmp>>,
     cgroup: Cgroup,
     /// Between its loopback and the host's.
     doors: Mutex<Option<Doors>>,
@@ -157,6 +159,11 @@ impl Sandbox {
         }
     }
 
+    /// Deletes it when everything inside has ended.
+    pub(crate) fn keep_until_closed(&self, tmp: PrivateTmp) {
+        *self.inner.tmp.lock().unwrap_or_else(PoisonError::into_inner) = Some(tmp);
+    }
+
     pub(crate) fn judge(&self) -> Judge {
         Judge::new(self.inner.policy.clone(), self.tier)
     }
@@ -218,7 +225,9 @@ impl Sandbox {
         let Ready { channel, init, supervisor, events, network, terminals, cgroup } = ready;
         let supervisor = Mutex::new(supervisor);
         let (doors, state) = (Mutex::default(), Mutex::default());
-        let inner = Inner { channel, init, policy, terminals, supervisor, cgroup, doors, state };
+        let tmp = Mutex::default();
+        let inner =
+            Inner { channel, init, policy, terminals, supervisor, tmp, cgroup, doors, state };
         let inner = Arc::new(inner);
         let Born { gate, destinations, localhost, servers } = network;
         let listeners = Mutex::new(gate);
@@ -410,6 +419,7 @@ impl Inner {
         }
         drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.tmp.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.give_up();
     }
 

@@ -75,9 +75,10 @@ export interface Capabilities {
   /** Limits of what the commands may use up. */
   readonly limits?: Limits;
   /**
-   * Whether commands have a `/tmp` of their own, in memory, which ends with the sandbox. With `false`,
-   * and in the tier `flat`, `/tmp` is the machine's, and what of it may be used has to be granted.
-   * Default: true.
+   * Whether commands have a place of their own for temporary files, which ends with the sandbox: in
+   * the tier `namespaces` `/tmp`, in memory; in `flat` a new directory that `TMPDIR` names, while
+   * `/tmp` is the machine's, and what of it may be used has to be granted. With `false` that holds in
+   * both. Default: true.
    */
   readonly privateTmp?: boolean;
   /**

@@ -178,3 +178,33 @@ fn a_grant_for_the_name_itself_and_the_opt_out_lift_it() {
         });
     }
 }
+
+#[test]
+fn temporary_files_are_the_sandboxs_own_matter() {
+    let scratch = repository();
+    let origin = scratch.path().join("origin");
+    std::fs::create_dir_all(origin.join(".vscode")).unwrap();
+    std::fs::write(origin.join(".vscode/tasks.json"), "{}").unwrap();
+    let commit = "git add . && git -c user.name=a -c user.email=a@a.test commit -qm vscode";
+    let made = HostCommand::new("/bin/sh").args(["-c", commit]).current_dir(&origin).status();
+    assert!(made.unwrap().success());
+    let places: std::sync::Mutex<Vec<String>> = std::sync::Mutex::default();
+    in_each_tier(&git(&scratch), |sandbox| {
+        let script = format!(
+            "set -e; cd {0}/w; made=$(mktemp -d); git clone -q {0}/origin $made/clone; \
+             cat $made/clone/.vscode/tasks.json; echo; \
+             ! git -C $made/clone worktree list | grep -q nothing; \
+             ! mv -T $made/clone/.vscode .claude 2>/dev/null; mv $made/clone moved 2>/dev/null || true; \
+             ls -A moved/.vscode 2>/dev/null || true; rm -rf moved; echo ${{TMPDIR:-/tmp}}",
+            scratch.path().display()
+        );
+        let (exit, output) = run(sandbox, &script);
+        assert!(exit.status.success(), "{output}");
+        let (contents, place) = output.split_once('\n').unwrap();
+        assert_eq!(contents, "{}");
+        places.lock().unwrap().push(place.trim().to_owned());
+    });
+    for place in places.into_inner().unwrap() {
+        assert!(place == "/tmp" || !Path::new(&place).exists(), "{place} is left behind");
+    }
+}
