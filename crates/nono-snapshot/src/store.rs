@@ -99,7 +99,7 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Summary>> {
         let summary = |record: Record| Summary {
             complete: is_complete(&record),
-            unfinished: self.home(&record.id).join("journal").exists(),
+            unfinished: record.state.is_open() && self.home(&record.id).join("journal").exists(),
             dirs: record.placements.iter().map(|placement| placement.dir.clone()).collect(),
             id: record.id,
             created: record.created,
@@ -138,7 +138,10 @@ impl Store {
         let Some(record) = Record::read(&self.home(id))? else { return Ok(()) };
         let journal = self.home(id).join("journal");
         let mut checkpoint = Checkpoint::from_record(self.clone(), record);
-        if let Some(transaction) = Transaction::<State>::left_at(&journal)? {
+        // The journal of a checkpoint that is over was done with, whatever is left of it.
+        let interrupted =
+            checkpoint.state().is_open().then(|| Transaction::<State>::left_at(&journal));
+        if let Some(transaction) = interrupted.transpose()?.flatten() {
             transaction.finish()?;
             checkpoint.conclude(&transaction)?;
             recovered.finished.push(id.to_owned());

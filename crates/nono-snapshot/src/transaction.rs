@@ -163,12 +163,13 @@ fn is_full(error: &io::Error) -> bool {
 
 /// Removes a file, durably.
 pub(crate) fn remove_durably(path: &Path) -> Result<()> {
-    let remove = || {
-        fault::point("remove")?;
-        std::fs::remove_file(path)?;
-        sync_parent(path)
-    };
-    remove().context("remove", path)
+    remove_soon(path)?;
+    sync_parent(path).context("remove", path)
+}
+
+/// Removes a file; it may come back after a power failure.
+pub(crate) fn remove_soon(path: &Path) -> Result<()> {
+    fault::point("remove").and_then(|()| std::fs::remove_file(path)).context("remove", path)
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {

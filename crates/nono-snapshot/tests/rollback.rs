@@ -326,6 +326,25 @@ fn what_cannot_work_is_refused_before_anything_starts() {
     assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 1);
 }
 
+/// The journal of what is over is deleted without waiting for the disk, so a power failure may bring it
+/// back. By then the directory has moved on.
+#[test]
+fn a_journal_that_came_back_is_not_carried_out() {
+    let scratch = scratch();
+    scratch.write("file", "before");
+    let mut checkpoint = scratch.checkpoint(&[]);
+    scratch.write("file", "after");
+    checkpoint.rollback(None, false).unwrap();
+    let home = scratch.store.path().join(checkpoint.id());
+    assert!(!home.join("journal").exists());
+    fs::write(home.join("journal"), "{ half").unwrap();
+    scratch.write("file", "later");
+    assert!(!scratch.store.list().unwrap()[0].unfinished);
+    let recovered = scratch.store.recover().unwrap();
+    assert_eq!((recovered.finished.len(), recovered.removed.len()), (0, 1));
+    assert_eq!(scratch.read("file"), "later");
+}
+
 /// After a rollback to an inner checkpoint the directory consists of copies. The outer one knows them:
 /// otherwise it would have to read every file, and would take a renamed one for another.
 #[test]

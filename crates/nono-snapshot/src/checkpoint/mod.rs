@@ -18,7 +18,7 @@ use crate::step::Step;
 use crate::store::{Store, is_complete};
 use crate::strategy::overlay::{Mount, Overlay};
 use crate::strategy::{self, Placement, Strategy};
-use crate::transaction::{Transaction, remove_durably, sync_file_system};
+use crate::transaction::{Transaction, remove_durably, remove_soon, sync_file_system};
 
 /// How a checkpoint is made.
 #[derive(Debug, Clone, Default)]
@@ -240,14 +240,14 @@ impl Checkpoint {
             self.record.ended = (then == State::RolledBack).then_some(transaction.began);
             self.record.write(&home)?;
         }
-        remove_durably(&home.join("journal"))?;
-        if then.is_open() {
-            self.record
-                .placements
-                .iter()
-                .try_for_each(|placement| remove_tree(&placement.stage()))?;
+        let journal = home.join("journal");
+        if !then.is_open() {
+            // Should it come back after a power failure, the record says that it is over.
+            return remove_soon(&journal);
         }
-        Ok(())
+        remove_durably(&journal)?;
+        let mut placements = self.record.placements.iter();
+        placements.try_for_each(|placement| remove_tree(&placement.stage()))
     }
 
     /// Flushes the pre-image to disk, so that it also survives a power failure. Until then the
