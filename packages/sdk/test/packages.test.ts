@@ -96,6 +96,16 @@ describe.skipIf(isSecondUser)("as published", () => {
     expect(size).toBeLessThan(limits[layer] ?? 0);
   });
 
+  test("the changesets say what is published: all packages, none of the examples", ({ skip }) => {
+    // Changesets are counted from where main was left.
+    const main = spawnSync("git", ["rev-parse", "--verify", "main"], { cwd: root });
+    if (main.status !== 0) skip("this clone has no branch main");
+    const told = run("changeset", ["status"], root);
+    const bumped = [...told.matchAll(/^ {2}- (@nono\/\S+)/gm)].map(([, name]) => name);
+    expect(bumped).toEqual(expect.arrayContaining(layers.map((layer) => `@nono/${layer}`)));
+    expect(bumped.filter((name) => name?.includes("example"))).toEqual([]);
+  });
+
   test("core alone pulls no other layer, and enforces", () => {
     const where = project("core-only", ["core", "core-native"]);
     expect(readdirSync(path.join(where, "node_modules/@nono")).toSorted()).toEqual([
