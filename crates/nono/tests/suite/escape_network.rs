@@ -260,7 +260,7 @@ fn send_descriptor(to: &UnixStream, fd: i32) {
 /// Turns of the race; `NONO_TEST_TURNS` sets more.
 fn turns() -> u32 {
     let more = std::env::var("NONO_TEST_TURNS").ok().and_then(|turns| turns.parse().ok());
-    more.unwrap_or(10_000)
+    more.unwrap_or(5_000)
 }
 
 #[test]
