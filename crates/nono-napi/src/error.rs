@@ -26,6 +26,11 @@ fn details(error: &Error) -> Value {
             details.insert("stage".into(), json!(stage));
             details.insert("errno".into(), errno(source));
         }
+        Error::RestrictFailed { stage, source, partial } => {
+            details.insert("stage".into(), json!(stage));
+            details.insert("errno".into(), errno(source));
+            details.insert("partial".into(), json!(partial));
+        }
         Error::SandboxFailed { stage, source } => {
             details.insert("stage".into(), json!(stage));
             details.insert("errno".into(), errno(source));

@@ -57,6 +57,22 @@ pub struct NativeListener {
     pub fd: i32,
 }
 
+impl From<&nono::Guarantee> for NativeGuarantee {
+    fn from(guarantee: &nono::Guarantee) -> Self {
+        let status = match guarantee.status {
+            Status::Enforced => "enforced",
+            Status::Partial => "partial",
+            Status::Absent => "absent",
+        };
+        NativeGuarantee {
+            name: guarantee.name.into(),
+            status: status.into(),
+            mechanism: guarantee.mechanism.into(),
+            reason: guarantee.reason.map(Into::into),
+        }
+    }
+}
+
 /// A way to build sandboxes.
 #[napi(object)]
 pub struct NativeTier {
@@ -157,18 +173,7 @@ impl NativeSandbox {
     /// What it promises.
     #[napi]
     pub fn guarantees(&self) -> Vec<NativeGuarantee> {
-        let native = |guarantee: &nono::Guarantee| NativeGuarantee {
-            name: guarantee.name.into(),
-            status: match guarantee.status {
-                Status::Enforced => "enforced",
-                Status::Partial => "partial",
-                Status::Absent => "absent",
-            }
-            .into(),
-            mechanism: guarantee.mechanism.into(),
-            reason: guarantee.reason.map(Into::into),
-        };
-        self.sandbox.guarantees().iter().map(native).collect()
+        self.sandbox.guarantees().iter().map(NativeGuarantee::from).collect()
     }
 
     /// Has `callback` called whenever events arrive where none were waiting.
@@ -232,6 +237,17 @@ pub fn explain(
         nono::explain(&capabilities, &convert::options(options)?, &event::question(question)?)
     };
     explain().map(event::explanation).map_err(|failure| error::to_napi(&failure))
+}
+
+/// Restricts this process, for good.
+#[napi]
+pub fn restrict_self(
+    capabilities: NativeCapabilities,
+    allow_degraded: Vec<String>,
+) -> Result<Vec<NativeGuarantee>> {
+    let restrict = || nono::restrict_self(&convert::capabilities(capabilities)?, &allow_degraded);
+    let guarantees = restrict().map_err(|failure| error::to_napi(&failure))?;
+    Ok(guarantees.iter().map(NativeGuarantee::from).collect())
 }
 
 /// Builds a sandbox.

@@ -59,7 +59,7 @@ enum Version {
 }
 
 /// The groups of a sandbox. Dropped, they are removed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Cgroup {
     groups: Vec<Group>,
     own_processes: u64,

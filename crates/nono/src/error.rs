@@ -104,6 +104,16 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// This process could not be restricted.
+    #[error("could not restrict this process: {stage}: {source}")]
+    RestrictFailed {
+        /// What was being done.
+        stage: &'static str,
+        /// What the system said.
+        source: io::Error,
+        /// Whether some of its threads are restricted now, and others not.
+        partial: bool,
+    },
     /// The sandbox was closed, or its init died.
     #[error("the sandbox is closed")]
     Closed,
@@ -126,6 +136,7 @@ impl Error {
             Error::UnsupportedPlatform { .. } => "ERR_NONO_UNSUPPORTED_PLATFORM",
             Error::SpawnFailed { .. } => "ERR_NONO_SPAWN_FAILED",
             Error::SandboxFailed { .. } => "ERR_NONO_SANDBOX_FAILED",
+            Error::RestrictFailed { .. } => "ERR_NONO_RESTRICT_FAILED",
             Error::Closed => "ERR_NONO_SANDBOX_CLOSED",
         }
     }
@@ -168,6 +179,12 @@ impl Error {
             }
             Error::SandboxFailed { .. } => {
                 "run `nono doctor` to see what this machine supports".into()
+            }
+            Error::RestrictFailed { partial: true, .. } => {
+                "end this process: some of its threads are restricted, others are not".into()
+            }
+            Error::RestrictFailed { .. } => {
+                "restrict the process earlier, or run the code in a sandbox instead".into()
             }
             Error::Closed => "create a new sandbox".into(),
         }

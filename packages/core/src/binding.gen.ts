@@ -344,5 +344,8 @@ export interface NativeUsage {
   peakProcesses?: number
 }
 
+/** Restricts this process, for good. */
+export declare function restrictSelf(capabilities: NativeCapabilities, allowDegraded: Array<string>): Array<NativeGuarantee>
+
 /** Asks the kernel what it offers. */
 export declare function support(): NativeSupport

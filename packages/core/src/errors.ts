@@ -14,6 +14,7 @@ export type ErrorCode =
   | "ERR_NONO_UNSUPPORTED_PLATFORM"
   | "ERR_NONO_SPAWN_FAILED"
   | "ERR_NONO_SANDBOX_FAILED"
+  | "ERR_NONO_RESTRICT_FAILED"
   | "ERR_NONO_SANDBOX_CLOSED"
   | "ERR_NONO_TIMEOUT"
   | "ERR_NONO_ABORTED"
@@ -106,8 +107,10 @@ export class UnsupportedPolicyError extends NonoError {
 export class UnsupportedPlatformError extends NonoError {}
 
 /**
- * The kernel refused a step on the way: of a command (`ERR_NONO_SPAWN_FAILED`) or of the sandbox
- * itself (`ERR_NONO_SANDBOX_FAILED`). `details.stage` and `details.errno` say which.
+ * The kernel refused a step on the way: of a command (`ERR_NONO_SPAWN_FAILED`), of the sandbox itself
+ * (`ERR_NONO_SANDBOX_FAILED`), or of `restrictSelf` (`ERR_NONO_RESTRICT_FAILED`; when
+ * `details.partial` is true, some threads are restricted and others are not: end the process).
+ * `details.stage` and `details.errno` say which.
  */
 export class StartError extends NonoError {}
 

@@ -29,5 +29,6 @@ export type {
   Usage,
 } from "./process.ts";
 export type { Input, RunOptions, RunResult } from "./run.ts";
+export { restrictSelf, type RestrictOptions } from "./restrict.ts";
 export { createSandbox, type Sandbox } from "./sandbox.ts";
 export { support, type Guarantee, type Support } from "./support.ts";

@@ -36,6 +36,7 @@ const classes: Readonly<Record<NativeCode, typeof NonoError>> = {
   ERR_NONO_UNSUPPORTED_PLATFORM: UnsupportedPlatformError,
   ERR_NONO_SPAWN_FAILED: StartError,
   ERR_NONO_SANDBOX_FAILED: StartError,
+  ERR_NONO_RESTRICT_FAILED: StartError,
   ERR_NONO_SANDBOX_CLOSED: SandboxClosedError,
   ERR_NONO_INTERNAL: InternalError,
 };

@@ -6,4 +6,6 @@ mod rules;
 
 pub(crate) use filter::{Action, Instruction, Rules};
 pub(crate) use names::name;
-pub(crate) use rules::{InternetSockets, Parked, SocketAccess, Supervised, filter, rules};
+pub(crate) use rules::{
+    InternetSockets, Parked, SocketAccess, Supervised, filter, own_filter, rules,
+};

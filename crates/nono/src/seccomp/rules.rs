@@ -66,6 +66,16 @@ pub(crate) fn filter(internet: InternetSockets, supervised: Supervised) -> Filte
     Filter::compile(&rules)
 }
 
+/// The filter of a process that restricts itself. Rings of `io_uring(7)` that it has already can be
+/// used on, `with_rings`; new ones cannot be made.
+pub(crate) fn own_filter(internet: InternetSockets, with_rings: bool) -> Filter {
+    let mut rules = rules(internet, Supervised::default());
+    if with_rings {
+        rules.allow(libc::SYS_io_uring_enter);
+    }
+    Filter::compile(&rules)
+}
+
 /// What a sandbox's filter is compiled from.
 pub(crate) fn rules(internet: InternetSockets, supervised: Supervised) -> Rules {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);

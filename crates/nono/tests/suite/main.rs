@@ -14,6 +14,7 @@ mod gate_programs;
 mod limits;
 mod loopback;
 mod protected;
+mod restrict;
 mod terminal;
 mod test_gate;
 mod unix_sockets;
