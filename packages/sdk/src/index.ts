@@ -8,6 +8,15 @@ export type { Credential, NetworkOptions } from "./network.ts";
 export { Declaration, type Surroundings } from "./declaration.ts";
 export { SandboxEmitter, type SandboxEmitterMap } from "./events.ts";
 export type { HostQuestion } from "./explain-host.ts";
+export { formatPolicy, type LearnablePolicy, type PolicyFormat } from "./learn/format.ts";
+export {
+  learn,
+  type LearnedPolicy,
+  type LearnedRefusal,
+  type LearningRound,
+  type LearnOptions,
+} from "./learn/learn.ts";
+export type { RefusalReason } from "./learn/never.ts";
 export { PolicyError, type PolicyPlace } from "./policy/errors.ts";
 export type {
   HeaderScheme,

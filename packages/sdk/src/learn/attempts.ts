@@ -1,5 +1,11 @@
 // One run of the command under one policy: what it was refused, and what it used.
-import { InterruptedError, type Path, type SandboxEvent, type StdioOption } from "@nono/core";
+import {
+  InterruptedError,
+  type Operation,
+  type Path,
+  type SandboxEvent,
+  type StdioOption,
+} from "@nono/core";
 import type { GateEvent } from "@nono/proxy";
 import type { Policy } from "../policy/policy.ts";
 import { Sandbox, type SandboxSettings } from "../sandbox.ts";
@@ -88,7 +94,7 @@ class Attempts {
   }
 }
 
-const kinds = { read: "read", execute: "exec" } as const;
+const kinds: { readonly [O in Operation]?: Attempt["kind"] } = { read: "read", execute: "exec" };
 
 function attemptOf(event: SandboxEvent, names: ReadonlyMap<string, string>): Attempt | undefined {
   const refusal = refusalOf(event);
@@ -102,7 +108,7 @@ function attemptOf(event: SandboxEvent, names: ReadonlyMap<string, string>): Att
     readonly suggestion?: { readonly value: Path };
   };
   if (path === undefined) return undefined;
-  const kind: Attempt["kind"] = kinds[event.operation as keyof typeof kinds] ?? "write";
+  const kind = kinds[event.operation] ?? "write";
   // What does not exist can't be granted: the suggestion names its directory.
   const isGrantable = kind === "write" && refusal?.refusedBy === "not-granted" && suggestion;
   const value = text(isGrantable ? suggestion.value : (to ?? path));

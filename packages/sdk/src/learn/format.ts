@@ -44,14 +44,9 @@ export function formatPolicy(
   format: PolicyFormat,
   workspace: string,
 ): string {
-  switch (format) {
-    case "typescript":
-      return typescript(policy, workspace);
-    case "json":
-      return `${JSON.stringify(withVariables(policy, workspace), null, 2)}\n`;
-    case "flags":
-      return `${flags(policy).join(" \\\n")}\n`;
-  }
+  if (format === "typescript") return typescript(policy, workspace);
+  if (format === "flags") return `${flags(policy).join(" \\\n")}\n`;
+  return `${JSON.stringify(withVariables(policy, workspace), null, 2)}\n`;
 }
 
 function typescript(policy: LearnablePolicy, workspace: string): string {

@@ -62,6 +62,7 @@ export class Grants {
   usedBy(used: readonly Attempt[]): Grants {
     const isUsed = ({ kind, value }: Need): boolean =>
       kind === "scratch" ||
+      value === this.#rules.workspace ||
       used.some((attempt) =>
         kind === "host" || kind === "socket"
           ? attempt.kind === kind && (attempt.value === value || hostPart(attempt.value) === value)
@@ -79,17 +80,16 @@ export class Grants {
 
   /**
    * With the workspace as little writable as `used` attempts need it: its directories that were written
-   * to, if nothing else of it was, and readable if anything was read.
+   * to, if nothing else of it was. It stays readable: the command begins there.
    */
   withWorkspaceFor(used: readonly Attempt[]): Grants {
     const { workspace } = this.#rules;
     const whole: Need = { kind: "write", value: workspace };
     if (!this.#needs.has(keyOf(whole))) return this;
-    const inside = used.filter(({ value }) => isBelow(value, workspace));
-    const written = inside.filter(({ kind }) => kind === "write").map(({ value }) => value);
-    const parts = new Set(written.map((name) => partOf(workspace, name)));
+    const written = used.filter(({ kind, value }) => kind === "write" && isBelow(value, workspace));
+    const parts = new Set(written.map(({ value }) => partOf(workspace, value)));
     const needs: Need[] = [...parts].map((value) => ({ kind: "write", value }));
-    if (inside.some(({ kind }) => kind === "read")) needs.push({ kind: "read", value: workspace });
+    needs.push({ kind: "read", value: workspace });
     const others = [...this.#needs.values()].filter((need) => keyOf(need) !== keyOf(whole));
     return new Grants(this.#rules, [...others, ...needs], this.#names);
   }
@@ -120,8 +120,8 @@ export class Grants {
         return never.connecting(value);
       case "host":
         return grantsHosts ? undefined : "network";
-      case "other":
-        return /^bind /.test(attempt.value) ? "network" : "system-call";
+      default:
+        return attempt.value.startsWith("bind ") ? "network" : "system-call";
     }
   }
 
@@ -204,9 +204,9 @@ function partOf(workspace: string, name: string): string {
   return statSync(part, { throwIfNoEntry: false })?.isDirectory() === true ? part : workspace;
 }
 
-/** A grant to write holds for reading, too. */
+/** Whoever writes or executes may read; and of a script that is executed, only the reading is told. */
 function serves(grant: Kind, attempt: Attempt["kind"]): boolean {
-  return grant === attempt || (attempt === "read" && grant === "write");
+  return grant === attempt || (attempt === "read" && (grant === "write" || grant === "exec"));
 }
 
 function hostPart(host: string): string {

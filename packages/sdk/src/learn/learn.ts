@@ -34,7 +34,7 @@ export interface LearnOptions extends Omit<RoundOptions, "workspace"> {
    * taken back. Default: false, they are told in {@link LearnedPolicy.refused}.
    */
   readonly network?: boolean;
-  /** How often the command is run at most. Default: 16. */
+  /** How often the command is run at most. Default: 20. */
   readonly maxRounds?: number;
   /** Called after each round. */
   readonly onRound?: (round: LearningRound) => void;
@@ -82,7 +82,7 @@ export interface LearnedPolicy {
   readonly exitCode: number | null;
 }
 
-const defaultRounds = 16;
+const defaultRounds = 20;
 
 /**
  * Finds the smallest readable policy under which a command is refused nothing that may be granted at
@@ -175,7 +175,8 @@ class Learner implements AsyncDisposable {
   /** With what the command uses when it may read and execute everything but secrets. */
   async #withUsed(grants: Grants): Promise<Grants> {
     const { workspace, tier, allowDegraded } = this.#options;
-    const { refused, used } = await this.#run(grants, allButSecrets(this.#never));
+    const covered = await this.#covered(grants);
+    const { refused, used } = await this.#run(covered, allButSecrets(this.#never, workspace));
     const settings = { audit: false, ...withoutUndefined({ tier, allowDegraded }) } as const;
     await using sandbox = new Sandbox(settings).use(grants.addTo(this.#base), { workspace });
     const lacking: Attempt[] = [];
@@ -185,7 +186,7 @@ class Learner implements AsyncDisposable {
       const { allowed } = await sandbox.explain({ path: attempt.value, access });
       if (!allowed) lacking.push(attempt);
     }
-    return grants.with([...refused, ...lacking]);
+    return covered.with([...refused, ...lacking]);
   }
 
   /** Runs the command until it is refused nothing more that may be granted. */

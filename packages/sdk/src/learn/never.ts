@@ -108,8 +108,11 @@ const changeable = ["/var/tmp", `/run/user/${userInfo().uid}`];
 const controlSocket =
   /\/(docker|podman|containerd|crio|libvirt[^/]*)\.sock$|\/dbus\/|\/bus$|\/systemd\/|\/keyring\/|\/gnupg\/|\/(ssh|agent)[^/]*$|-ssh|\/\.X11-unix\//;
 
+/** What systems and packages bring: much, and the keys in it are of their tests. */
+const publicPlace =
+  /^\/(usr|lib\w*|sys)(\/|$)|\/(node_modules|lib\/python3\.\d+|(site|dist)-packages)(\/|$)/;
 /** How much of a directory is looked through for secrets. */
-const mostEntries = 2000;
+const mostEntries = 20_000;
 
 /** Decides what is never granted, for one workspace. Paths are canonical. */
 export class Never {
@@ -170,18 +173,14 @@ export class Never {
     if (this.#secrets.some((secret) => isBelow(secret, directory) && existsSync(secret))) {
       return true;
     }
-    // What packages bring is public, and there is much of it.
-    if (/^\/(usr|lib\w*|sys)(\/|$)|\/(node_modules|(site|dist)-packages)(\/|$)/.test(directory)) {
-      return false;
-    }
+    if (publicPlace.test(directory)) return false;
     let left = mostEntries;
     const waiting = [directory];
     for (let at = waiting.pop(); at !== undefined; at = waiting.pop()) {
       for (const entry of entriesOf(at)) {
         if ((left -= 1) < 0) return true;
         const name = path.join(at, entry.name);
-        const isPackage = /^(node_modules|(site|dist)-packages)$/.test(entry.name);
-        if (entry.isDirectory() && !isPackage) waiting.push(name);
+        if (entry.isDirectory() && !publicPlace.test(name)) waiting.push(name);
         else if (entry.isFile() && this.#isSecret(name)) return true;
       }
     }

@@ -11,9 +11,10 @@ const special = ["/proc", "/dev", "/tmp"];
  * Lets commands read and execute everything but secrets. nono's own records are not even granted and
  * then denied: they are left out.
  */
-export function allButSecrets(never: Never): Policy {
+export function allButSecrets(never: Never, workspace: string): Policy {
   const all = allBut([stateDirectory(), ...special], "/");
-  return { read: all, exec: all, deny: never.secretPatterns };
+  const exec = [...all, workspace];
+  return { extends: "scratch", read: all, exec, deny: never.secretPatterns };
 }
 
 /** The entries of a directory that are none of `omitted`, nor lead to them; of those, their entries. */

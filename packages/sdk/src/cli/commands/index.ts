@@ -4,6 +4,7 @@ import { audit } from "./audit.ts";
 import { completions } from "./completions.ts";
 import { doctor } from "./doctor.ts";
 import { keychain } from "./keychain.ts";
+import { learn } from "./learn.ts";
 import { policy } from "./policy.ts";
 import { rollbackCommands } from "./rollback.ts";
 import { run } from "./run.ts";
@@ -15,6 +16,7 @@ export const commands: readonly (Command | ForeignCommand)[] = [
   run,
   shell,
   why,
+  learn,
   ...rollbackCommands,
   audit,
   policy,
