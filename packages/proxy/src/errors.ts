@@ -48,6 +48,19 @@ const statusOf = {
   ERR_NONO_CREDENTIAL_INVALID: 503,
 } as const;
 
+/** Refusals that are nobody's attempt at anything: a server, a store or the log failed. */
+const failures: ReadonlySet<string> = new Set([
+  "ERR_NONO_UPSTREAM",
+  "ERR_NONO_UPSTREAM_TLS",
+  "ERR_NONO_UPSTREAM_TIMEOUT",
+  "ERR_NONO_UNSCRUBBABLE",
+  "ERR_NONO_NOT_RECORDED",
+  "ERR_NONO_CREDENTIAL_MISSING",
+  "ERR_NONO_CREDENTIAL_LOCKED",
+  "ERR_NONO_CREDENTIAL_STORE",
+  "ERR_NONO_CREDENTIAL_INVALID",
+]);
+
 /** The stable codes of {@link GateError}. */
 export type GateErrorCode = keyof typeof statusOf;
 
@@ -88,6 +101,11 @@ export class GateError extends Error {
   /** The HTTP status this refusal is answered with where the client speaks HTTP. */
   get status(): number {
     return statusOf[this.code];
+  }
+
+  /** Whether the policy refused something, rather than that something failed. */
+  get isViolation(): boolean {
+    return !failures.has(this.code);
   }
 
   /** What the agent reads: no stack, no cause, no secret. */

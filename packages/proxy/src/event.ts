@@ -34,7 +34,7 @@ export interface EventSink {
   record(event: GateEvent): Promise<{ readonly seq: number }>;
 }
 
-/** A refusal, kept for the run's report. */
+/** A refusal by the policy, kept for the run's report. */
 export interface Violation {
   readonly time: number;
   readonly type: GateEvent["type"];
@@ -91,11 +91,13 @@ export class Recorder {
     void pending.finally(() => this.#pending.delete(pending));
   }
 
-  /** Records a refusal with its reason, as an event and as a violation. */
+  /** Records a refusal with its reason; as a violation too, unless it is only that something failed. */
   deny(event: Omit<GateEvent, "phase" | "decision">, error: GateError): void {
     const rule = error.rule === undefined ? {} : { rule: { id: error.rule } };
     const object = { reason: error.message, ...event.object };
-    this.note({ ...event, ...rule, object, phase: "event", decision: "deny" });
+    const decision = error.isViolation ? "deny" : "error";
+    this.note({ ...event, ...rule, object, phase: "event", decision });
+    if (!error.isViolation) return;
     if (this.violations.length >= keptViolations) this.violations.shift();
     this.violations.push({
       time: Date.now(),

@@ -381,6 +381,22 @@ test("every query, connection and request is an event, from intent to result", a
   expect(JSON.stringify(recorded)).not.toContain("secret=1");
 });
 
+test("what fails is an error on record; only what the policy refuses is a violation", async () => {
+  const events: GateEvent[] = [];
+  const gate = await openGate(9, {
+    credentials: [token(9)],
+    onEvent: (event) => events.push(event),
+  });
+  const answer = await ask(gate, "https://good.test:9/");
+  expect(answer.status).toBe(502);
+  expect(gate.violations).toEqual([]);
+  expect(events.at(-1)).toMatchObject({
+    type: "http.request",
+    decision: "error",
+    object: { reason: expect.stringContaining("ECONNREFUSED") as string },
+  });
+});
+
 test("a gate that is closed leaves nothing open and serves nothing", async () => {
   const port = await listening(net.createServer((peer) => void peer.on("error", () => undefined)));
   const gate = await openGate(port);

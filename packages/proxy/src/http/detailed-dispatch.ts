@@ -19,7 +19,7 @@ export interface DetailedRequest {
   /** Sends `Expect: 100-continue`; the body comes when it comes, since a server may never say 100. */
   readonly expectsContinue: boolean;
   onContinue(): void;
-  /** Asked at the end of the body. */
+  /** Asked at the end of the body; what it throws breaks the request off. */
   trailers(): FlatHeaders;
 }
 
@@ -98,12 +98,17 @@ export class DetailedDispatcher {
     outgoing.flushHeaders();
     body.pipe(outgoing, { end: false });
     body.once("end", () => {
-      const trailers = options.trailers();
+      let trailers: FlatHeaders;
+      try {
+        trailers = options.trailers();
+      } catch (error) {
+        return controller.abort(error as Error);
+      }
       const pairs = trailers.flatMap((name, i) =>
         i % 2 === 0 ? [[name, trailers[i + 1] ?? ""] as [string, string]] : [],
       );
       if (pairs.length > 0) outgoing.addTrailers(pairs);
-      outgoing.end();
+      return void outgoing.end();
     });
     body.once("aborted", () => controller.abort(new Error("the client went away")));
     outgoing.once("close", () => {

@@ -2,6 +2,7 @@ import { constants } from "node:http2";
 import { PassThrough, type Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { Injection } from "../credentials/broker.ts";
+import { GateError } from "../errors.ts";
 import { type FlatHeaders, endToEnd, valuesOf } from "./headers.ts";
 import { type GateRequest, type GateResponse, breakOff } from "./refusal.ts";
 import type { Destination } from "./request-target.ts";
@@ -57,7 +58,7 @@ export class Exchange {
         this.#injection = (await this.#injection.refresh?.()) ?? this.#injection;
         return this.#attempt(method);
       }
-      // A kept connection that the server was just closing: the server has not seen the request.
+      // A kept connection that the server was just closing; where it saw the request all the same, twice is once.
       const broken = brokenConnection.has((error as NodeJS.ErrnoException).code ?? "");
       if (!broken || !repeatable.has(method) || this.#response.headersSent) throw error;
       return this.#attempt(method);
@@ -232,8 +233,8 @@ export class Exchange {
 /** The first answer was 401 and a fresh credential may help. */
 class Unauthorized extends Error {}
 
-function clientGone(): Error {
-  return new Error("the client went away");
+function clientGone(): GateError {
+  return new GateError("ERR_NONO_UPSTREAM", "The client went away before the answer was complete.");
 }
 
 /** Trailers on HTTP/1.1 need chunks, so a length that came with them goes. */

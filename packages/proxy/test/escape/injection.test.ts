@@ -253,6 +253,21 @@ test.each(Object.entries(encoders))(
   },
 );
 
+test("at another host a trailer is refused and reported", async () => {
+  const { port, seen } = await recordingServer();
+  const gate = await openGate(port, { credentials: [token(port)], intercept: "all" });
+  const socket = await connectThrough(gate, `other.test:${port}`);
+  const secure = tls.connect({ socket, servername: "other.test", ca: gate.caCertificate });
+  const head =
+    "POST / HTTP/1.1\r\nHost: other.test\r\nTransfer-Encoding: chunked\r\nTrailer: x-t\r\n\r\n";
+  secure.write(`${head}4\r\nbody\r\n0\r\nx-t: ${phantomOf(gate)}\r\n\r\n`);
+  const [answer] = (await once(secure, "data")) as [Buffer];
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 403 /);
+  expect(seen).toHaveLength(0);
+  expect(gate.violations.at(-1)?.code).toBe("ERR_NONO_PHANTOM_MISUSED");
+  secure.destroy();
+});
+
 test("another sandbox's phantom is worth nothing here", async () => {
   const { port, seen } = await recordingServer();
   const first = await openGate(port, { credentials: [token(port)] });

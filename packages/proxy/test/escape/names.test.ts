@@ -306,11 +306,10 @@ test.each([
     resolver: { resolve: async () => [address] },
   });
   expect([403, 502]).toContain(await connect(gate, "good.test:443"));
-  const code =
-    address === "not-an-address" || address === "127.1"
-      ? "ERR_NONO_UPSTREAM"
-      : "ERR_NONO_ADDRESS_DENIED";
-  expect(gate.violations.at(-1)?.code).toBe(code);
+  // What is no address at all is a failure of the resolver, not an attempt.
+  const failed = address === "not-an-address" || address === "127.1";
+  const codes = gate.violations.map(({ code }) => code);
+  expect(codes).toEqual(failed ? [] : ["ERR_NONO_ADDRESS_DENIED"]);
 });
 
 test("41: one lookup; what was judged is dialled, whatever the resolver says next", async () => {
