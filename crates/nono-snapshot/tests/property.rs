@@ -252,17 +252,18 @@ fn child() {
     fs::write("/proc/self/fd/9", format!("{:?}", of_overlay(&fingerprint(root)))).unwrap();
 }
 
-/// Without what overlayfs shows differently: its own attributes, times of directories, and names of
-/// one file of which some were copied up.
+/// Without what a user namespace or overlayfs shows differently: owners, times of directories, and
+/// names of one file of which some were copied up.
 fn of_overlay(fingerprint: &Fingerprint) -> Vec<(PathBuf, String)> {
     let strip = |text: &String| {
         let is_dir = text.starts_with("mode 4");
-        let kept = text.split(" links ").next().unwrap();
+        let (mode, rest) = text.split(" links ").next().unwrap().split_once(" owner ").unwrap();
+        let kept = format!("{mode} {}", rest.split_once(' ').unwrap().1);
         let contents = text.split(" first ").nth(1).and_then(|rest| rest.split_once(' '));
         let kept = if is_dir {
             kept.replace(kept.split(" mtime ").nth(1).unwrap().split(' ').next().unwrap(), "")
         } else {
-            kept.to_owned()
+            kept
         };
         format!("{kept} {}", contents.map_or("", |(_, contents)| contents))
     };
