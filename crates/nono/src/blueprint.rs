@@ -24,8 +24,8 @@ use crate::private_tmp::PrivateTmp;
 use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
-    Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Queries, Recorder, Sockets,
-    Supervisor, UnixSockets,
+    Callers, Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Queries, Recorder,
+    Sockets, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -290,6 +290,7 @@ impl Blueprint {
                 events: events.clone(),
                 init,
                 tier,
+                callers: Callers::default(),
             },
             approver,
         };

@@ -204,7 +204,8 @@ impl Policy {
 
     /// Whether anything can be written where a command might meet a protected name.
     pub(crate) fn has_writable_directory(&self) -> bool {
-        self.rules.iter().any(|(path, access)| access.write && !access.device && path.is_dir())
+        let is_open = |path: &PathBuf| path.is_dir() && Some(path) != self.private_tmp_at.as_ref();
+        self.rules.iter().any(|(path, access)| access.write && !access.device && is_open(path))
     }
 
     /// A denied path is denied by the name that was given, too, where that leads through links.

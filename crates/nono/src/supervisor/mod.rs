@@ -42,6 +42,7 @@ pub(crate) use record::Recorder;
 use record::{Account, Given};
 pub(crate) use sockets::Sockets;
 pub(crate) use unix::UnixSockets;
+pub(crate) use who::Callers;
 
 use crate::approval::{Approver, Remembered, Request};
 use crate::event::{Operation, Refusal, Target};
@@ -236,6 +237,7 @@ impl Desk {
 
     /// Lets a starting program run on, unless it is not to be executed after all.
     fn certify(&mut self, call: &Notification) {
+        self.recorder.callers.forget(call.thread);
         match exec::certify(call, &mut self.loaders, &self.judge) {
             exec::Certificate::Sound => {
                 if exec::is_last_of_start(call) {

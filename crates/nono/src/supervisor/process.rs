@@ -20,14 +20,20 @@ pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Resul
     Ok(bytes)
 }
 
-/// A NUL-terminated string of a thread's memory of at most `limit` bytes with its end, copied once.
+/// A NUL-terminated string of a thread's memory of at most `limit` bytes with its end, copied once:
+/// a second, longer copy is made only of what had no end in the first, which is then forgotten.
 pub(super) fn read_string(thread: i32, address: u64, limit: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; limit];
-    // Less than the limit arrives where the memory ends before it.
-    let length = copy_memory(thread, address, &mut bytes)?;
-    let end = bytes[..length].iter().position(|byte| *byte == 0);
-    bytes.truncate(end.ok_or(io::Error::from_raw_os_error(libc::EINVAL))?);
-    Ok(bytes)
+    const USUALLY: usize = 256;
+    for length in [USUALLY.min(limit), limit] {
+        let mut bytes = vec![0; length];
+        // Less than that arrives where the memory ends before it.
+        let copied = copy_memory(thread, address, &mut bytes)?;
+        if let Some(end) = bytes[..copied].iter().position(|byte| *byte == 0) {
+            bytes.truncate(end);
+            return Ok(bytes);
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 /// Copies as much of a thread's memory as there is, and returns how much that was.

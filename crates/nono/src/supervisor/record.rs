@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::notif::{Listener, Notification};
-use super::who;
+use super::who::{self, Callers};
 use crate::event::{Event, Events, Observe, Operation, Refusal, Target};
 use crate::judge::Reason;
 use crate::tier::TierName;
@@ -42,6 +42,7 @@ pub(crate) struct Recorder {
     /// The sandbox's first process.
     pub(crate) init: i32,
     pub(crate) tier: TierName,
+    pub(crate) callers: Callers,
 }
 
 impl Recorder {
@@ -64,7 +65,7 @@ impl Recorder {
         let Account { operation, target, errno, refused } = account;
         let process = match refused {
             Some(_) if !self.events.is_crowded() => who::in_full(call.thread, self.init, self.tier),
-            _ => who::briefly(call.thread),
+            _ => self.callers.briefly(call.thread),
         };
         let (time, monotonic, count) = (SystemTime::now(), monotonic(), 1);
         let approved = false;

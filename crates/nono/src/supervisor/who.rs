@@ -1,5 +1,7 @@
 //! Who made a parked call.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -40,6 +42,27 @@ pub(super) fn briefly(thread: i32) -> Process {
     let executable = link(thread, "exe");
     let pid = super::process::leader(thread).unwrap_or(thread);
     Process { pid, executable, ..Process::default() }
+}
+
+/// Callers in short, remembered from their last attempt. A thread's number is given out again only when
+/// all have been used; the program is looked at anew whenever one starts.
+#[derive(Debug, Default)]
+pub(crate) struct Callers(RefCell<HashMap<i32, Process>>);
+
+impl Callers {
+    pub(super) fn briefly(&self, thread: i32) -> Process {
+        const MANY: usize = 1024;
+        let mut known = self.0.borrow_mut();
+        if known.len() >= MANY {
+            known.clear();
+        }
+        known.entry(thread).or_insert_with(|| briefly(thread)).clone()
+    }
+
+    /// Forgets a thread that has just become another program.
+    pub(super) fn forget(&self, thread: i32) {
+        self.0.borrow_mut().remove(&thread);
+    }
 }
 
 /// The caller in full. Chains of parents end at the sandbox's first process.

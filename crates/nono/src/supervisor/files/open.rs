@@ -61,6 +61,12 @@ impl Caller<'_> {
         mode: libc::mode_t,
         attempt: &mut Attempt,
     ) -> Answer {
+        if flags & WRITING == 0 && !self.decides_reads() {
+            self.note_judgement(&place, Right::Read, attempt)?;
+            if attempt.reason.is_none() {
+                return Ok(Reply::CarryOn); // Landlock alone decides, and will let it pass
+            }
+        }
         let found = place.file.metadata()?;
         if found.is_symlink() {
             return Err(errno(libc::ELOOP)); // O_NOFOLLOW
@@ -87,9 +93,6 @@ impl Caller<'_> {
             return answer;
         }
         self.act_on_judgement(attempt)?;
-        if reads_only && attempt.reason.is_none() && !self.decides_reads() {
-            return Ok(Reply::CarryOn); // nothing but Landlock decides, and it will let it pass
-        }
         if place::is_controlling_terminal(&found) {
             return self.open_controlling_terminal(flags, attempt);
         }
