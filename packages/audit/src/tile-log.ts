@@ -67,7 +67,8 @@ export class TileLog {
   /**
    * Opens or makes a log directory.
    *
-   * @throws AuditError `ERR_NONO_AUDIT_LOCKED`, `ERR_NONO_AUDIT_CORRUPT`, `ERR_NONO_AUDIT_FORK`
+   * @throws AuditError `ERR_NONO_AUDIT_LOCKED`, `ERR_NONO_AUDIT_CORRUPT`, `ERR_NONO_AUDIT_FORK`,
+   * `ERR_NONO_AUDIT_WRITE` where the directory cannot be read or written
    */
   static async open(dir: string, origin: string): Promise<TileLog> {
     if (!isOrigin(origin)) {
@@ -77,17 +78,23 @@ export class TileLog {
         { value: origin },
       );
     }
-    mkdirSync(path.join(dir, layout.journal), { recursive: true });
-    const lock = takeLock(path.join(dir, layout.lock));
     try {
-      const state = existsSync(path.join(dir, layout.head))
-        ? loadState(dir, origin)
-        : await createState(dir, origin);
-      const journal = await Journal.start(path.join(dir, layout.journal), state.size);
-      return new TileLog(state, lock, journal);
-    } catch (error) {
-      lock.release();
-      throw error;
+      mkdirSync(path.join(dir, layout.journal), { recursive: true });
+      const lock = takeLock(path.join(dir, layout.lock));
+      try {
+        const state = existsSync(path.join(dir, layout.head))
+          ? loadState(dir, origin)
+          : await createState(dir, origin);
+        const journal = await Journal.start(path.join(dir, layout.journal), state.size);
+        return new TileLog(state, lock, journal);
+      } catch (error) {
+        lock.release();
+        throw error;
+      }
+    } catch (cause) {
+      if (cause instanceof AuditError) throw cause;
+      const message = `the log in ${dir} cannot be opened (${(cause as Error).message})`;
+      throw new AuditError("ERR_NONO_AUDIT_WRITE", message, { cause, value: dir });
     }
   }
 

@@ -128,7 +128,8 @@ describe.skipIf(!canLoop)("ext4", () => {
 });
 
 describe.skipIf(!haveStrace)("an I/O error", () => {
-  /** Each of them by name, so that Node's own calls of the same kind go on. */
+  // Each file by name, so that Node's own calls of the same kind go on. strace counts the calls of each thread by
+  // itself, so it differs which of them fails; it may be one while the log is opened.
   test.each<[string, string, string, number]>([
     ["in the journal", "write", ".nono/journal/1", 4],
     ["in the journal, later", "write", ".nono/journal/1", 40],

@@ -266,6 +266,15 @@ describe("one writer, one history", () => {
     await expect(openTestLog(dir)).rejects.toMatchObject({ code: "ERR_NONO_AUDIT_CORRUPT" });
   });
 
+  test("a place that cannot be written is refused by name", async () => {
+    const file = path.join(temporaryDirectory(), "file");
+    writeFileSync(file, "");
+    await expect(openTestLog(path.join(file, "log"))).rejects.toMatchObject({
+      code: "ERR_NONO_AUDIT_WRITE",
+      message: expect.stringContaining("ENOTDIR"),
+    });
+  });
+
   test("an impossible origin is refused before anything is made", async () => {
     const dir = path.join(temporaryDirectory(), "log");
     await expect(openTestLog(dir, { origin: "a b" })).rejects.toMatchObject({

@@ -37,6 +37,12 @@ async function write(): Promise<object> {
   return { acknowledged, notDurable, refusals, closing, lost: log.lost };
 }
 
-const outcome = mode === "verify" ? {} : await write();
+// A refusal while the log is opened leaves nothing to be acknowledged.
+const refused = (error: unknown): object => ({
+  acknowledged: 0,
+  refusals: [codeOf(error)],
+  closing: codeOf(error),
+});
+const outcome = mode === "verify" ? {} : await write().catch(refused);
 const { verdict, unsealed, size } = await verifyLog(dir, { keys: [signer.vkey] });
 console.log(JSON.stringify({ ...outcome, verdict, inLog: size + unsealed }));
