@@ -7,8 +7,7 @@ import { checkpoint } from "@nono/rollback";
 const scratch = await mkdtemp(path.join(tmpdir(), "nono-example-"));
 const project = path.join(scratch, "project");
 await mkdir(path.join(project, "src"), { recursive: true });
-for (let n = 0; n < 400; n++)
-  await writeFile(path.join(project, "src", `${n}.txt`), `file ${n}\n`);
+for (let n = 0; n < 400; n++) await writeFile(path.join(project, "src", `${n}.txt`), `file ${n}\n`);
 
 let start = performance.now();
 const before = await checkpoint(project, { store: path.join(scratch, "state") });
