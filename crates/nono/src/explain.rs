@@ -102,11 +102,14 @@ impl Judge {
 
     fn connection(&self, port: u16) -> Explanation {
         let (allowed, rule) = match &self.policy().network {
-            Network::Blocked => (false, "the network is blocked".into()),
             Network::Open => (true, "the network is open".into()),
             Network::Gate { ports } if ports.contains(&port) || port == 53 => {
                 (true, format!("port {port} leads to the gate, which decides by name"))
             }
+            _ if self.policy().localhost_ports.contains(&port) => {
+                (true, format!("port {port} leads to this machine's loopback, and nowhere else"))
+            }
+            Network::Blocked => (false, "the network is blocked".into()),
             Network::Gate { .. } => (false, format!("port {port} does not lead to the gate")),
         };
         Explanation { allowed, path: None, rule, suggestion: None }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::common::{in_each_setting, shell};
 use crate::gate::{gated, prelude, python};
 use crate::test_gate::with_gate;
-use nono::{Capabilities, Child, Command, Options, Sandbox, TierName};
+use nono::{Capabilities, Child, Command, Options, Question, Sandbox, TierName};
 
 #[test]
 fn servers_of_its_own_are_reached_however_they_were_bound() {
@@ -373,4 +373,21 @@ fn ports_that_contradict_each_other_are_refused() {
             assert_eq!(python(sandbox, &script), format!("65536\n203.0.113.9:{port}\n"));
         });
     });
+}
+
+#[test]
+fn what_is_explained_is_what_holds() {
+    let options = Options::default();
+    for (capabilities, port, allowed) in [
+        (shell(), 5432, false),
+        (shell().allow_localhost(5432), 5432, true),
+        (shell().allow_localhost(5432), 5433, false),
+        (gated(&[443]).allow_localhost(5432), 5432, true),
+        (gated(&[443]).allow_localhost(5432), 443, true),
+        (gated(&[443]).allow_localhost(5432), 80, false),
+    ] {
+        let answer = nono::explain(&capabilities, &options, &Question::Connect(port)).unwrap();
+        assert_eq!(answer.allowed, allowed, "{answer:?}");
+        assert!(answer.rule.contains(&port.to_string()) || !allowed, "{answer:?}");
+    }
 }
