@@ -32,6 +32,11 @@ beforeAll(() => {
   file("README.md", "# A project\n");
   file("agent.py", "print('at work')\n");
   file("package.json", '{ "scripts": { "test": "node --version" } }');
+  for (const name of ["root/app", "root/data/out"]) {
+    mkdirSync(path.join(directory, name), { recursive: true });
+  }
+  file("../root/app/plugin.js", "export {};\n");
+  file("../root/app/plugin.d.ts", "export {};\n");
   file("nono.jsonc", '{ "read": ["$WORKSPACE"] }');
   execFileSync("git", ["init", "--quiet", workspace]);
   // Stands for the agent: what it does is not what these documents are about.
@@ -54,29 +59,44 @@ function program(bin: string, name: string, script: string): void {
 
 /** What a document has said before, or leaves to the reader. */
 const before: Readonly<Record<string, string>> = {
-  "docs/guides/core.md": `import { createSandbox as build } from "@nono/core";
-    await using sandbox = await build({ exec: ["python3", "bash"] });`,
+  "docs/guides/core.md": `import type { Capabilities } from "@nono/core";
+    const capabilities: Capabilities = {};
+    const ask = async (question: string): Promise<string> => question;
+    const [alert, log] = [console.log, console.log];`,
   "docs/guides/audit.md": `const id = "1";
     const witnessVkey = "w1+9a3a7d1f+BHr1zhqk0nHyWk2Y0Vvq1Yl0o0u0c9mJ0bqg0sYJ6Q0l";`,
   "packages/rollback/README.md": "async function runAgent(): Promise<void> {}",
 };
 
+/** The sandbox that a block goes on with. */
+const sandboxBefore = `await using sandbox = await createSandbox({
+  read: ["/workspace"], exec: ["python3", "bash", "npm", "node"] });`;
+
 /** What is compiled and not run, and why. */
 const notRun: Readonly<Record<string, string>> = {
   "setRawMode(true)": "needs a terminal",
   witnessVkey: "needs a witness",
+  "of sandbox.events": "goes on for as long as the sandbox does",
 };
 
 const typescript = blocks("ts");
 
 /** A block as a module of its own. */
 function moduleOf({ document, code }: Block): string {
-  const own = code.replaceAll("/workspace", workspace).replaceAll("/var/lib/nono", directory);
-  const isFragment = /^\w+: \{/.test(own);
-  const text = isFragment ? `void ({ ${own} });` : own;
-  const isDeclared = /await using sandbox|const sandbox =/.test(text);
-  const prelude = isDeclared ? "" : (before[document] ?? "");
-  return `${prelude}\n${text}\nexport {};\n`;
+  const isFragment = /^\w+: \{/.test(code);
+  const usesSandbox = /\bsandbox\b/.test(code) && !/(const|using) sandbox =/.test(code);
+  const text = [
+    before[document],
+    usesSandbox && document.includes("core") ? sandboxBefore : "",
+    isFragment ? `void ({ ${code} });` : code,
+    "export {};",
+  ].join("\n");
+  const needsImport = /\bcreateSandbox\(/.test(text) && !/import \{[^}]*createSandbox/.test(text);
+  const whole = needsImport ? `import { createSandbox } from "@nono/core";\n${text}` : text;
+  return whole
+    .replaceAll("/workspace", workspace)
+    .replaceAll("/var/lib/nono", directory)
+    .replaceAll(/"\/(app|data)\b/g, `"${directory}/root/$1`);
 }
 
 test("every block of TypeScript compiles", () => {
