@@ -84,24 +84,28 @@ function literal(value: unknown): string {
 }
 
 function flags(policy: LearnablePolicy): string[] {
-  const of = (name: string, values: readonly (string | number)[] = []): string[] =>
-    values.map((value) => `--${name} ${quoted(String(value))}`);
-  const pairs = (values: object = {}): string[] =>
-    Object.entries(values).map(([name, value]) => `${name}=${value}`);
   return [
-    ...of("policy", [policy.extends ?? []].flat()),
-    ...of("allow-read", policy.read),
-    ...of("allow-write", policy.write),
-    ...of("allow-exec", policy.exec),
-    ...of("deny", policy.deny),
-    ...of("allow-unix-socket", policy.unixSockets),
-    ...of("allow-localhost", policy.localhostPorts),
-    ...of("allow-net", policy.network?.allow),
-    ...of("allow-env", policy.env?.allow),
-    ...of("env", pairs(policy.env?.set)),
-    ...of("limit", pairs(policy.limits)),
-    ...of("allow-degraded", policy.allowDegraded),
+    ...flag("policy", [policy.extends ?? []].flat()),
+    ...flag("allow-read", policy.read),
+    ...flag("allow-write", policy.write),
+    ...flag("allow-exec", policy.exec),
+    ...flag("deny", policy.deny),
+    ...flag("allow-unix-socket", policy.unixSockets),
+    ...flag("allow-localhost", policy.localhostPorts),
+    ...flag("allow-net", policy.network?.allow),
+    ...flag("allow-env", policy.env?.allow),
+    ...flag("env", pairs(policy.env?.set)),
+    ...flag("limit", pairs(policy.limits)),
+    ...flag("allow-degraded", policy.allowDegraded),
   ];
+}
+
+function flag(name: string, values: readonly (string | number)[] = []): string[] {
+  return values.map((value) => `--${name} ${quoted(String(value))}`);
+}
+
+function pairs(values: object = {}): string[] {
+  return Object.entries(values).map(([name, value]) => `${name}=${value}`);
 }
 
 function quoted(text: string): string {

@@ -25,7 +25,7 @@ interface Need {
 }
 
 /** Where programs make temporary files when nothing else is said. */
-const temporary = ["/tmp", "/var/tmp"];
+const temporary = new Set(["/tmp", "/var/tmp"]);
 const scratch: Need = { kind: "scratch", value: "" };
 
 /** The needs found so far. Immutable. */
@@ -51,7 +51,7 @@ export class Grants {
     const added = attempts.flatMap((attempt): Need[] => {
       if (attempt.kind === "other" || this.refusal(attempt) !== undefined) return [];
       const value = this.#grantable(attempt);
-      if (attempt.kind === "write" && temporary.includes(value)) return [scratch];
+      if (attempt.kind === "write" && temporary.has(value)) return [scratch];
       if (attempt.kind === "exec" && attempt.asked) names.set(value, path.basename(attempt.asked));
       return [{ kind: attempt.kind, value }];
     });
@@ -112,7 +112,7 @@ export class Grants {
       case "read":
         return never.reading(value);
       case "write":
-        if (temporary.includes(value)) return this.#has(scratch) ? "too-broad" : undefined;
+        if (temporary.has(value)) return this.#has(scratch) ? "too-broad" : undefined;
         return never.writing(value);
       case "exec":
         return existsSync(value) ? undefined : "volatile";

@@ -91,7 +91,7 @@ const defaultRounds = 20;
  *
  * @param argv The program, a path or a name that is looked up in `PATH`; then its arguments. Stdin is
  *   empty.
- * @throws {@link ArgumentError} without a program; the errors of {@link Sandbox.run}; `RollbackError` of
+ * @throws {@link ArgumentError} without a program, or without a round; the errors of {@link Sandbox.run}; `RollbackError` of
  *   `@nono/rollback` when the state of the workspace can't be kept or brought back.
  * @example
  * ```ts
@@ -107,6 +107,13 @@ export async function learn(
   if (program === "") {
     throw new ArgumentError("ERR_NONO_INVALID_ARGV", "There is no command to learn from", {
       remedy: 'Give a program and its arguments, as in learn(["git", "status"]).',
+    });
+  }
+  const { maxRounds = defaultRounds } = options;
+  if (!Number.isInteger(maxRounds) || maxRounds < 1) {
+    throw new ArgumentError("ERR_NONO_INVALID_OPTION", `maxRounds can't be ${maxRounds}`, {
+      value: maxRounds,
+      remedy: "Give a whole number from 1.",
     });
   }
   const workspace = realpathSync(options.workspace ?? process.cwd());

@@ -146,7 +146,9 @@ export class Never {
     const started = startedAtHome.map((directory) => path.join(this.#home, directory));
     const outOfBounds = [...started, ...system.filter((top) => !isBelow(this.#home, top))];
     const isOwn = changeable.some((directory) => name !== directory && isBelow(name, directory));
-    if (!isOwn && outOfBounds.some((top) => isBelow(name, top))) return "system";
+    // Programs of others come from there, and would run what is put there.
+    const isShared = publicPlace.test(name) || outOfBounds.some((top) => isBelow(name, top));
+    if (isShared && !isOwn) return "system";
     return this.reading(name);
   }
 

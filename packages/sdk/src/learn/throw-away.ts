@@ -1,5 +1,5 @@
 // What commands change while a policy is learned does not stay.
-import { readFileSync, type Stats, statSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, type Stats, statSync, utimesSync, writeFileSync } from "node:fs";
 import type { Checkpoint } from "@nono/rollback";
 import { isBelow } from "../state.ts";
 import { checkpointOf } from "../undo.ts";
@@ -32,9 +32,10 @@ export class ThrowAway implements AsyncDisposable {
     for (const kept of this.#directories.values()) await bringBack(kept);
     for (const [name, { content, stats }] of this.#files) {
       const now = statSync(name, { throwIfNoEntry: false });
-      if (now?.mtimeMs === stats.mtimeMs && now.size === stats.size) continue;
+      if (now?.ctimeMs === stats.ctimeMs) continue;
       writeFileSync(name, content);
-      utimesSync(name, stats.atime, stats.mtime);
+      chmodSync(name, stats.mode);
+      utimesSync(name, stats.atimeMs / 1000, stats.mtimeMs / 1000);
     }
   }
 
