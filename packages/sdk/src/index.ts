@@ -49,6 +49,7 @@ export {
   UnsupportedPolicyError,
 } from "@nono/core";
 export type {
+  Approval,
   Capabilities,
   EnvironmentCapabilities,
   ErrorCode,

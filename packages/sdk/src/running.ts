@@ -6,6 +6,7 @@ import {
   type SandboxOptions,
 } from "@nono/core";
 import type { Gate } from "@nono/proxy";
+import { onRecord } from "./approvals.ts";
 import type { RunRecord } from "./audit.ts";
 import type { Declared } from "./declaration.ts";
 import type { SandboxEmitter } from "./events.ts";
@@ -40,17 +41,21 @@ export class Running {
   /** Builds it. The gate, if there is one, serves before the first command can run. */
   static async start(
     { capabilities, network, allowDegraded }: Declared,
-    { tier, observe = "all", allowDegraded: accepted = [] }: SandboxOptions,
+    options: SandboxOptions,
     observers: Observers,
   ): Promise<Running> {
+    const { tier, observe = "all", approvalTimeout, allowDegraded: accepted = [] } = options;
+    const { record } = observers;
+    const onRequest =
+      options.onRequest && record ? onRecord(options.onRequest, record) : options.onRequest;
     const create = (granted: Capabilities): Promise<CoreSandbox> =>
       createSandbox(granted, {
-        ...withoutUndefined({ tier, observe }),
+        ...withoutUndefined({ tier, observe, approvalTimeout, onRequest }),
         allowDegraded: [...accepted, ...allowDegraded],
       });
     if (!network.needsGate) return new Running(await create(capabilities), observers);
 
-    const gate = await network.createGate(await gateSink(observers.record), (event) =>
+    const gate = await network.createGate(await gateSink(record), (event) =>
       observers.events.emit("gate", event),
     );
     try {

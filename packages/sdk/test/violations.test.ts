@@ -112,6 +112,31 @@ describe.for(tiers)("in the tier %s", (tier) => {
     );
   });
 
+  test("a person may be asked first; question and answer are on record", async () => {
+    const asked: string[] = [];
+    await using sandbox = make({
+      onRequest: ({ path: name }) => {
+        asked.push(String(name));
+        return String(name) === "/etc/login.defs";
+      },
+    });
+    const yes = await sandbox.run(["cat", "/etc/login.defs"], inWorkspace);
+    expect(yes).toMatchObject({ exitCode: 0, violatedPolicy: false });
+    const no = await sandbox.run(["cat", "/etc/crypttab-", "/etc/issue"], inWorkspace);
+    expect(no).toMatchObject({ exitCode: 1, violatedPolicy: true });
+    expect(asked).toEqual(expect.arrayContaining(["/etc/login.defs", "/etc/issue"]));
+    await sandbox.close();
+    const log = no.audit?.dir ?? "";
+    const size = Number(readFileSync(path.join(log, "checkpoint"), "utf8").split("\n")[1]);
+    const entries = [...new LogReader(log, size).entries()].map(({ entry, seq }) =>
+      decodeEntry(entry, seq),
+    );
+    const answers = entries.filter(({ type }) => type === "approval.answer");
+    expect(answers.map(({ decision }) => decision)).toEqual(
+      expect.arrayContaining(["allow", "deny"]),
+    );
+  });
+
   test("explain answers by the code that decides, hosts by the gate", async () => {
     await using sandbox = make().allowNetwork(["api.test:443", "10.0.0.0/8"]);
     const ask = sandbox.explain.bind(sandbox);
