@@ -82,6 +82,8 @@ pub struct Pool {
     pub name: String,
     pub dir: tempfile::TempDir,
     pub daemon: Option<std::process::Child>,
+    /// There is one daemon on a machine: another test must not end it meanwhile.
+    _alone: fs::File,
 }
 
 impl Pool {
@@ -96,8 +98,11 @@ impl Pool {
         if !Path::new("/dev/fuse").exists() {
             return skip("there is no /dev/fuse");
         }
+        let alone = fs::File::create("/run/nono-zfs-test.lock").unwrap();
+        rustix::fs::flock(&alone, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let name = format!("nonotest{}", std::process::id());
         let dir = tempfile::tempdir().unwrap();
-        let mut pool = Self { name: format!("nonotest{}", std::process::id()), dir, daemon: None };
+        let mut pool = Self { name, dir, daemon: None, _alone: alone };
         if run("zpool", &["list"]).is_err() {
             let mut command = Command::new("zfs-fuse");
             command
