@@ -117,7 +117,8 @@ async function round(root: string, first: boolean): Promise<void> {
   settle();
   await time("rsync -a", () => run("rsync", ["-a", `${project}/`, path.join(root, "rsync")]));
   settle();
-  for (const strategy of ["copy", "reflink", "btrfs"] as const) {
+  // btrfs first: the others bring a subvolume back as a directory.
+  for (const strategy of ["btrfs", "copy", "reflink"] as const) {
     try {
       await whole(root, project, strategy);
     } catch (error) {
