@@ -15,8 +15,10 @@ const place = realpathSync(mkdtempSync("/var/tmp/nono-bench-"));
 /** A shell command, run in the directory of the bench. */
 const jobs: Record<string, string> = {
   "git status, 10,000 files": "git -C many status --short",
-  "clone, status, grep": "rm -rf copy && git clone -q source copy && git -C copy status -s && grep -rc main copy",
-  "python imports": "python3 -c 'import asyncio, email, http.server, json, sqlite3, unittest, xml.dom'",
+  "clone, status, grep":
+    "rm -rf copy && git clone -q source copy && git -C copy status -s && grep -rc main copy",
+  "python imports":
+    "python3 -c 'import asyncio, email, http.server, json, sqlite3, unittest, xml.dom'",
   "make -j2, 24 files": "make -s -C build clean && make -s -C build -j2",
   "npm --version": "npm --version",
   "find a library tree": "find /usr/lib/python3 /usr/share/doc",
@@ -38,7 +40,10 @@ function prepare(): void {
     for (let file = 0; file < count; file++) {
       const directory = path.join(place, name, `d${file % 100}`);
       mkdirSync(directory, { recursive: true });
-      writeFileSync(path.join(directory, `f${file}.c`), `int main${file}(void) { return ${file}; }\n`);
+      writeFileSync(
+        path.join(directory, `f${file}.c`),
+        `int main${file}(void) { return ${file}; }\n`,
+      );
     }
     shell(`cd ${name}; git init -q; ${identity}; git add .; git commit -qm all`);
   }
@@ -59,7 +64,10 @@ async function measure(tier: NonNullable<SandboxOptions["tier"]>): Promise<void>
   };
   const sandboxes = new Map<Mode, Awaited<ReturnType<typeof createSandbox>>>();
   for (const observe of ["off", "changes", "all"] as const) {
-    const sandbox = await createSandbox({ ...capabilities, protect: observe !== "off" }, { tier, observe });
+    const sandbox = await createSandbox(
+      { ...capabilities, protect: observe !== "off" },
+      { tier, observe },
+    );
     sandboxes.set(observe, sandbox);
   }
   const env = { PATH: process.env["PATH"] ?? "", HOME: place, TMPDIR: place };

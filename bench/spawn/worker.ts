@@ -2,33 +2,50 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import process from "node:process";
-import { createSandbox } from "@nono/core";
+import { createSandbox, type SandboxOptions } from "@nono/core";
 
 /** Medians in milliseconds, by candidate. */
 export interface Measurement {
   readonly rssMegabytes: number;
   readonly tier: string;
   readonly medians: Readonly<Record<string, number>>;
+  /** Medians of the milliseconds until the call that spawns returned, by candidate. */
+  readonly blocked: Readonly<Record<string, number>>;
 }
 
 const megabyte = 1024 * 1024;
-const [size = 60, rounds = 200] = process.argv.slice(2).map(Number);
+const [size = 100, rounds = 200] = process.argv.slice(2, 4).map(Number);
+const tier = process.argv[4] as SandboxOptions["tier"];
 const capabilities = { exec: ["/bin/true"] };
 
-await using sandbox = await createSandbox(capabilities);
+const options: SandboxOptions = tier === undefined ? {} : { tier };
+await using sandbox = await createSandbox(capabilities, options);
+const blocked = new Map<string, number[]>();
+
+/** Makes a call, and notes how long it took to return. */
+function timed<T>(name: string, call: () => T): T {
+  const begin = performance.now();
+  const result = call();
+  const times = blocked.get(name) ?? [];
+  blocked.set(name, [...times, performance.now() - begin]);
+  return result;
+}
 
 const candidates: Readonly<Record<string, () => Promise<void>>> = {
   async node() {
-    await once(spawn("/bin/true", { stdio: "ignore" }), "exit");
+    await once(
+      timed("node", () => spawn("/bin/true", { stdio: "ignore" })),
+      "exit",
+    );
   },
   async sandboxed() {
-    await sandbox.spawn(["/bin/true"], { stdio: "ignore" }).exited;
+    await timed("sandboxed", () => sandbox.spawn(["/bin/true"], { stdio: "ignore" })).exited;
   },
   async collected() {
     await sandbox.run(["/bin/true"]);
   },
   async whole() {
-    await using once = await createSandbox(capabilities);
+    await using once = await createSandbox(capabilities, options);
     await once.spawn(["/bin/true"], { stdio: "ignore" }).exited;
   },
 };
@@ -50,6 +67,7 @@ for (let round = -warmup; round < rounds; round++) {
 const measurement: Measurement = {
   rssMegabytes: Math.round(process.memoryUsage.rss() / megabyte),
   tier: sandbox.tier,
+  blocked: Object.fromEntries([...blocked].map(([name, times]) => [name, median(times)])),
   medians: Object.fromEntries([...samples].map(([name, times]) => [name, median(times)])),
 };
 console.log(JSON.stringify(measurement));

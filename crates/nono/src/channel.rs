@@ -1,13 +1,16 @@
 //! The owner's end of the control socket.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use nono_init::protocol::{MAX_FDS, Report, Request};
 
+use crate::held::Held;
+
 /// The owner's end. Closing it ends the sandbox.
 #[derive(Debug)]
-pub(crate) struct Channel(OwnedFd);
+pub(crate) struct Channel(Held);
 
 /// A `SCM_RIGHTS` buffer for up to [`MAX_FDS`] descriptors.
 #[repr(C, align(8))]
@@ -24,7 +27,7 @@ impl Channel {
         }
         // SAFETY: two new descriptors that nobody else owns.
         let [owner, init] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        Ok((Channel(owner), init))
+        Ok((Channel(Held::new(owner)), init))
     }
 
     /// Sends a request with its descriptors, which stay ours too.
@@ -57,10 +60,11 @@ impl Channel {
                 );
             }
         }
+        let socket = self.0.get()?;
         loop {
             // SAFETY: `message` describes buffers that live across the call.
             let sent = unsafe {
-                libc::sendmsg(self.0.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+                libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
             };
             if sent >= 0 {
                 return Ok(());
@@ -74,6 +78,7 @@ impl Channel {
 
     /// The next report; `None`: the other end is closed. `WouldBlock` with `MSG_DONTWAIT`.
     pub(crate) fn receive(&self, flags: i32) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
+        let socket = self.0.get()?;
         let mut report = Report::default();
         let mut vector =
             libc::iovec { iov_base: (&raw mut report).cast(), iov_len: size_of::<Report>() };
@@ -86,7 +91,7 @@ impl Channel {
         message.msg_controllen = rights.0.len();
         // SAFETY: `message` describes buffers that live across the call.
         let received = unsafe {
-            libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
+            libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
         };
         match received {
             0 => return Ok(None),
@@ -115,13 +120,19 @@ impl Channel {
 
     /// Tells the other end that we are done, for all who hold this end.
     pub(crate) fn shut_down(&self) {
-        // SAFETY: no memory is involved.
-        unsafe { libc::shutdown(self.0.as_raw_fd(), libc::SHUT_RDWR) };
+        if let Ok(socket) = self.0.get() {
+            // SAFETY: no memory is involved.
+            unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+        }
     }
-}
 
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// The socket, to wait for.
+    pub(crate) fn socket(&self) -> io::Result<Arc<OwnedFd>> {
+        self.0.get()
+    }
+
+    /// Closes this end; nothing can be sent or received any more.
+    pub(crate) fn release(&self) {
+        self.0.release();
     }
 }

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 
 use nono_init::protocol::CONTROL_FD;
 
+use crate::held::Held;
 use crate::payload::memory_file;
 use crate::user_namespace;
 
@@ -16,7 +17,7 @@ use crate::user_namespace;
 #[derive(Debug)]
 pub(crate) struct Init {
     pub(crate) pid: i32,
-    pidfd: OwnedFd,
+    pidfd: Held,
 }
 
 impl Init {
@@ -37,7 +38,7 @@ impl Init {
         // SAFETY: opened by `open_null`, used by nobody else.
         unsafe { libc::close(child.null) };
         let (pid, pidfd) = cloned?;
-        let init = Init { pid, pidfd };
+        let init = Init { pid, pidfd: Held::new(pidfd) };
         match child.errno {
             0 => Ok(init),
             errno => {
@@ -51,11 +52,13 @@ impl Init {
     pub(crate) fn reap(&self) {
         // SAFETY: all-zero is a valid siginfo_t, and the kernel fills it.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = self.pidfd.as_raw_fd() as libc::id_t;
+        let Ok(pidfd) = self.pidfd.get() else { return };
+        let id = pidfd.as_raw_fd() as libc::id_t;
         // SAFETY: `info` lives across the call.
         while unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED) } == -1
             && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
         {}
+        self.pidfd.release();
     }
 }
 
@@ -66,7 +69,7 @@ pub(crate) fn can_make(namespaces: i32) -> bool {
     }
     match clone_sharing_memory(end, std::ptr::null_mut(), namespaces) {
         Ok((pid, pidfd)) => {
-            Init { pid, pidfd }.reap();
+            Init { pid, pidfd: Held::new(pidfd) }.reap();
             true
         }
         Err(_) => false,

@@ -40,6 +40,7 @@ mod explain;
 mod gate;
 mod git_config;
 mod guarantees;
+mod held;
 mod judge;
 mod launch;
 mod led;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use crate::sandbox::Inner;
@@ -42,10 +42,15 @@ impl Reactor {
         let key = Arc::as_ptr(sandbox) as u64;
         self.lock().insert(key, Arc::downgrade(sandbox));
         let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: key };
-        let control = sandbox.channel.as_fd().as_raw_fd();
+        let control = sandbox.channel.socket()?;
         // SAFETY: `event` lives across the call.
         let added = unsafe {
-            libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, control, &raw mut event)
+            libc::epoll_ctl(
+                self.epoll.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                control.as_raw_fd(),
+                &raw mut event,
+            )
         };
         if added == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
@@ -53,13 +58,13 @@ impl Reactor {
     /// Forgets it. Its socket leaves the set when it is closed (`epoll(7)`).
     pub(crate) fn remove(&self, sandbox: &Inner) {
         self.lock().remove(&(std::ptr::from_ref(sandbox) as u64));
-        let control = sandbox.channel.as_fd().as_raw_fd();
+        let Ok(control) = sandbox.channel.socket() else { return };
         // SAFETY: the event may be null for DEL since Linux 2.6.9.
         unsafe {
             libc::epoll_ctl(
                 self.epoll.as_raw_fd(),
                 libc::EPOLL_CTL_DEL,
-                control,
+                control.as_raw_fd(),
                 std::ptr::null_mut(),
             )
         };

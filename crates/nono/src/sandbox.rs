@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::event::{Events, Observe};
 use crate::gate::{Destinations, GateListener};
 use crate::guarantees::Guarantee;
+use crate::held::Held;
 use crate::judge::Judge;
 use crate::launch::Init;
 use crate::loopback::{self, Loopback};
@@ -30,7 +31,7 @@ use crate::reactor::Reactor;
 use crate::relay::{Doors, Relay};
 use crate::stage;
 use crate::supervisor::Supervisor;
-use crate::terminal::Terminal;
+use crate::terminal::{Terminal, TerminalSize};
 use crate::tier::TierName;
 
 /// A sandbox that stands: its rules are in force and cannot be changed.
@@ -80,7 +81,7 @@ pub(crate) struct Inner {
     init: Init,
     policy: Arc<Policy>,
     /// The multiplexer of the sandbox's own terminals, as a place (`O_PATH`).
-    terminals: Option<OwnedFd>,
+    terminals: Option<Held>,
     supervisor: Mutex<Option<Supervisor>>,
     tmp: Mutex<Option<PrivateTmp>>,
     cgroup: Cgroup,
@@ -226,6 +227,7 @@ impl Sandbox {
         let supervisor = Mutex::new(supervisor);
         let (doors, state) = (Mutex::default(), Mutex::default());
         let tmp = Mutex::default();
+        let terminals = terminals.map(Held::new);
         let inner =
             Inner { channel, init, policy, terminals, supervisor, tmp, cgroup, doors, state };
         let inner = Arc::new(inner);
@@ -279,7 +281,7 @@ impl Inner {
         };
         let mut terminal = None;
         if let Some(size) = command.terminal {
-            let opened = Terminal::open(&self.multiplexer(), size).and_then(|(own, theirs)| {
+            let opened = self.open_terminal(size).and_then(|(own, theirs)| {
                 command.stdio = vec![theirs.try_clone()?, theirs.try_clone()?, theirs];
                 Ok(own)
             });
@@ -391,12 +393,16 @@ impl Inner {
         }
     }
 
-    /// The device that makes terminals: in the sandbox's own file system where it has one, so that
-    /// commands find theirs by its path.
-    fn multiplexer(&self) -> PathBuf {
+    /// A new terminal: in the sandbox's own file system where it has one, so that commands find theirs
+    /// by its path.
+    fn open_terminal(&self, size: TerminalSize) -> io::Result<(Terminal, OwnedFd)> {
         match &self.terminals {
-            Some(place) => Path::new("/proc/self/fd").join(place.as_raw_fd().to_string()),
-            None => PathBuf::from("/dev/ptmx"),
+            Some(place) => {
+                let place = place.get()?;
+                let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+                Terminal::open(Path::new(&path), size)
+            }
+            None => Terminal::open(Path::new("/dev/ptmx"), size),
         }
     }
 
@@ -417,6 +423,8 @@ impl Inner {
         if !was_closed && let Ok(reactor) = Reactor::get() {
             reactor.remove(self);
         }
+        self.channel.release();
+        self.terminals.iter().for_each(Held::release);
         drop(self.doors.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.tmp.lock().unwrap_or_else(PoisonError::into_inner).take());
