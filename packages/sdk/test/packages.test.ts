@@ -28,7 +28,7 @@ const limits: Readonly<Record<string, number>> = {
   proxy: 260_000,
   rollback: 50_000,
   audit: 260_000,
-  sdk: 200_000,
+  sdk: 280_000,
 };
 
 // Nothing of this depends on the user; once is enough.
