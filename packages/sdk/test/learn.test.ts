@@ -14,6 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import path from "node:path";
 import process from "node:process";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -25,6 +26,8 @@ import {
   Sandbox,
   support,
 } from "../src/index.ts";
+import { foldPaths } from "../src/learn/fold.ts";
+import { Never } from "../src/learn/never.ts";
 import { has, isSecondUser, main, nono } from "./support/nono.ts";
 import { useOwnState } from "./support/state.ts";
 
@@ -244,14 +247,66 @@ describe.for(tiers)("in the tier %s", (tier) => {
     const reached = await learn(argv, options({ tier, network: true, maxRounds: 5 }));
     expect(reached.policy.network?.allow).toContain("host.test:8443");
   });
+});
 
-  test("a command that does not end by itself is ended", async () => {
-    files({ "home/app/one": "1" });
-    const argv = ["sh", "-c", "cat ~/app/one; exec sleep 60"];
-    const learned = await learn(argv, options({ tier, timeout: 1500, permissive: true }));
-    expect(learned).toMatchObject({ exitCode: null, complete: true });
-    expect(learned.policy.read).toContain(path.join(home, "app/one"));
-    expect(learned.policy.exec).toContain("sleep");
+test("a command that does not end by itself is ended", async () => {
+  files({ "home/app/one": "1" });
+  const argv = ["sh", "-c", "cat ~/app/one; exec sleep 60"];
+  const learned = await learn(argv, options({ timeout: 1500, permissive: true }));
+  expect(learned).toMatchObject({ exitCode: null, complete: true });
+  expect(learned.policy.read).toContain(path.join(home, "app/one"));
+  expect(learned.policy.exec).toContain("sleep");
+});
+
+test("a socket of the machine is learned, one that commands it is not", async () => {
+  const [own, control] = [path.join(home, "own.sock"), path.join(home, "docker.sock")];
+  const servers = [own, control].map((name) => createServer((peer) => peer.end()).listen(name));
+  try {
+    const script = `import socket
+for name in ${JSON.stringify([own, control])}:
+    try: socket.socket(socket.AF_UNIX).connect(name)
+    except OSError: pass`;
+    const { policy, refused } = await learn(["/usr/bin/python3", "-c", script], options());
+    expect(policy.unixSockets).toEqual([own]);
+    expect(refused).toEqual([expect.objectContaining({ value: control, why: "control" })]);
+  } finally {
+    for (const server of servers) server.close();
+  }
+});
+
+describe("many paths", () => {
+  const fold = (...names: string[]): string[] => {
+    files(Object.fromEntries(names.map((name) => [name, "1"])));
+    const paths = names.map((name) => path.join(directory, name));
+    return foldPaths(paths, new Never(workspace)).map((name) => path.relative(directory, name));
+  };
+
+  test.for([
+    ["a package", ["lib/node_modules/x/package.json"], ["lib/node_modules/x"]],
+    ["a package of a scope", ["lib/node_modules/@a/x/main.js"], ["lib/node_modules/@a/x"]],
+    ["packages of Python", ["py/site-packages/x/main.py"], ["py/site-packages"]],
+    ["an environment of Python", ["env/pyvenv.cfg", "env/a/b"], ["env"]],
+    ["neighbours", ["data/a", "data/b", "data/c"], ["data"]],
+    [
+      "neighbours of neighbours",
+      "123".split("").flatMap((at) => [`d/${at}/a`, `d/${at}/b`, `d/${at}/c`]),
+      ["d"],
+    ],
+    ["two files", ["data/a", "data/b"], ["data/a", "data/b"]],
+    [
+      "what has a secret beside it",
+      ["data/a", "data/b", "data/c", "data/x/server.key"],
+      ["data/a", "data/b", "data/c", "data/x/server.key"],
+    ],
+    ["files at home", ["home/.a", "home/.b", "home/.c"], ["home/.a", "home/.b", "home/.c"]],
+    [
+      "tools at home",
+      "abc".split("").map((at) => `home/.config/${at}/x`),
+      "abc".split("").map((at) => `home/.config/${at}/x`),
+    ],
+    ["other projects", ["work/a", "work/b", "work/c"], ["work/a", "work/b", "work/c"]],
+  ] as const)("%s", ([, paths, folded]) => {
+    expect(fold(...paths)).toEqual(folded);
   });
 });
 
