@@ -274,13 +274,14 @@ for name in ${JSON.stringify([own, control])}:
   }
 });
 
-describe("many paths", () => {
-  const fold = (...names: string[]): string[] => {
-    files(Object.fromEntries(names.map((name) => [name, "1"])));
-    const paths = names.map((name) => path.join(directory, name));
-    return foldPaths(paths, new Never(workspace)).map((name) => path.relative(directory, name));
-  };
+/** Folds files below the test's directory, which it makes. */
+function fold(names: readonly string[]): string[] {
+  files(Object.fromEntries(names.map((name) => [name, "1"])));
+  const paths = names.map((name) => path.join(directory, name));
+  return foldPaths(paths, new Never(workspace)).map((name) => path.relative(directory, name));
+}
 
+describe("many paths", () => {
   test.for([
     ["a package", ["lib/node_modules/x/package.json"], ["lib/node_modules/x"]],
     ["a package of a scope", ["lib/node_modules/@a/x/main.js"], ["lib/node_modules/@a/x"]],
@@ -306,7 +307,7 @@ describe("many paths", () => {
     ],
     ["other projects", ["work/a", "work/b", "work/c"], ["work/a", "work/b", "work/c"]],
   ] as const)("%s", ([, paths, folded]) => {
-    expect(fold(...paths)).toEqual(folded);
+    expect(fold(paths)).toEqual(folded);
   });
 });
 

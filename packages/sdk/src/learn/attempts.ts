@@ -9,9 +9,10 @@ import {
 import type { GateEvent } from "@nono/proxy";
 import type { Policy } from "../policy/policy.ts";
 import { Sandbox, type SandboxSettings } from "../sandbox.ts";
+import { withoutUndefined } from "../without-undefined.ts";
 
 /** What a round is run with. */
-export interface RoundOptions extends Pick<SandboxSettings, "tier" | "allowDegraded" | "audit"> {
+export interface RoundOptions extends Pick<SandboxSettings, "tier" | "audit"> {
   readonly workspace: string;
   /** Milliseconds after which the command is ended; what it did until then counts. */
   readonly timeout?: number;
@@ -37,6 +38,8 @@ export interface Round {
   /** Each once. */
   readonly refused: readonly Attempt[];
   readonly used: readonly Attempt[];
+  /** Whether some of what was refused is missing: it came faster than it could be taken. */
+  readonly isPartial: boolean;
   /** Null: a signal ended it, or the time was over. */
   readonly exitCode: number | null;
 }
@@ -50,11 +53,14 @@ export async function runRound(
   argv: readonly string[],
   options: RoundOptions,
 ): Promise<Round> {
-  const { workspace, timeout, signal, stdout = "ignore", stderr = "ignore", ...settings } = options;
-  await using sandbox = new Sandbox({ ...settings, observe: "all" });
+  const { workspace, timeout, signal, stdout = "ignore", stderr = "ignore" } = options;
+  const { tier, audit } = options;
+  await using sandbox = new Sandbox({ ...withoutUndefined({ tier, audit }), observe: "all" });
   for (const policy of policies) sandbox.use(policy, { workspace });
   const [refused, used] = [new Attempts(), new Attempts()];
   const names = new Map<string, string>();
+  let isPartial = false;
+  sandbox.events.on("gap", ({ denied }) => (isPartial ||= denied > 0));
   sandbox.events.on("event", (event) => {
     const attempt = attemptOf(event, names);
     if (attempt) (attempt.refusedBy === undefined ? used : refused).add(attempt);
@@ -69,8 +75,7 @@ export async function runRound(
       cwd: workspace,
       stdout,
       stderr,
-      ...(timeout !== undefined && { timeout }),
-      ...(signal !== undefined && { signal }),
+      ...withoutUndefined({ timeout, signal }),
     })
     .then((result) => result.exitCode)
     .catch((error: unknown) => {
@@ -78,7 +83,7 @@ export async function runRound(
       throw error;
     });
   await sandbox.close();
-  return { refused: refused.all, used: used.all, exitCode };
+  return { refused: refused.all, used: used.all, isPartial, exitCode };
 }
 
 class Attempts {

@@ -17,9 +17,14 @@ export function foldPaths(paths: Iterable<string>, never: Never): string[] {
 }
 
 /** Programs that share a directory of their own, such as git's, told as that directory. */
-export function foldPrograms(paths: Iterable<string>, searchPath: readonly string[]): string[] {
+export function foldPrograms(
+  paths: Iterable<string>,
+  searchPath: readonly string[],
+  never: Never,
+): string[] {
+  // A grant to execute holds for reading, too.
   const isOwn = (directory: string): boolean =>
-    !searchPath.includes(directory) && !/\/s?bin$/.test(directory) && depthOf(directory) > 2;
+    !searchPath.includes(directory) && !/\/s?bin$/.test(directory) && isFoldable(directory, never);
   const folded = [...groupByParent(paths)].flatMap(([parent, names]) =>
     names.length >= many && isOwn(parent) ? [parent] : names,
   );

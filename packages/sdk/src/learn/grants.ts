@@ -145,7 +145,7 @@ export class Grants {
     const { never, searchPath } = this.#rules;
     const given = { read: base.read ?? [], write: base.write ?? [], exec: base.exec ?? [] };
     const write = outside(given.write, topmost(this.#values("write")).toSorted());
-    const exec = foldPrograms(this.#values("exec"), searchPath);
+    const exec = foldPrograms(this.#values("exec"), searchPath, never);
     const covered = [...given.read, ...given.write, ...write, ...exec];
     const hosts = [...(base.network?.allow ?? []), ...this.hosts];
     const extended = [base.extends ?? [], this.#has(scratch) ? "scratch" : []].flat();

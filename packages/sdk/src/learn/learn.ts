@@ -1,5 +1,5 @@
 // Which policy a command needs, found by running it.
-import { realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { ArgumentError } from "@nono/core";
@@ -181,10 +181,10 @@ class Learner implements AsyncDisposable {
 
   /** With what the command uses when it may read and execute everything but secrets. */
   async #withUsed(grants: Grants): Promise<Grants> {
-    const { workspace, tier, allowDegraded } = this.#options;
+    const { workspace, tier } = this.#options;
     const covered = await this.#covered(grants);
     const { refused, used } = await this.#run(covered, allButSecrets(this.#never, workspace));
-    const settings = { audit: false, ...withoutUndefined({ tier, allowDegraded }) } as const;
+    const settings = { audit: false, ...withoutUndefined({ tier }) } as const;
     await using sandbox = new Sandbox(settings).use(grants.addTo(this.#base), { workspace });
     const lacking: Attempt[] = [];
     for (const attempt of used) {
@@ -205,7 +205,8 @@ class Learner implements AsyncDisposable {
       const grants = await this.#covered(settled.grants);
       const round = await this.#run(grants);
       const next = grants.with(round.refused.filter((attempt) => !this.#isLasting(attempt)));
-      const isSettled = next.isIn(grants) && asked === this.#asksForNetwork;
+      const isSame = next.isIn(grants) && asked === this.#asksForNetwork;
+      const isSettled = isSame && !round.isPartial;
       settled = { grants: next, round, isSettled };
     }
     return settled;
@@ -213,21 +214,13 @@ class Learner implements AsyncDisposable {
 
   /** One round, of which nothing stays. */
   async #run(grants: Grants, ...more: readonly Policy[]): Promise<Round> {
-    const {
-      base: _,
-      permissive: __,
-      network: ___,
-      maxRounds: ____,
-      onRound,
-      ...options
-    } = this.#options;
     const policy = grants.addTo(this.#base);
     const probe: Policy[] = this.#asksForNetwork ? [{ network: { allow: [nobody] } }] : [];
     this.#rounds += 1;
     try {
-      const round = await runRound([policy, ...more, ...probe], this.#argv, options);
+      const round = await runRound([policy, ...more, ...probe], this.#argv, this.#options);
       this.#asksForNetwork ||= round.refused.some(asksForNetwork);
-      onRound?.({ round: this.#rounds, refused: round.refused.length, policy });
+      this.#options.onRound?.({ round: this.#rounds, refused: round.refused.length, policy });
       return round;
     } finally {
       await this.#throwAway.bringBack();
@@ -238,7 +231,10 @@ class Learner implements AsyncDisposable {
   async #covered(grants: Grants): Promise<Grants> {
     const { workspace } = this.#options;
     const { write } = resolvePolicy(this.#base, { workspace });
-    for (const name of write.filter(isNamed)) await this.#throwAway.cover(realpathSync(name));
+    // Of what does not exist, the sandbox says so.
+    for (const name of write.filter((at) => path.isAbsolute(at) && existsSync(at))) {
+      await this.#throwAway.cover(realpathSync(name));
+    }
     let covered = grants;
     for (const name of grants.writes) {
       try {
@@ -262,10 +258,10 @@ class Learner implements AsyncDisposable {
       const { kind: operation, value, rule = "" } = attempt;
       return { operation, value, why: why ?? "out-of-rounds", rule };
     });
-    const hosts = refused.filter(({ operation }) => operation === "host");
-    const isOffline = this.#asksForNetwork && grants.hosts.length + hosts.length === 0;
-    // With no host to grant, the network stays blocked, which refuses the socket itself.
-    if (isOffline && !refused.some(({ value }) => value === "socket")) {
+    const policy = grants.addTo(this.#base);
+    const { network } = resolvePolicy(policy, { workspace: this.#options.workspace });
+    // Where no host is granted, the network is blocked, which refuses the socket itself.
+    if (this.#asksForNetwork && network === "blocked" && !refused.some(isOfNetwork)) {
       refused.push({
         operation: "other",
         value: "socket",
@@ -274,7 +270,7 @@ class Learner implements AsyncDisposable {
       });
     }
     return {
-      policy: grants.addTo(this.#base),
+      policy,
       complete: isSettled && refused.length === 0,
       refused,
       rounds: this.#rounds,
@@ -284,11 +280,10 @@ class Learner implements AsyncDisposable {
 }
 
 /** Whether a program asked for a network where there is none: the gate will say for which host. */
-function asksForNetwork({ kind, value }: Attempt): boolean {
-  return kind === "host" || (kind === "other" && value.startsWith("socket"));
+function asksForNetwork({ kind: operation, value }: Attempt): boolean {
+  return isOfNetwork({ operation, value });
 }
 
-/** Not the sandbox's own temporary directory, which has no name yet. */
-function isNamed(name: string): boolean {
-  return path.isAbsolute(name);
+function isOfNetwork({ operation, value }: Pick<LearnedRefusal, "operation" | "value">): boolean {
+  return operation === "host" || (operation === "other" && value.startsWith("socket"));
 }

@@ -1,5 +1,13 @@
 // What no learned policy grants, however often a command asks for it.
-import { closeSync, existsSync, openSync, readdirSync, readSync, statSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { homedir, userInfo } from "node:os";
 import path from "node:path";
 import { isBelow, stateDirectory } from "../state.ts";
@@ -117,13 +125,14 @@ const mostEntries = 20_000;
 /** Decides what is never granted, for one workspace. Paths are canonical. */
 export class Never {
   readonly #workspace: string;
-  readonly #home = homedir();
+  readonly #home = canonical(homedir());
   readonly #secrets: readonly string[];
 
   constructor(workspace: string) {
     this.#workspace = workspace;
     const atHome = secretsAtHome.map((name) => path.join(this.#home, name));
-    this.#secrets = [...atHome, ...secretsOfSystem, stateDirectory()];
+    const named = [...atHome, ...secretsOfSystem, stateDirectory()];
+    this.#secrets = [...new Set(named.flatMap((name) => [name, canonical(name)]))];
   }
 
   /** Paths of secrets, and patterns for them: to be denied where all else may be read. */
@@ -210,6 +219,15 @@ function holdsPrivateKey(name: string): boolean {
     }
   } catch {
     return true; // unreadable to its owner's own programs: not to be given to others
+  }
+}
+
+/** Without symbolic links, as attempts are told; as it is, if it does not exist. */
+function canonical(name: string): string {
+  try {
+    return realpathSync(name);
+  } catch {
+    return name;
   }
 }
 

@@ -29,7 +29,15 @@ export class ThrowAway implements AsyncDisposable {
    * directories shall not be left in a deleted one.
    */
   async bringBack(): Promise<void> {
-    for (const kept of this.#directories.values()) await bringBack(kept);
+    for (const [name, kept] of this.#directories) {
+      try {
+        await bringBack(kept);
+      } catch (error) {
+        // It has the only copy of what was: nobody shall delete it.
+        this.#directories.delete(name);
+        throw error;
+      }
+    }
     for (const [name, { content, stats }] of this.#files) {
       const now = statSync(name, { throwIfNoEntry: false });
       if (now?.ctimeMs === stats.ctimeMs) continue;
