@@ -129,6 +129,10 @@ impl Capabilities {
 
     /// Grants reading and modifying a file; or, for a directory, also creating, renaming and
     /// deleting whatever is below it.
+    ///
+    /// Moving or linking a file to where more may be done with it, such as executing, is answered as
+    /// between two file systems (EXDEV), upon which programs copy; so it is, in the namespaces tier,
+    /// between directories that were granted separately.
     #[must_use]
     pub fn allow_write(mut self, path: impl Into<PathBuf>) -> Self {
         self.write.push(path.into());

@@ -86,7 +86,11 @@ impl Judge {
                     Right::Write => Operation::Write,
                     Right::Execute => Operation::Execute,
                 };
-                Ok(explanation(self.judge(&path, *right), path, operation))
+                let judgement = match path.metadata() {
+                    Ok(file) => self.judge_object(&path, &file, *right),
+                    Err(_) => self.judge(&path, *right),
+                };
+                Ok(explanation(judgement, path, operation))
             }
             Question::Exec(program) => {
                 let search_path = self.policy().environment.search_path();

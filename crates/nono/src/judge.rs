@@ -1,11 +1,12 @@
 //! What a sandbox's rules say of an attempt: one piece of code that the supervisor acts on, that
 //! [`crate::Sandbox::explain`] answers by, and that names the rule in each violation.
 
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::pattern::Pattern;
-use crate::policy::{Access, Policy};
+use crate::policy::{Access, FileIdentity, Policy};
 use crate::protected;
 use crate::tier::TierName;
 
@@ -71,16 +72,57 @@ impl Judge {
         if let Some(refusal) = self.refusal(path, right) {
             return Err(refusal);
         }
+        self.grant(path, right)
+    }
+
+    /// The same of an object: a file that is denied by name is so by each of its names.
+    pub(crate) fn judge_object(&self, path: &Path, file: &Metadata, right: Right) -> Judgement {
+        if self.is_denied_file(file) {
+            return Err(Reason::Denied(path.display().to_string()));
+        }
+        self.judge(path, right)
+    }
+
+    /// Whether it is a file that had a denied name when the sandbox was made.
+    pub(crate) fn is_denied_file(&self, file: &Metadata) -> bool {
+        let denied = &self.policy.denied_files;
+        !denied.is_empty() && denied.contains(&FileIdentity::of(file))
+    }
+
+    /// What the rules say of making, moving or deleting the name `path`: it takes writing its
+    /// directory, even if what has the name may be written itself.
+    pub(crate) fn judge_name(&self, path: &Path) -> Judgement {
+        if let Some(refusal) = self.refusal(path, Right::Write) {
+            return Err(refusal);
+        }
+        self.grant(path.parent().unwrap_or(path), Right::Write)
+    }
+
+    /// The same for deleting it. What is protected may be deleted: no program outside takes orders from
+    /// what is not there.
+    pub(crate) fn judge_removal(&self, path: &Path) -> Judgement {
+        match self.refusal(path, Right::Write) {
+            Some(reason @ Reason::Denied(_)) => Err(reason),
+            _ => self.grant(path.parent().unwrap_or(path), Right::Write),
+        }
+    }
+
+    /// What grants it, leaving aside what is refused inside.
+    fn grant(&self, path: &Path, right: Right) -> Judgement {
         let grants = |access: &Access| match right {
             Right::Read => access.read,
             Right::Write => access.write,
             Right::Execute => access.execute,
         };
+        // What a rule names below a private directory is the machine's, put back there.
+        let mut is_put_back = false;
         path.ancestors()
             .find(|above| {
+                let rule = self.policy.rules.get(*above);
+                is_put_back |= rule.is_some();
                 let private = self.private.iter().find(|(place, _)| place == above);
-                self.policy.rules.get(*above).is_some_and(grants)
-                    || private.is_some_and(|(_, access)| grants(access))
+                rule.is_some_and(grants)
+                    || !is_put_back && private.is_some_and(|(_, access)| grants(access))
             })
             .map(Path::to_owned)
             .ok_or(Reason::NotGranted)

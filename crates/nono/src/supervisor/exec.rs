@@ -116,7 +116,10 @@ pub(super) fn certify(call: &Notification, loaders: &mut Loaders, judge: &Judge)
         Ok(program) => {
             loaders.learn(&process, &program);
             let path = std::fs::read_link(process.join("exe")).unwrap_or_default();
-            let denied = judge.refusal(&path, Right::Execute);
+            let denied = match judge.is_denied_file(&program) {
+                true => Some(Reason::Denied(path.display().to_string())),
+                false => judge.refusal(&path, Right::Execute),
+            };
             denied.map_or(Certificate::Sound, Certificate::Refused)
         }
         // A program that nobody may read (mode 0711) hides its executable from its own user

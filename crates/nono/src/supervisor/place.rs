@@ -33,6 +33,27 @@ pub(super) struct Entry {
     pub(super) is_directory: bool,
 }
 
+impl Entry {
+    /// The name as it was given: the kernel has a say about a slash at its end.
+    pub(super) fn given_name(&self) -> io::Result<CString> {
+        let mut name = self.name.as_bytes().to_vec();
+        name.extend(self.is_directory.then_some(b'/'));
+        Ok(CString::new(name)?)
+    }
+
+    /// What has the name, if anything does; a symbolic link is not followed.
+    pub(super) fn found(&self) -> io::Result<libc::stat> {
+        // SAFETY: all-zero is a valid stat.
+        let mut found: libc::stat = unsafe { std::mem::zeroed() };
+        let (directory, name) = (self.directory.as_raw_fd(), self.name.as_ptr());
+        // SAFETY: a C string, and the kernel fills the structure.
+        match unsafe { libc::fstatat(directory, name, &raw mut found, libc::AT_SYMLINK_NOFOLLOW) } {
+            0 => Ok(found),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
 /// The sandbox's file system as its processes see it.
 pub(super) struct View {
     root: File,
@@ -54,6 +75,10 @@ impl View {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
             match expand(thread, &path)? {
+                // To the caller it is a link, of which nothing but what it leads to can be had here.
+                Expanded::Place(place) if !follow && !place.is_own_process => {
+                    return Err(errno(libc::ELOOP));
+                }
                 Expanded::Place(place) => return Ok(place),
                 Expanded::Path(plain) => path = plain,
             }
@@ -77,12 +102,12 @@ impl View {
         let (bytes, is_directory) = (&bytes[..trimmed], trimmed < bytes.len());
         let slash = bytes.iter().rposition(|byte| *byte == b'/').ok_or(errno(libc::EBUSY))?;
         let (parent, name) = (&bytes[..slash.max(1)], &bytes[slash + 1..]);
-        if matches!(name, b"" | b"." | b"..") {
-            return Err(errno(libc::EBUSY)); // always there, and never to be moved or deleted
-        }
         let mut directory = parent.to_vec();
         directory.push(b'/'); // so that anything else is refused (ENOTDIR)
         let parent = self.place(thread, Path::new(OsStr::from_bytes(&directory)), true)?;
+        if matches!(name, b"" | b"." | b"..") {
+            return Err(errno(libc::EBUSY)); // always there, and never to be moved or deleted
+        }
         let path = parent.path.join(OsStr::from_bytes(name));
         let name = CString::new(name)?;
         Ok(Entry { directory: parent.file, name, path, is_directory })
@@ -155,6 +180,17 @@ impl Place {
         Ok(Place { file, path, is_own_process })
     }
 
+    /// What a descriptor of `thread` stands for, if it is open, as opposed to a mere place (`O_PATH`).
+    pub(super) fn of_open_descriptor(thread: i32, fd: RawFd) -> io::Result<Self> {
+        let info = std::fs::read_to_string(format!("/proc/{thread}/fdinfo/{fd}"))?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|octal| i32::from_str_radix(octal.trim(), 8).ok());
+        match flags.ok_or(errno(libc::EIO))? & libc::O_PATH {
+            0 => Place::of_descriptor(thread, fd),
+            _ => Err(errno(libc::EBADF)),
+        }
+    }
+
     /// What a descriptor of `thread` stands for.
     pub(super) fn of_descriptor(thread: i32, fd: RawFd) -> io::Result<Self> {
         Place::new(open_magic(format!("/proc/{thread}/fd/{fd}"))?, false)
@@ -184,7 +220,12 @@ pub(super) fn full_path(thread: i32, base: RawFd, given: &[u8]) -> io::Result<Pa
     let base = match base {
         libc::AT_FDCWD => std::fs::read_link(format!("/proc/{thread}/cwd"))?,
         fd => {
-            std::fs::read_link(format!("/proc/{thread}/fd/{fd}")).map_err(|_| errno(libc::EBADF))?
+            let link = format!("/proc/{thread}/fd/{fd}");
+            let base = std::fs::read_link(&link).map_err(|_| errno(libc::EBADF))?;
+            if !std::fs::metadata(&link)?.is_dir() {
+                return Err(errno(libc::ENOTDIR)); // also a symbolic link, as a place (O_PATH)
+            }
+            base
         }
     };
     if !base.is_absolute() {

@@ -76,7 +76,7 @@ denied = {
 }
 failing = [
     lambda: open(W + '/nowhere'), lambda: open(O + '/nowhere'), lambda: open(W + '/closed'),
-    lambda: open(W + '/own/x'), lambda: os.mkdir(W), lambda: os.rmdir(W), lambda: os.execv(W + '/nowhere', ['x']),
+    lambda: open(W + '/own/x'), lambda: os.mkdir(W), lambda: os.rmdir(W + '/own'), lambda: os.execv(W + '/nowhere', ['x']),
     lambda: os.execv(W + '/own', ['x']), lambda: open(W, 'w'), lambda: os.unlink(W + '/nowhere'),
 ]
 refused = 0

@@ -1,5 +1,6 @@
 //! Tests on the real kernel, in every tier that this machine has.
 
+mod agreement;
 mod approval;
 mod common;
 mod container;
@@ -15,6 +16,7 @@ mod limits;
 mod loopback;
 mod protected;
 mod restrict;
+mod stress;
 mod terminal;
 mod test_gate;
 mod unix_sockets;

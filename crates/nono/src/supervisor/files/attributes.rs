@@ -53,16 +53,18 @@ impl Caller<'_> {
     }
 
     fn object(&self, of: &Object, attempt: &mut Attempt) -> io::Result<Place> {
-        let descriptor = match of {
-            Object::Descriptor(fd) => *fd,
-            Object::At(at) if at.or_descriptor && self.string(at.pointer)?.is_empty() => at.base,
+        let thread = self.call.thread;
+        let place = match of {
+            Object::Descriptor(fd) => Place::of_open_descriptor(thread, *fd),
+            Object::At(at) if at.or_descriptor && self.string(at.pointer)?.is_empty() => {
+                Place::of_descriptor(thread, at.base)
+            }
             Object::At(at) => {
                 let path = self.full_path(at, attempt)?;
                 return self.place(&path, at.follow);
             }
         };
-        let place =
-            Place::of_descriptor(self.call.thread, descriptor).map_err(|_| errno(libc::EBADF))?;
+        let place = place.map_err(|_| errno(libc::EBADF))?;
         attempt.asked.clone_from(&place.path);
         Ok(place)
     }

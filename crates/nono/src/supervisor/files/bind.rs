@@ -9,7 +9,6 @@ use super::super::place::{self, errno};
 use super::super::record::Account;
 use super::{Answer, Attempt, Caller, Files, Reply, Verdict};
 use crate::event::Operation;
-use crate::judge::Right;
 
 /// Judges the path that a unix socket is to be bound to. If it may be, the kernel makes the call: the
 /// path becomes the socket's address (`getsockname(2)`), so nobody else can make it for the caller.
@@ -34,7 +33,7 @@ impl Caller<'_> {
         let path = place::full_path(thread, libc::AT_FDCWD, path.as_os_str().as_bytes())?;
         let entry = self.view.entry(thread, &path)?;
         attempt.path.clone_from(&entry.path);
-        self.judge_entry(&entry, Right::Write, attempt)?;
+        self.judge_entry(&entry, attempt)?;
         if attempt.reason.is_some() {
             return Err(errno(libc::EACCES));
         }

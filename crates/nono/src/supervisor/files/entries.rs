@@ -31,11 +31,10 @@ impl Caller<'_> {
         let entry = self.new_entry(at, attempt)?;
         let mode = self.mode(mode)?;
         self.carry_out(move || {
+            let name = entry.given_name()?;
             let make = |mode| {
                 // SAFETY: a C string.
-                check(unsafe {
-                    libc::mkdirat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode)
-                })
+                check(unsafe { libc::mkdirat(entry.directory.as_raw_fd(), name.as_ptr(), mode) })
             };
             mode.make(make, |(), mode| amend(&entry, mode))
         })?;
@@ -53,10 +52,11 @@ impl Caller<'_> {
         let entry = self.new_entry(at, attempt)?;
         let mode = self.mode(mode)?;
         self.carry_out(move || {
+            let name = entry.given_name()?;
             let make = |mode| {
                 // SAFETY: a C string.
                 check(unsafe {
-                    libc::mknodat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode, device)
+                    libc::mknodat(entry.directory.as_raw_fd(), name.as_ptr(), mode, device)
                 })
             };
             mode.make(make, |(), mode| amend(&entry, mode))
@@ -70,9 +70,10 @@ impl Caller<'_> {
         let entry = self.new_entry(at, attempt)?;
         self.may_move(&entry.path, attempt)?;
         self.carry_out(move || {
+            let name = entry.given_name()?;
             // SAFETY: C strings.
             check(unsafe {
-                libc::symlinkat(target.as_ptr(), entry.directory.as_raw_fd(), entry.name.as_ptr())
+                libc::symlinkat(target.as_ptr(), entry.directory.as_raw_fd(), name.as_ptr())
             })
         })?;
         Ok(Reply::Done)
@@ -93,18 +94,22 @@ impl Caller<'_> {
         let source = self.place(&path, from.follow)?;
         // A second name is a way to write, so it takes what writing takes.
         self.judge_place(&source, Right::Write, attempt)?;
-        let target = self.view.entry(self.call.thread, &self.full_path(to, attempt)?)?;
+        let target = self
+            .view
+            .entry(self.call.thread, &self.full_path(to, attempt)?)
+            .map_err(exists_if_dots)?;
         attempt.to = Some(target.path.clone());
-        self.judge_entry(&target, Right::Write, attempt)?;
+        self.judge_entry(&target, attempt)?;
         self.carry_out(move || {
             let link = CString::new(place::own_link(&source.file).as_os_str().as_bytes())?;
+            let name = target.given_name()?;
             // SAFETY: C strings.
             check(unsafe {
                 libc::linkat(
                     libc::AT_FDCWD,
                     link.as_ptr(),
                     target.directory.as_raw_fd(),
-                    target.name.as_ptr(),
+                    name.as_ptr(),
                     libc::AT_SYMLINK_FOLLOW,
                 )
             })
@@ -114,23 +119,24 @@ impl Caller<'_> {
 
     pub(super) fn remove(&self, at: &decode::At, directory: bool, attempt: &mut Attempt) -> Answer {
         attempt.operation = Operation::Delete;
-        let entry = self.entry(at, attempt)?;
+        let entry = self.entry(at, attempt).map_err(|error| match error.raw_os_error() {
+            Some(libc::EBUSY) => errno(errno_of_removing_dots(&attempt.path, directory)),
+            _ => error,
+        })?;
         attempt.path.clone_from(&entry.path);
-        // What is protected may be deleted: no program outside takes orders from what is not there.
-        match self.files.judge.judge(&entry.path, Right::Write) {
-            Err(Reason::Protected(_)) => {}
-            judgement => super::settle(judgement, attempt)?,
-        }
-        self.is_not_mounted(&entry)?;
+        super::settle(self.files.judge.judge_removal(&entry.path), attempt)?;
+        // A read-only mount would refuse even what fails anyway (EROFS), and call that a violation.
+        let found = entry.found()?;
         if entry.is_directory && !directory {
-            return Err(errno(libc::EISDIR));
+            let is_directory = found.st_mode & libc::S_IFMT == libc::S_IFDIR;
+            return Err(errno(if is_directory { libc::EISDIR } else { libc::ENOTDIR }));
         }
+        self.is_not_mounted(&entry, attempt)?;
         let flags = if directory { libc::AT_REMOVEDIR } else { 0 };
         self.carry_out(move || {
+            let name = entry.given_name()?;
             // SAFETY: a C string.
-            check(unsafe {
-                libc::unlinkat(entry.directory.as_raw_fd(), entry.name.as_ptr(), flags)
-            })
+            check(unsafe { libc::unlinkat(entry.directory.as_raw_fd(), name.as_ptr(), flags) })
         })?;
         Ok(Reply::Done)
     }
@@ -143,18 +149,21 @@ impl Caller<'_> {
         attempt: &mut Attempt,
     ) -> Answer {
         attempt.operation = Operation::Rename;
-        let source = self.entry(from, attempt)?;
+        let source = self.entry(from, attempt);
+        let target =
+            self.full_path(to, attempt).and_then(|to| self.view.entry(self.call.thread, &to));
+        let (source, target) = both(source, target, flags)?;
         attempt.path.clone_from(&source.path);
-        let target = self.view.entry(self.call.thread, &self.full_path(to, attempt)?)?;
         attempt.to = Some(target.path.clone());
-        self.is_not_mounted(&source)?;
-        self.is_not_mounted(&target)?;
-        self.judge_entry(&source, Right::Write, attempt)?;
+        fails_anyway(&source, &target, flags)?;
+        self.is_not_mounted(&source, attempt)?;
+        self.is_not_mounted(&target, attempt)?;
+        self.judge_entry(&source, attempt)?;
         let exchange = flags & libc::RENAME_EXCHANGE != 0;
         if is_file(&source) && !exchange && self.files.judge.is_git_configuration(&target.path) {
             return self.replace_git_configuration(source, target, flags, attempt);
         }
-        self.judge_entry(&target, Right::Write, attempt)?;
+        self.judge_entry(&target, attempt)?;
         if !is_file(&source) || exchange && !is_file(&target) {
             self.may_move(&source.path, attempt)?;
             self.may_move(&target.path, attempt)?;
@@ -209,12 +218,9 @@ impl Caller<'_> {
 
     /// The name of something that is to be made.
     fn new_entry(&self, at: &decode::At, attempt: &mut Attempt) -> io::Result<Entry> {
-        let entry = self.entry(at, attempt).map_err(|error| match error.raw_os_error() {
-            Some(libc::EBUSY) => errno(libc::EEXIST),
-            _ => error,
-        })?;
+        let entry = self.entry(at, attempt).map_err(exists_if_dots)?;
         attempt.path.clone_from(&entry.path);
-        self.judge_entry(&entry, Right::Write, attempt)?;
+        self.judge_entry(&entry, attempt)?;
         Ok(entry)
     }
 
@@ -240,19 +246,74 @@ impl Entry {
     }
 }
 
+/// What the kernel says to making `.` and `..`.
+fn exists_if_dots(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EBUSY) => errno(libc::EEXIST),
+        _ => error,
+    }
+}
+
+/// What the kernel says to removing `.` and `..` (`path_resolution(7)`, `do_rmdir` in fs/namei.c).
+fn errno_of_removing_dots(path: &Path, directory: bool) -> i32 {
+    let text = path.as_os_str().as_bytes();
+    let end = text.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    match directory {
+        false => libc::EISDIR,
+        true if text[..end].ends_with(b"..") => libc::ENOTEMPTY,
+        true if text[..end].ends_with(b".") => libc::EINVAL,
+        true => libc::EBUSY,
+    }
+}
+
+/// The names of a rename. Only when both directories are found it matters that a name is `.` or `..`.
+fn both(
+    source: io::Result<Entry>,
+    target: io::Result<Entry>,
+    flags: u32,
+) -> io::Result<(Entry, Entry)> {
+    let is_dots = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
+    match (source, target) {
+        (Err(error), _) if !is_dots(&error) => Err(error),
+        (Ok(_), Err(error)) if is_dots(&error) && flags & libc::RENAME_NOREPLACE != 0 => {
+            Err(errno(libc::EEXIST))
+        }
+        (_, Err(error)) | (Err(error), _) => Err(error),
+        (Ok(source), Ok(target)) => Ok((source, target)),
+    }
+}
+
+/// What the kernel finds wrong with a rename before it asks whether it may be (`do_renameat2` in
+/// fs/namei.c); but a read-only mount is asked first of all, and would call it a violation.
+fn fails_anyway(source: &Entry, target: &Entry, flags: u32) -> io::Result<()> {
+    let is_directory = |found: &libc::stat| found.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let exchange = flags & libc::RENAME_EXCHANGE != 0;
+    let (old, new) = (source.found()?, target.found());
+    if flags & libc::RENAME_NOREPLACE != 0 && new.is_ok() {
+        return Err(errno(libc::EEXIST));
+    }
+    if exchange {
+        let new = new?;
+        if target.is_directory && !is_directory(&new) {
+            return Err(errno(libc::ENOTDIR));
+        }
+    }
+    let ends_in_slash = source.is_directory || !exchange && target.is_directory;
+    if ends_in_slash && !is_directory(&old) {
+        return Err(errno(libc::ENOTDIR));
+    }
+    if target.path != source.path && target.path.starts_with(&source.path) {
+        return Err(errno(libc::EINVAL));
+    }
+    if target.path != source.path && source.path.starts_with(&target.path) {
+        return Err(errno(if exchange { libc::EINVAL } else { libc::ENOTEMPTY }));
+    }
+    Ok(())
+}
+
 /// Whether it is a plain file, as opposed to a directory or a link, which lead to other names.
 fn is_file(entry: &Entry) -> bool {
-    // SAFETY: all-zero is a valid stat, a C string, and the kernel fills the structure.
-    unsafe {
-        let mut found: libc::stat = std::mem::zeroed();
-        libc::fstatat(
-            entry.directory.as_raw_fd(),
-            entry.name.as_ptr(),
-            &raw mut found,
-            libc::AT_SYMLINK_NOFOLLOW,
-        ) == 0
-            && found.st_mode & libc::S_IFMT == libc::S_IFREG
-    }
+    entry.found().is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFREG)
 }
 
 /// Sets the mode of something that was just made.
@@ -262,13 +323,14 @@ fn amend(entry: &Entry, mode: libc::mode_t) -> io::Result<()> {
 }
 
 fn rename(source: &Entry, target: &Entry, flags: u32) -> io::Result<()> {
-    // SAFETY: C strings. A trailing slash was for directories, which the kernel checks by itself.
+    let (old, new) = (source.given_name()?, target.given_name()?);
+    // SAFETY: C strings.
     check(unsafe {
         libc::renameat2(
             source.directory.as_raw_fd(),
-            source.name.as_ptr(),
+            old.as_ptr(),
             target.directory.as_raw_fd(),
-            target.name.as_ptr(),
+            new.as_ptr(),
             flags,
         )
     })

@@ -25,7 +25,6 @@ use super::process;
 use super::record::{Account, Given};
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::{Judge, Judgement, Reason, Right};
-use crate::policy::FileIdentity;
 use crate::tier::TierName;
 
 pub(super) use bind::bind;
@@ -285,30 +284,25 @@ impl Caller<'_> {
         if !place.has_path() {
             return Ok(());
         }
-        let judge = &self.files.judge;
-        let denied = &judge.policy().denied_files;
-        attempt.reason =
-            if !denied.is_empty() && denied.contains(&FileIdentity::of(&place.file.metadata()?)) {
-                Some(Reason::Denied(place.path.display().to_string()))
-            } else {
-                judge.judge(&place.path, right).err().or(attempt.reason.take())
-            };
+        let judgement = self.files.judge.judge_object(&place.path, &place.file.metadata()?, right);
+        attempt.reason = judgement.err().or(attempt.reason.take());
         Ok(())
     }
 
-    /// The same for a name.
-    fn judge_entry(&self, entry: &Entry, right: Right, attempt: &mut Attempt) -> io::Result<()> {
-        settle(self.files.judge.judge(&entry.path, right), attempt)
+    /// The same for a name that is to be made, moved or deleted.
+    fn judge_entry(&self, entry: &Entry, attempt: &mut Attempt) -> io::Result<()> {
+        settle(self.files.judge.judge_name(&entry.path), attempt)
     }
 
-    /// Refuses to move or delete what the plan has mounted (`plan/mounts.rs`), as the kernel would: from
-    /// outside the sandbox's mount namespace it lets go of the mount instead (`rmdir(2)`, EBUSY).
-    fn is_not_mounted(&self, entry: &Entry) -> io::Result<()> {
+    /// Refuses to move or delete what the plan has mounted (`plan/mounts.rs`): from outside the
+    /// sandbox's mount namespace the kernel would let go of the mount instead (`rmdir(2)`, EBUSY).
+    /// Nothing grants it, since the directory that it is in cannot be written.
+    fn is_not_mounted(&self, entry: &Entry, attempt: &mut Attempt) -> io::Result<()> {
         let policy = self.files.judge.policy();
         let is_mounted = self.files.tier == TierName::Namespaces
             && policy.rules.contains_key(&entry.path)
             && entry.path.parent().is_none_or(|above| !policy.access_to(above).write);
-        if is_mounted { Err(place::errno(libc::EBUSY)) } else { Ok(()) }
+        if is_mounted { refuse(Reason::NotGranted, attempt) } else { Ok(()) }
     }
 
     /// An open that nothing grants, as a question. `None`: it is not one, or nobody is asked, and the

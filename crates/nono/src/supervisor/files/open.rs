@@ -29,12 +29,22 @@ impl Caller<'_> {
         attempt: &mut Attempt,
     ) -> Answer {
         attempt.operation = if flags & WRITING == 0 { Operation::Read } else { Operation::Write };
+        check_flags(flags)?;
         let mut path = self.full_path(at, attempt)?;
+        let names_directory = path.as_os_str().as_bytes().ends_with(b"/");
+        if names_directory && flags & libc::O_CREAT != 0 {
+            // Nothing is made there, whatever it is: but the way to it is to be found.
+            return self.view.entry(self.call.thread, &path).and(Err(errno(libc::EISDIR)));
+        }
         let exclusive = flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL;
         for _ in 0..place::MAX_LINKS {
             let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
             match self.place(&path, follow) {
                 Ok(_) if exclusive => return Err(errno(libc::EEXIST)),
+                Err(error) if exclusive && error.raw_os_error() == Some(libc::ELOOP) => {
+                    // A link into a process is there as well.
+                    return self.view.entry(self.call.thread, &path).and(Err(errno(libc::EEXIST)));
+                }
                 Ok(place) => return self.open_place(place, flags, mode, attempt),
                 Err(error)
                     if error.raw_os_error() != Some(libc::ENOENT) || flags & libc::O_CREAT == 0 =>
@@ -129,7 +139,7 @@ impl Caller<'_> {
             return Err(errno(libc::EISDIR));
         }
         let mode = self.mode(mode)?;
-        attempt.reason = self.files.judge.judge(&entry.path, Right::Write).err();
+        attempt.reason = self.files.judge.judge_name(&entry.path).err();
         let grant = || {
             let path = entry.path.parent().unwrap_or(&entry.path).to_owned();
             let (place, new) = (entry.directory.try_clone()?, Some((entry.name.clone(), mode)));
@@ -245,6 +255,15 @@ impl Caller<'_> {
         )?;
         Ok(Reply::Elsewhere)
     }
+}
+
+/// Combinations that the kernel refuses whatever is opened (`build_open_flags` in fs/open.c).
+fn check_flags(flags: i32) -> io::Result<()> {
+    let has = |all: i32| flags & all == all;
+    let unnamed = flags & O_TMPFILE_ALONE != 0;
+    let is_invalid = has(libc::O_CREAT | libc::O_DIRECTORY)
+        || unnamed && (!has(libc::O_DIRECTORY) || flags & libc::O_ACCMODE == libc::O_RDONLY);
+    if is_invalid { Err(errno(libc::EINVAL)) } else { Ok(()) }
 }
 
 pub(super) fn opened(file: File, flags: i32) -> Reply {
