@@ -293,6 +293,11 @@ describe("many paths", () => {
       "123".split("").flatMap((at) => [`d/${at}/a`, `d/${at}/b`, `d/${at}/c`]),
       ["d"],
     ],
+    [
+      "files of a cache",
+      "01234567".split("").map((at) => `home/.cache/tool/${at}/x`),
+      ["home/.cache/tool"],
+    ],
     ["two files", ["data/a", "data/b"], ["data/a", "data/b"]],
     [
       "what has a secret beside it",

@@ -117,6 +117,8 @@ function attemptOf(event: SandboxEvent, names: ReadonlyMap<string, string>): Att
   // What does not exist can't be granted: the suggestion names its directory.
   const isGrantable = kind === "write" && refusal?.refusedBy === "not-granted" && suggestion;
   const value = text(isGrantable ? suggestion.value : (to ?? path));
+  // A pipe, say, that was opened by its descriptor: no path leads there.
+  if (!value.startsWith("/")) return refusal && { kind: "other", value, ...refusal };
   return { kind, value, ...(asked !== undefined && { asked: text(asked) }), ...refusal };
 }
 

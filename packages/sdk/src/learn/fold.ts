@@ -4,8 +4,10 @@ import path from "node:path";
 import { isBelow } from "../state.ts";
 import type { Never } from "./never.ts";
 
-/** So many neighbours are told as their directory. */
+/** So many neighbours are told as their directory, … */
 const many = 3;
+/** … and so many files wherever they are in it, as in a cache with a directory for each. */
+const scattered = 8;
 
 /** The fewest readable paths that cover `paths` and nothing that is never granted. */
 export function foldPaths(paths: Iterable<string>, never: Never): string[] {
@@ -13,7 +15,14 @@ export function foldPaths(paths: Iterable<string>, never: Never): string[] {
     const root = rootOf(name);
     return root !== undefined && never.reading(root) === undefined ? root : name;
   });
-  return topmost(foldNeighbours(rooted, never)).toSorted();
+  return foldNeighbours(rooted, (directory) => isFoldable(directory, never)).toSorted();
+}
+
+/** The same for what may be written; the workspace is told as the directories of it that are. */
+export function foldWrites(paths: Iterable<string>, workspace: string, never: Never): string[] {
+  const mayBeOne = (directory: string): boolean =>
+    directory !== workspace && depthOf(directory) > 1 && never.writing(directory) === undefined;
+  return foldNeighbours([...paths], mayBeOne).toSorted();
 }
 
 /** Programs that share a directory of their own, such as git's, told as that directory. */
@@ -32,7 +41,7 @@ export function foldPrograms(
 }
 
 /** Those that are below none of the others. */
-export function topmost(paths: Iterable<string>): string[] {
+function topmost(paths: Iterable<string>): string[] {
   const sorted = [...new Set(paths)].toSorted((a, b) => a.length - b.length);
   const kept: string[] = [];
   for (const name of sorted) if (!kept.some((outer) => isBelow(name, outer))) kept.push(name);
@@ -58,16 +67,45 @@ function environmentOf(name: string): string | undefined {
   return undefined;
 }
 
-function foldNeighbours(paths: readonly string[], never: Never): string[] {
+function foldNeighbours(
+  paths: readonly string[],
+  mayBeOne: (directory: string) => boolean,
+): string[] {
   let current = topmost(paths);
   // Ends: every turn but the last makes the list shorter.
   for (;;) {
-    const next = [...groupByParent(current)].flatMap(([parent, names]) =>
-      names.length >= many && isFoldable(parent, never) ? [parent] : names,
-    );
+    const next = topmost([...current, ...innermost(crowdedDirectories(current), mayBeOne)]);
     if (next.length === current.length) return current;
-    current = topmost(next);
+    current = next;
   }
+}
+
+/** Directories that many of `paths` are in. */
+function crowdedDirectories(paths: readonly string[]): string[] {
+  const below = new Map<string, number>();
+  for (const name of paths) {
+    for (let at = path.dirname(name); at !== "/"; at = path.dirname(at)) {
+      below.set(at, (below.get(at) ?? 0) + 1);
+    }
+  }
+  const neighbours = groupByParent(paths);
+  const isCrowded = ([directory, count]: [string, number]): boolean =>
+    (neighbours.get(directory)?.length ?? 0) >= many || count >= scattered;
+  return [...below].filter(isCrowded).map(([directory]) => directory);
+}
+
+/** Those of `directories` that may be told in place of what is in them, and have no other in them. */
+function innermost(
+  directories: readonly string[],
+  mayBeOne: (directory: string) => boolean,
+): string[] {
+  const found: string[] = [];
+  const deepestFirst = directories.toSorted((a, b) => depthOf(b) - depthOf(a));
+  for (const directory of deepestFirst) {
+    if (found.some((inner) => isBelow(inner, directory))) continue;
+    if (mayBeOne(directory)) found.push(directory);
+  }
+  return found;
 }
 
 function isFoldable(directory: string, never: Never): boolean {

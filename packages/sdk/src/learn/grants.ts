@@ -4,7 +4,7 @@ import path from "node:path";
 import { isBelow } from "../state.ts";
 import type { Attempt } from "./attempts.ts";
 import type { LearnablePolicy } from "./format.ts";
-import { foldPaths, foldPrograms, topmost } from "./fold.ts";
+import { foldPaths, foldPrograms, foldWrites } from "./fold.ts";
 import type { Never, RefusalReason } from "./never.ts";
 
 /** How grants are judged. */
@@ -94,10 +94,10 @@ export class Grants {
     return new Grants(this.#rules, [...others, ...needs], this.#names);
   }
 
-  /** Without the permission to write at `name`. */
+  /** Without the permission to write at `name`, or below it. */
   withoutWriting(name: string): Grants {
-    const unwanted = keyOf({ kind: "write", value: name });
-    const kept = [...this.#needs.values()].filter((need) => keyOf(need) !== unwanted);
+    const isWanted = ({ kind, value }: Need): boolean => kind !== "write" || !isBelow(value, name);
+    const kept = [...this.#needs.values()].filter(isWanted);
     return new Grants(this.#rules, kept, this.#names);
   }
 
@@ -132,7 +132,7 @@ export class Grants {
 
   /** What may be written. */
   get writes(): string[] {
-    return topmost(this.#values("write"));
+    return foldWrites(this.#values("write"), this.#rules.workspace, this.#rules.never);
   }
 
   /** The hosts among them. */
@@ -144,7 +144,7 @@ export class Grants {
   addTo(base: LearnablePolicy): LearnablePolicy {
     const { never, searchPath } = this.#rules;
     const given = { read: base.read ?? [], write: base.write ?? [], exec: base.exec ?? [] };
-    const write = outside(given.write, topmost(this.#values("write")).toSorted());
+    const write = outside(given.write, this.writes);
     const exec = foldPrograms(this.#values("exec"), searchPath, never);
     const covered = [...given.read, ...given.write, ...write, ...exec];
     const hosts = [...(base.network?.allow ?? []), ...this.hosts];

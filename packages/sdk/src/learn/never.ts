@@ -106,7 +106,14 @@ const secretName = new RegExp(
 /** Directories at home in which every tool has one of its own. */
 const sharedAtHome = [".config", ".cache", ".local", ".local/share", ".local/state", ".local/lib"];
 /** Programs in these start by themselves, or by their names. */
-const startedAtHome = ["bin", ".local/bin", ".config/autostart", ".config/systemd"];
+const startedAtHome = [
+  "bin",
+  ".local/bin",
+  ".cargo/bin",
+  ".cargo/env",
+  ".config/autostart",
+  ".config/systemd",
+];
 /** Below these, nothing is for a command to change. */
 const system = "/etc /usr /bin /sbin /lib /lib32 /lib64 /boot /sys /proc /dev /var /run /opt".split(
   " ",
@@ -120,13 +127,15 @@ const controlSocket =
 const publicPlace =
   /^\/(usr|lib\w*|sys)(\/|$)|\/(node_modules|lib\/python3\.\d+|(site|dist)-packages)(\/|$)/;
 /** How much of a directory is looked through for secrets. */
-const mostEntries = 20_000;
+const mostEntries = 200_000;
 
 /** Decides what is never granted, for one workspace. Paths are canonical. */
 export class Never {
   readonly #workspace: string;
   readonly #home = canonical(homedir());
   readonly #secrets: readonly string[];
+  /** Directories that were looked through, and whether there is a secret in them. */
+  readonly #searched = new Map<string, boolean>();
 
   constructor(workspace: string) {
     this.#workspace = workspace;
@@ -156,7 +165,9 @@ export class Never {
     const outOfBounds = [...started, ...system.filter((top) => !isBelow(this.#home, top))];
     const isOwn = changeable.some((directory) => name !== directory && isBelow(name, directory));
     // Programs of others come from there, and would run what is put there.
-    const isShared = publicPlace.test(name) || outOfBounds.some((top) => isBelow(name, top));
+    const holdsStarted = started.some((at) => isBelow(at, name) && existsSync(at));
+    const isBelowOne = publicPlace.test(name) || outOfBounds.some((top) => isBelow(name, top));
+    const isShared = isBelowOne || (holdsStarted && !this.isBroad(name));
     if (isShared && !isOwn) return "system";
     return this.reading(name);
   }
@@ -181,6 +192,13 @@ export class Never {
 
   /** Whether there are secrets in a directory; what is too large to look through may have some. */
   holdsSecrets(directory: string): boolean {
+    const known = this.#searched.get(directory);
+    const found = known ?? this.#findsSecretIn(directory);
+    this.#searched.set(directory, found);
+    return found;
+  }
+
+  #findsSecretIn(directory: string): boolean {
     if (this.#secrets.some((secret) => isBelow(secret, directory) && existsSync(secret))) {
       return true;
     }

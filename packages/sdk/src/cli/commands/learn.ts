@@ -69,7 +69,7 @@ something is.
       permissive: values.has("permissive"),
       network: values.has("network"),
       signal: interrupted.signal,
-      onRound: ({ round, refused }) => tell(`run ${round}: refused ${refused} things`),
+      onRound: ({ round, refused }) => tell(`run ${round}: ${refused} refused`),
       ...(tier && { tier }),
       ...(values.has("no-audit") && { audit: false }),
       ...(values.has("output") && { stdout: 2, stderr: 2 }),
