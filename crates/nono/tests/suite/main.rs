@@ -5,6 +5,7 @@ mod approval;
 mod common;
 mod container;
 mod deny;
+mod differential;
 mod enforcement;
 mod escape;
 mod escape_network;
