@@ -21,8 +21,8 @@ const directory = mkdtempSync(path.join(tmpdir(), "nono-upstream-"));
 const at = (name: string): string => path.join(directory, name);
 const children: ChildProcess[] = [];
 afterAll(async () => {
-  await closeAll();
   for (const child of children) child.kill("SIGKILL");
+  await closeAll();
   rmSync(directory, { recursive: true });
 });
 
