@@ -64,7 +64,7 @@ extern "C" fn nono_init_main() -> ! {
         failed(protocol::STAGE_GUARD, errno);
     }
     let mut sockets = Fds::new();
-    match setup::build(&plan, &header, fds.take(1), &mut sockets) {
+    match setup::build(&plan, &header, &mut fds, &mut sockets) {
         Ok(()) => {}
         Err(failure) => failed(failure.stage, failure.errno),
     }

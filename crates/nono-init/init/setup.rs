@@ -20,19 +20,24 @@ impl Registers {
     }
 }
 
+/// Where the descriptors that came with the plan are: after the plan itself.
+const RULESET: usize = 1;
+const TREES: usize = 2;
+
 /// Takes every step, then locks down. What must cross to the owner is left in `sockets`.
 pub fn build(
     payload: &Payload,
     plan: &Plan,
-    ruleset: i32,
+    given: &mut Fds,
     sockets: &mut Fds,
 ) -> core::result::Result<(), Failure> {
+    let ruleset = given.take(RULESET);
     let mut registers = Registers([-1; p::MAX_REGISTERS]);
     let mut index = 0;
     while index < plan.step_count {
         let offset = plan.steps as usize + index as usize * size_of::<Step>();
         let step: Step = payload.read(offset);
-        match take(payload, &step, ruleset, &mut registers, sockets) {
+        match take(payload, &step, ruleset, given, &mut registers, sockets) {
             Err(errno) if step.op & p::OPTIONAL == 0 => {
                 return Err(Failure { stage: index, errno });
             }
@@ -51,6 +56,7 @@ fn take(
     payload: &Payload,
     step: &Step,
     ruleset: i32,
+    given: &mut Fds,
     registers: &mut Registers,
     sockets: &mut Fds,
 ) -> Result<()> {
@@ -65,6 +71,10 @@ fn take(
         p::STEP_OPEN_TREE => {
             let tree = call!(OPEN_TREE, sys::AT_FDCWD, path, step.flags)?;
             registers.put(step.register, tree);
+            Ok(())
+        }
+        p::STEP_GIVEN_TREE => {
+            registers.put(step.register, given.take(TREES + step.flags as usize) as usize);
             Ok(())
         }
         p::STEP_MOVE_TREE => mounts::move_tree(registers.take(step.register), path),

@@ -32,7 +32,7 @@ pub struct Request {
     pub signal: i32,
 }
 
-/// Build the sandbox. Fds: the plan ([`Plan`]), then the Landlock ruleset if the plan has one.
+/// Build the sandbox. Fds: the plan ([`Plan`]), the Landlock ruleset if the plan has one, then trees.
 pub const SETUP: u32 = 1;
 /// Start a command. Fds: the command ([`Spawn`]), then its 0, 1, 2, …
 pub const SPAWN: u32 = 2;
@@ -228,6 +228,9 @@ pub const STEP_SOCKET_DIAGNOSIS: u32 = 15;
 
 /// Open `path` as a place (`O_PATH`); it is sent with [`READY`] in the order of the steps.
 pub const STEP_OPEN_PLACE: u32 = 16;
+
+/// `register = ` the tree that came with the plan as number `flags`, counted from 0.
+pub const STEP_GIVEN_TREE: u32 = 17;
 
 /// First bytes of a [`SPAWN`] payload.
 #[repr(C)]

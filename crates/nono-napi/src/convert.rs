@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 use napi::bindgen_prelude::{Either, Uint8Array};
 use napi_derive::napi;
-use nono::{Capabilities, Error, Limits, Network, Observe, Options, Result, TierName};
+use nono::{
+    Capabilities, Error, Limits, Network, Observe, Options, OverlayMount, Result, TierName,
+};
 
 /// A path: text, or the bytes of one that is not UTF-8.
 pub(crate) type NativePath = Either<String, Uint8Array>;
@@ -75,6 +77,17 @@ pub struct NativeLimits {
     pub wall_seconds: Option<f64>,
 }
 
+/// A directory that commands write to through an overlay.
+#[napi(object)]
+pub struct NativeMount {
+    /// The directory.
+    pub target: Either<String, Uint8Array>,
+    /// Where changes go.
+    pub upper: Either<String, Uint8Array>,
+    /// The kernel's own.
+    pub work: Either<String, Uint8Array>,
+}
+
 /// How to build the sandbox.
 #[napi(object)]
 pub struct NativeOptions {
@@ -86,6 +99,8 @@ pub struct NativeOptions {
     /// How much is told; default `changes`.
     #[napi(ts_type = "\"off\" | \"changes\" | \"all\"")]
     pub observe: Option<String>,
+    /// Directories that commands write to through an overlay.
+    pub mounts: Option<Vec<NativeMount>>,
 }
 
 pub(crate) fn os_string(path: NativePath) -> OsString {
@@ -157,7 +172,12 @@ pub(crate) fn options(given: NativeOptions) -> Result<Options> {
         }
     };
     let allow_degraded = given.allow_degraded.unwrap_or_default();
-    Ok(Options { tier, allow_degraded, observe, approver: None })
+    let mounts = given.mounts.unwrap_or_default().into_iter().map(|mount| OverlayMount {
+        target: os_string(mount.target).into(),
+        upper: os_string(mount.upper).into(),
+        work: os_string(mount.work).into(),
+    });
+    Ok(Options { tier, allow_degraded, observe, approver: None, mounts: mounts.collect() })
 }
 
 fn network(name: Option<&str>, ports: Option<Vec<u16>>) -> Result<Network> {

@@ -95,6 +95,8 @@ pub struct NativeSupport {
     pub user_namespaces: bool,
     /// Whether system calls can be answered by a supervisor.
     pub seccomp_notify: bool,
+    /// Whether directories can be renamed in an overlay.
+    pub privileged_overlay: bool,
     /// Ways to build sandboxes.
     pub tiers: Vec<NativeTier>,
 }
@@ -114,6 +116,7 @@ pub fn support() -> NativeSupport {
         kernel: support.kernel,
         user_namespaces: support.user_namespaces,
         seccomp_notify: support.seccomp_notify,
+        privileged_overlay: support.privileged_overlay,
         tiers: tiers.collect(),
     }
 }

@@ -18,6 +18,7 @@ use crate::guarantees;
 use crate::judge::Judge;
 use crate::launch::Init;
 use crate::led::{self, LedNetwork};
+use crate::overlay::{OverlayMount, Overlays};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::private_tmp::PrivateTmp;
@@ -37,6 +38,7 @@ use crate::{limits, ruleset, stage, supervisor, support};
 pub struct Blueprint {
     policy: Arc<Policy>,
     options: Options,
+    overlays: Vec<OverlayMount>,
     landlock_abi: i32,
 }
 
@@ -52,7 +54,9 @@ impl Blueprint {
         }
         let policy = Arc::new(Policy::resolve(capabilities, std::env::vars_os())?);
         let landlock_abi = support::landlock_abi();
-        Ok(Blueprint { policy, options: options.clone(), landlock_abi })
+        let overlays =
+            options.mounts.iter().map(|mount| mount.check(&policy)).collect::<Result<_>>()?;
+        Ok(Blueprint { policy, options: options.clone(), overlays, landlock_abi })
     }
 
     /// Builds the sandbox, in the strongest tier that works here unless one was asked for.
@@ -145,6 +149,9 @@ impl Blueprint {
                 missing.push("unix-sockets".into());
             }
         }
+        if tier == TierName::Flat && !self.overlays.is_empty() {
+            missing.push("fs-overlay".into());
+        }
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
         }
@@ -162,7 +169,8 @@ impl Blueprint {
             move |source| Error::SandboxFailed { stage, source }
         };
         let ruleset = ruleset::build(&self.policy, tier, self.landlock_abi)?;
-        let plan = Plan::new(&self.policy, tier, self.landlock_abi, supervised, &cgroup)
+        let overlays = Overlays::prepare(&self.overlays);
+        let plan = Plan::new(&self.policy, tier, self.landlock_abi, supervised, &cgroup, &overlays)
             .map_err(failed("writing the plan"))?;
         let (channel, theirs) = Channel::pair().map_err(failed("making the control socket"))?;
         let init = Init::start(theirs, tier.namespaces(&self.policy.network))
@@ -175,9 +183,9 @@ impl Blueprint {
         }
 
         let setup = p::Request { kind: p::SETUP, ..p::Request::default() };
-        let answer = channel
-            .send(&setup, &[plan.payload.as_fd(), ruleset.as_fd()])
-            .and_then(|()| channel.receive(0));
+        let mut fds = vec![plan.payload.as_fd(), ruleset.as_fd()];
+        fds.extend(overlays.detached.iter().map(AsFd::as_fd));
+        let answer = channel.send(&setup, &fds).and_then(|()| channel.receive(0));
         let error = match answer {
             Ok(Some((report, mut sockets))) if report.kind == p::READY => {
                 match self.supervise(tier, plan.supervised, &mut sockets, &ruleset, init.pid) {

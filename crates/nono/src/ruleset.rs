@@ -54,6 +54,16 @@ fn try_build(
     Ok(fd.expect("a ruleset under HardRequirement is always backed by the kernel"))
 }
 
+/// The rights of a rule as the kernel takes them, of those that it knows.
+pub(crate) fn bits(access: Access, is_directory: bool, known: u64) -> u64 {
+    let abi = ABI::V5; // the newest with file rights of its own; `known` leaves out what is too new
+    let mut rights = rights(access, abi);
+    if !is_directory {
+        rights &= AccessFs::from_file(abi);
+    }
+    rights.bits() & known
+}
+
 fn rights(access: Access, abi: ABI) -> BitFlags<AccessFs> {
     let mut rights = BitFlags::empty();
     if access.read {

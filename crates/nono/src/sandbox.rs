@@ -25,6 +25,7 @@ use crate::held::Held;
 use crate::judge::Judge;
 use crate::launch::Init;
 use crate::loopback::{self, Loopback};
+use crate::overlay::OverlayMount;
 use crate::policy::Policy;
 use crate::private_tmp::PrivateTmp;
 use crate::reactor::Reactor;
@@ -72,6 +73,8 @@ pub struct Options {
     pub observe: Observe,
     /// Whoever is asked before an attempt is refused; `None`: nobody.
     pub approver: Option<Approver>,
+    /// Directories that commands write to through an overlay. Only in the namespaces tier; at most 62.
+    pub mounts: Vec<OverlayMount>,
 }
 
 /// What the sandbox's handles and the reactor share.

@@ -2,6 +2,7 @@
 
 use crate::capabilities::Capabilities;
 use crate::launch;
+use crate::overlay;
 use crate::sandbox::{Options, Sandbox};
 use crate::tier::TierName;
 
@@ -16,6 +17,9 @@ pub struct Support {
     pub seccomp_notify: bool,
     /// Whether this user can make a user namespace.
     pub user_namespaces: bool,
+    /// Whether directories can be renamed in an [`crate::OverlayMount`]: this process may make
+    /// overlays itself, outside of any user namespace.
+    pub privileged_overlay: bool,
     /// The kernel's release, for reports; no decision is made by it.
     pub kernel: String,
     /// Ways to build sandboxes.
@@ -46,6 +50,7 @@ pub fn support() -> Support {
         seccomp: has_action(libc::SECCOMP_RET_ERRNO),
         seccomp_notify: can_notify(),
         user_namespaces: launch::can_make(libc::CLONE_NEWUSER),
+        privileged_overlay: overlay::can_make(),
         kernel: kernel_release(),
         tiers: vec![
             Tier { name: TierName::Namespaces, unavailable: namespaces },

@@ -232,6 +232,16 @@ export interface NativeListener {
   fd: number
 }
 
+/** A directory that commands write to through an overlay. */
+export interface NativeMount {
+  /** The directory. */
+  target: string | Uint8Array
+  /** Where changes go. */
+  upper: string | Uint8Array
+  /** The kernel's own. */
+  work: string | Uint8Array
+}
+
 /** How to build the sandbox. */
 export interface NativeOptions {
   /** Absent: the strongest that works. */
@@ -240,6 +250,8 @@ export interface NativeOptions {
   allowDegraded?: Array<string>
   /** How much is told; default `changes`. */
   observe?: "off" | "changes" | "all"
+  /** Directories that commands write to through an overlay. */
+  mounts?: Array<NativeMount>
 }
 
 /** A process inside. */
@@ -308,6 +320,8 @@ export interface NativeSupport {
   userNamespaces: boolean
   /** Whether system calls can be answered by a supervisor. */
   seccompNotify: boolean
+  /** Whether directories can be renamed in an overlay. */
+  privilegedOverlay: boolean
   /** Ways to build sandboxes. */
   tiers: Array<NativeTier>
 }

@@ -146,10 +146,29 @@ export interface SandboxOptions {
    * reading, too; refused reads are violations only then. Default: `"changes"`.
    */
   readonly observe?: "off" | "changes" | "all";
+  /**
+   * Directories that commands write to through an overlay: their changes are kept in `upper`, and the
+   * directory itself stays as it is. What `mounts` of a checkpoint of `@nono/rollback` says. Needs the
+   * tier `namespaces`.
+   */
+  readonly mounts?: readonly OverlayMount[];
   /** Who is asked before an attempt is refused. Default: nobody. */
   readonly onRequest?: OnRequest;
   /** Milliseconds after which a request that has no answer is refused. Default: 60,000. */
   readonly approvalTimeout?: number;
   /** Names of guarantees (see `Guarantee.name`) whose absence is accepted. Default: none. */
   readonly allowDegraded?: readonly string[];
+}
+
+/** A directory that commands write to through an overlay (overlayfs). Paths are absolute. */
+export interface OverlayMount {
+  readonly type: "overlay";
+  /** The directory, which a `write` grant reaches. */
+  readonly target: Path;
+  /** What lies below: the directory itself. */
+  readonly lower: Path;
+  /** Where changes go: an existing directory that no grant reaches. */
+  readonly upper: Path;
+  /** An empty directory of the same file system, for the kernel's own use. */
+  readonly work: Path;
 }

@@ -6,7 +6,7 @@
  */
 export type { Approval, OnRequest } from "./approval.ts";
 export type { Capabilities, EnvironmentCapabilities, Limits, Path } from "./capabilities.ts";
-export type { SandboxOptions } from "./capabilities.ts";
+export type { OverlayMount, SandboxOptions } from "./capabilities.ts";
 export * from "./errors.ts";
 export { isViolation } from "./event.ts";
 export type {

@@ -23,6 +23,11 @@ export interface Support {
   readonly userNamespaces: boolean;
   /** Whether the kernel has seccomp user notification. */
   readonly seccompNotify: boolean;
+  /**
+   * Whether directories can be renamed in an overlay (`SandboxOptions.mounts`), which takes an owner
+   * with CAP_SYS_ADMIN; elsewhere renaming one of those that were there before gives EXDEV.
+   */
+  readonly privilegedOverlay: boolean;
   /** The tiers, strongest first. */
   readonly tiers: readonly {
     readonly name: string;

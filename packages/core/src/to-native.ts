@@ -5,6 +5,7 @@ import { Readable } from "node:stream";
 import type {
   NativeCapabilities,
   NativeCommand,
+  NativeMount,
   NativeOptions,
   NativeQuestion,
   NativeTerminalSize,
@@ -88,14 +89,17 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
 /** The options of the native `createSandbox`. */
 export function toNativeOptions(options: SandboxOptions): NativeOptions {
   const refuse = refuseOption;
-  const known = ["tier", "allowDegraded", "observe", "onRequest", "approvalTimeout"];
+  const known = ["tier", "allowDegraded", "observe", "mounts", "onRequest", "approvalTimeout"];
   const given = fields(options, "The options", known, refuse);
-  const { tier, allowDegraded, observe, onRequest, approvalTimeout } = given;
+  const { tier, allowDegraded, observe, mounts, onRequest, approvalTimeout } = given;
   if (onRequest !== undefined && typeof onRequest !== "function") {
     throw refuse("onRequest", onRequest, "a function");
   }
   if (approvalTimeout !== undefined) milliseconds(approvalTimeout, "approvalTimeout");
   return {
+    ...(mounts !== undefined && {
+      mounts: list(mounts, "mounts", refuse).map((item, index) => mount(item, `mounts[${index}]`)),
+    }),
     ...(observe !== undefined && {
       observe: oneOf(observe, "observe", ["off", "changes", "all"], refuse),
     }),
@@ -103,6 +107,21 @@ export function toNativeOptions(options: SandboxOptions): NativeOptions {
     ...(allowDegraded !== undefined && {
       allowDegraded: strings(allowDegraded, "allowDegraded", refuse),
     }),
+  };
+}
+
+function mount(value: unknown, what: string): NativeMount {
+  const refuse = refuseOption;
+  const known = ["type", "target", "lower", "upper", "work"];
+  const { type, target, lower, upper, work } = fields(value, what, known, refuse);
+  oneOf(type, `${what}.type`, ["overlay"], refuse);
+  if (String(lower) !== String(target)) {
+    throw refuse(`${what}.lower`, lower, "the same path as the target");
+  }
+  return {
+    target: aPath(target, `${what}.target`, refuse),
+    upper: aPath(upper, `${what}.upper`, refuse),
+    work: aPath(work, `${what}.work`, refuse),
   };
 }
 

@@ -15,6 +15,7 @@ pub(crate) use network::{Listener, Purpose};
 
 use crate::cgroup::Cgroup;
 use crate::limits;
+use crate::overlay::Overlays;
 use crate::payload::PayloadBuilder;
 use crate::policy::Policy;
 use crate::seccomp::{self, SocketAccess, Supervised};
@@ -40,6 +41,7 @@ impl Plan {
         landlock_abi: i32,
         supervised: Supervised,
         cgroup: &Cgroup,
+        overlays: &Overlays,
     ) -> io::Result<Self> {
         let mut builder = PlanBuilder::new(landlock_abi);
         let mut listeners = Vec::new();
@@ -47,7 +49,7 @@ impl Plan {
         match tier {
             TierName::Flat => flags |= p::PLAN_FLAT,
             TierName::Namespaces => {
-                mounts::plan(&mut builder, policy);
+                mounts::plan(&mut builder, policy, overlays);
                 listeners = network::plan(&mut builder, policy);
                 mounts::hand_out_terminals(&mut builder);
             }

@@ -9,7 +9,9 @@ use nono_init::protocol::{self as p, Step};
 
 use super::PlanBuilder;
 use crate::capabilities::Network;
+use crate::overlay::{OverlayMount, Overlays};
 use crate::policy::Policy;
+use crate::ruleset;
 
 /// Directories that are replaced; grants below them are put back.
 fn private_directories(policy: &Policy) -> impl Iterator<Item = &'static str> {
@@ -69,8 +71,11 @@ struct Kept {
     writable: bool,
 }
 
-pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy) {
+pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overlays) {
     builder.mount("keeping mounts to itself", "/", None, libc::MS_REC | libc::MS_PRIVATE, None);
+    for (index, overlay) in overlays.mounts.iter().enumerate() {
+        builder.overlay(policy, overlay, (!overlays.detached.is_empty()).then_some(index));
+    }
     let kept: Vec<Kept> =
         to_keep(policy).into_iter().map(|(path, writable)| builder.keep(path, writable)).collect();
     if !policy.access_to(Path::new("/")).write {
@@ -116,6 +121,39 @@ fn to_keep(policy: &Policy) -> Vec<(PathBuf, bool)> {
 }
 
 impl PlanBuilder {
+    /// Puts an overlay over a directory before anything is taken aside, so that it comes along.
+    fn overlay(&mut self, policy: &Policy, overlay: &OverlayMount, given: Option<usize>) {
+        let description = format!("putting an overlay over {}", overlay.target.display());
+        let path = self.path(&overlay.target);
+        match given {
+            Some(index) => {
+                let register = self.register();
+                let (op, flags) = (p::STEP_GIVEN_TREE, index as u64);
+                self.step(description.clone(), Step { op, register, flags, ..Step::default() });
+                let op = p::STEP_MOVE_TREE;
+                self.step(description, Step { op, path, register, ..Step::default() });
+            }
+            None => {
+                let step = Step {
+                    op: p::STEP_MOUNT,
+                    path,
+                    source: self.bytes(b"overlay"),
+                    kind: self.bytes(b"overlay"),
+                    data: self.bytes(&overlay.unprivileged_options()),
+                    flags: libc::MS_NOSUID | libc::MS_NODEV,
+                    ..Step::default()
+                };
+                self.step(description, step);
+            }
+        }
+        // Its directories are other objects than those that the owner's rules were made for.
+        let below = policy.rules.iter().filter(|(path, _)| path.starts_with(&overlay.target));
+        for (path, access) in below {
+            let rights = ruleset::bits(*access, path.is_dir(), self.landlock_rights);
+            self.rule(path, rights);
+        }
+    }
+
     fn mount(
         &mut self,
         description: &str,

@@ -15,6 +15,7 @@ mod gate;
 mod gate_programs;
 mod limits;
 mod loopback;
+mod overlay;
 mod protected;
 mod restrict;
 mod stress;

@@ -1,0 +1,81 @@
+//! Writable directories under an overlay: commands see their changes, the host does not.
+
+use nono::{Options, OverlayMount, Sandbox, TierName};
+
+use crate::common::{Scratch, run, shell};
+
+fn layers(scratch: &Scratch) -> OverlayMount {
+    for name in ["w/sub", "layers/upper", "layers/work"] {
+        std::fs::create_dir_all(scratch.path().join(name)).unwrap();
+    }
+    scratch.file("w/file", "before\n");
+    scratch.file("w/sub/deep", "deep\n");
+    let [target, upper, work] =
+        ["w", "layers/upper", "layers/work"].map(|name| scratch.path().join(name));
+    OverlayMount { target, upper, work }
+}
+
+#[test]
+fn changes_go_to_the_upper_layer_and_the_directory_stays() {
+    let support = nono::support();
+    if !support.user_namespaces {
+        return println!("SKIPPED: overlays: no user namespaces");
+    }
+    let scratch = Scratch::in_public();
+    let mount = layers(&scratch);
+    let capabilities =
+        shell().allow_write(&mount.target).allow_exec(mount.target.join("sub")).deny("**/*.pem");
+    let options = Options {
+        tier: Some(TierName::Namespaces),
+        mounts: vec![mount.clone()],
+        ..Options::default()
+    };
+    let sandbox = Sandbox::create(&capabilities, &options).unwrap();
+    let script = format!(
+        "cd {}; echo after >file; echo new >made; rm sub/deep; cp /bin/true sub/tool && sub/tool && \
+         echo ran; cat file; ls; echo x >key.pem; chmod 600 file; mkdir d; mv d e && echo moved; \
+         mv sub sub2 2>/dev/null && echo renamed; echo x >.mcp.json; ls {} ",
+        mount.target.display(),
+        mount.upper.display(),
+    );
+    let (_, output) = run(&sandbox, &script);
+    assert!(output.contains("ran\nafter\nfile\nmade\nsub\n"), "{output}");
+    assert!(output.contains("cannot create key.pem: Permission denied"), "{output}");
+    assert!(output.contains("cannot create .mcp.json: Permission denied"), "{output}");
+    assert!(output.contains("moved\n"), "{output}");
+    assert!(output.contains("ls: cannot open directory"), "{output}");
+    if support.privileged_overlay {
+        assert!(output.contains("renamed\n"), "{output}");
+    }
+    sandbox.close();
+    let text = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap_or_default();
+    assert_eq!((text("w/file").as_str(), text("w/sub/deep").as_str()), ("before\n", "deep\n"));
+    assert_eq!(text("layers/upper/file"), "after\n");
+    assert!(!scratch.path().join("w/made").exists());
+    clean(&scratch);
+}
+
+/// The kernel leaves a directory that only root can enter (`work/work`, mode 000).
+fn clean(scratch: &Scratch) {
+    use std::os::unix::fs::PermissionsExt;
+    let left = scratch.path().join("layers/work/work");
+    let _ = std::fs::set_permissions(left, std::fs::Permissions::from_mode(0o700));
+}
+
+#[test]
+fn layers_within_reach_and_other_tiers_are_refused() {
+    let scratch = Scratch::in_public();
+    let mount = layers(&scratch);
+    let create = |capabilities: &nono::Capabilities, tier| {
+        let options =
+            Options { tier: Some(tier), mounts: vec![mount.clone()], ..Options::default() };
+        Sandbox::create(capabilities, &options).map(drop).unwrap_err()
+    };
+    let within = shell().allow_write(scratch.path());
+    let refused = create(&within, TierName::Namespaces);
+    assert_eq!(refused.code(), "ERR_NONO_INVALID_CAPABILITIES", "{refused}");
+    let refused = create(&shell(), TierName::Namespaces);
+    assert_eq!(refused.code(), "ERR_NONO_INVALID_CAPABILITIES", "{refused}");
+    let refused = create(&shell().allow_write(&mount.target), TierName::Flat);
+    assert_eq!(refused.code(), "ERR_NONO_UNSUPPORTED_POLICY", "{refused}");
+}
