@@ -1,8 +1,8 @@
 //! Steps that shape the sandbox's private network: a loopback device that owns every address, so
 //! that whatever a program connects to, it reaches a socket opened here.
 
-use crate::protocol::{LISTEN_ON_LOOPBACK, LISTEN_SHARED, Report, Request, SOCKETS_MADE};
 use crate::control::{self, Fds};
+use crate::protocol::{LISTEN_ON_LOOPBACK, LISTEN_SHARED, Report, Request, SOCKETS_MADE};
 use crate::sys::{self, Result, call};
 
 const AF_INET: u64 = 2;

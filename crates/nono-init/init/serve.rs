@@ -3,8 +3,8 @@
 use crate::commands::Commands;
 use crate::control::{self, Fds};
 use crate::protocol::{EXITED, MAKE_SOCKETS, REPORT_OVERTIME, Report, SIGNAL, SPAWN};
-use crate::{network, spawn};
 use crate::sys::{self, PollFd};
+use crate::{network, spawn};
 
 /// Serves until the owner goes. As pid 1 of a pid namespace, ending here ends everything inside;
 /// otherwise the guard sees to it.
