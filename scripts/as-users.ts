@@ -30,7 +30,7 @@ function runAsOrdinaryUser(argv: string[], cwd: string): number {
   const home = mkdtempSync(path.join(tmpdir(), "nono-home-"));
   chownSync(home, user.uid, user.gid);
   try {
-    const names = { HOME: home, USER: testUser, LOGNAME: testUser };
+    const names = { HOME: home, USER: testUser, LOGNAME: testUser, NONO_TESTED_AS_ROOT: "1" };
     const env = { ...process.env, ...names, XDG_STATE_HOME: path.join(home, ".local", "state") };
     const asUser = [
       "setpriv",

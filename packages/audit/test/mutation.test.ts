@@ -68,8 +68,12 @@ function missedByFsck(dir: string, all: readonly Flip[], name: string, vkey: str
     const height = level === "entries" ? 0 : Number(level);
     return width === undefined || Math.floor(Number(size) / 256 ** height) % 256 === Number(width);
   };
+  // The last digit before the padding has bits that stand for nothing: Go's decoder ignores them, ours
+  // refuses them (RFC 4648, 3.5).
+  const isPadded = ({ file, offset }: Flip): boolean =>
+    file === "checkpoint" && readFileSync(path.join(dir, file))[offset + 1] === "=".charCodeAt(0);
   const lines = all
-    .filter(({ file }) => !file.startsWith(".nono") && isCurrent(file))
+    .filter((flip) => !flip.file.startsWith(".nono") && isCurrent(flip.file) && !isPadded(flip))
     .map(({ file, offset, mask }) => `${file} ${offset} ${mask}\n`);
   const { ok, output } = askOracle(["flips", dir, name, vkey], lines.join(""));
   expect(ok, output).toBe(true);

@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from "node:fs";
 import { expect, test } from "vitest";
 import { createSandbox, type OverlayMount } from "../src/index.ts";
 import { tiers, tools } from "./workspace.ts";
@@ -31,6 +39,8 @@ test("commands write to the upper layer of an overlay", async () => {
     const wrong = createSandbox({}, { mounts: [{ ...mount, type: "bind" as never }] });
     await expect(wrong).rejects.toMatchObject({ code: "ERR_NONO_INVALID_OPTION" });
   } finally {
+    // The kernel leaves a directory of mode 000 there.
+    if (existsSync(`${work}/work`)) chmodSync(`${work}/work`, 0o700);
     rmSync(place, { recursive: true, force: true });
   }
 });

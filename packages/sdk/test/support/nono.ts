@@ -1,5 +1,4 @@
 import { spawnSync } from "node:child_process";
-import { userInfo } from "node:os";
 import path from "node:path";
 import process from "node:process";
 
@@ -7,8 +6,7 @@ import process from "node:process";
 export const main: string = path.resolve(import.meta.dirname, "../../dist/cli/main.js");
 
 /** Whether the tests have run as another user already (scripts/as-users.ts). */
-export const isSecondUser: boolean =
-  userInfo().username === "nono-test" && main.startsWith("/run/");
+export const isSecondUser: boolean = process.env["NONO_TESTED_AS_ROOT"] !== undefined;
 
 /** What became of it. */
 export interface Outcome {
