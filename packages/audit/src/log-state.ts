@@ -113,8 +113,8 @@ export function loadState(dir: string, origin: string): LogState {
   const bundle =
     width === 0 ? [] : reader.bundle(Math.floor(head.size / tileWidth)).slice(0, width);
   const { frames, cutBytes } = loadJournal(dir, head.size);
-  removeUncovered(dir, head.size);
   const entries = frames.filter(({ kind }) => kind === "entry").length;
+  removeUncovered(dir, head.size, head.size + entries);
   return {
     dir,
     head,
@@ -146,20 +146,30 @@ function loadCheckpoint(dir: string, head: TreeHead): Checkpoint | undefined {
   return { ...published, note };
 }
 
-/** Partial tiles of a checkpoint that a crash prevented may be torn; they are written anew. */
-function removeUncovered(dir: string, size: number): void {
-  let hashes = size;
+/**
+ * Partial tiles of a checkpoint that a crash prevented may be torn; they are written anew. They can be at
+ * the edge of the head, or at any later one: of the journal's entries, which are durable before them.
+ */
+function removeUncovered(dir: string, size: number, journaled: number): void {
+  let [covered, reached] = [size, journaled];
   for (let level = 0; existsSync(path.join(dir, `tile/${level}`)); level += 1) {
-    const index = Math.floor(hashes / tileWidth);
-    const names = level === 0 ? [tilePath(0, index), bundlePath(index)] : [tilePath(level, index)];
-    for (const name of names.map((tile) => path.join(dir, `${tile}.p`)).filter(existsSync)) {
-      for (const width of readdirSync(name).filter(
-        (partial) => !(Number(partial) <= hashes % tileWidth),
-      )) {
-        rmSync(path.join(name, width));
-      }
+    const edge = Math.floor(covered / tileWidth);
+    const last = Math.floor(reached / tileWidth);
+    for (let index = edge; index <= last; index += 1) {
+      const kept = index === edge ? covered % tileWidth : 0;
+      removePartials(dir, tilePath(level, index), kept);
+      if (level === 0) removePartials(dir, bundlePath(index), kept);
     }
-    hashes = index;
+    [covered, reached] = [edge, last];
+  }
+}
+
+/** Removes the partial versions of a tile that are wider than `kept`. */
+function removePartials(dir: string, tile: string, kept: number): void {
+  const folder = path.join(dir, `${tile}.p`);
+  if (!existsSync(folder)) return;
+  for (const width of readdirSync(folder)) {
+    if (!(Number(width) <= kept)) rmSync(path.join(folder, width));
   }
 }
 
