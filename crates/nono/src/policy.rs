@@ -94,6 +94,8 @@ pub(crate) struct Policy {
     pub(crate) private_tmp: bool,
     /// Where it is, unless it is `/tmp` itself.
     pub(crate) private_tmp_at: Option<PathBuf>,
+    /// Names of granted programs that are symbolic links, or lead through some, with the programs.
+    pub(crate) program_links: Vec<(PathBuf, PathBuf)>,
     /// What stays refused inside what is granted.
     pub(crate) deny: Vec<Pattern>,
     /// Files that are denied by name and exist, by what they are: another name of one (a hard link)
@@ -124,6 +126,7 @@ impl Policy {
             limits: capabilities.limits,
             private_tmp: capabilities.private_tmp,
             private_tmp_at: None,
+            program_links: Vec::new(),
             deny: Vec::new(),
             denied_files: HashSet::new(),
             protect: capabilities.protect,
@@ -252,7 +255,11 @@ impl Policy {
 
     fn grant_program(&mut self, program: &Path) -> Result<()> {
         let search_path = self.environment.search_path().to_owned();
-        let path = canonical(&executable::look_up(program.as_os_str(), &search_path)?)?;
+        let found = executable::look_up(program.as_os_str(), &search_path)?;
+        let path = canonical(&found)?;
+        if found != path {
+            self.program_links.push((found, path.clone()));
+        }
         let mut needed = Vec::new();
         if path.is_dir() {
             self.grant(path, Access::EXECUTE);

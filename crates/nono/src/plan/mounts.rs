@@ -91,6 +91,7 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overla
     for tree in kept {
         builder.put_back(policy, &tree, 0);
     }
+    builder.put_program_links_back(policy);
     if matches!(policy.network, Network::Gate { .. }) {
         builder.private_resolver(policy);
     }
@@ -219,6 +220,28 @@ impl PlanBuilder {
         }
         let op = if tree.is_dir { p::STEP_MKDIR } else { p::STEP_CREATE };
         self.make(op, &tree.path, if tree.is_dir { 0o755 } else { 0o644 });
+    }
+
+    /// A program that was granted by a link in a private directory is found there, too, as `PATH` says.
+    fn put_program_links_back(&mut self, policy: &Policy) {
+        for (link, program) in &policy.program_links {
+            let private = private_directories(policy).any(|directory| link.starts_with(directory));
+            let access = policy.access_to(link);
+            if !private || access.read || access.write || access.execute {
+                continue;
+            }
+            let parents: Vec<_> = link.ancestors().skip(1).collect();
+            for parent in parents.into_iter().rev().skip(2) {
+                self.make(p::STEP_MKDIR | p::OPTIONAL, parent, 0o755);
+            }
+            let step = Step {
+                op: p::STEP_SYMLINK | p::OPTIONAL,
+                path: self.path(link),
+                source: self.path(program),
+                ..Step::default()
+            };
+            self.step(format!("linking {}", link.display()), step);
+        }
     }
 
     fn make(&mut self, op: u32, path: &Path, mode: u64) {

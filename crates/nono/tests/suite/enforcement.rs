@@ -340,3 +340,18 @@ fn wait_until(holds: impl Fn() -> bool) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+#[test]
+fn a_program_is_found_by_the_link_that_granted_it() {
+    let scratch = Scratch::new();
+    let link = scratch.path().join("bin/tool");
+    std::fs::create_dir(link.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/bin/echo", &link).unwrap();
+    let capabilities = shell().allow_exec(&link);
+    in_each_tier(&capabilities, |sandbox| {
+        let command = Command::new([link.as_os_str(), "by name".as_ref()]);
+        assert_eq!(run_command(sandbox, command).1, "by name\n");
+        let script = format!("PATH={} && tool by path", link.parent().unwrap().display());
+        assert_eq!(run(sandbox, &script).1, "by path\n");
+    });
+}
