@@ -138,29 +138,9 @@ impl View {
     }
 
     fn open(&self, path: &Path, flags: i32) -> io::Result<File> {
-        // SAFETY: all-zero is a valid open_how.
-        let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-        how.flags = (flags | libc::O_CLOEXEC) as u64;
-        how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+        let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
         let path = CString::new(path.as_os_str().as_bytes())?;
-        const TRIES: usize = 16; // EAGAIN: something on the way was renamed meanwhile (`openat2(2)`)
-        for _ in 0..TRIES {
-            // SAFETY: a C string and a structure of the size that is told.
-            let fd = unsafe {
-                libc::syscall(
-                    libc::SYS_openat2,
-                    self.root.as_raw_fd(),
-                    path.as_ptr(),
-                    &raw const how,
-                    size_of_val(&how),
-                )
-            };
-            match process::owned(fd) {
-                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-                other => return other.map(File::from),
-            }
-        }
-        Err(errno(libc::EAGAIN))
+        process::openat2(self.root.as_raw_fd(), &path, flags, resolve).map(File::from)
     }
 }
 
@@ -279,22 +259,8 @@ fn open_magic(link: impl AsRef<Path>) -> io::Result<File> {
 
 /// A file of `/proc`, through no link.
 fn open_plain(path: &Path) -> io::Result<File> {
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_NO_SYMLINKS;
     let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: a C string and a structure of the size that is told.
-    process::owned(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            &raw const how,
-            size_of_val(&how),
-        )
-    })
-    .map(File::from)
+    process::openat2(libc::AT_FDCWD, &path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS).map(File::from)
 }
 
 /// Where a symbolic link leads, by its text.

@@ -3,13 +3,14 @@
 //! All of this names the process by its number, so it is worth something only if the call is still
 //! parked afterwards ([`super::notif::Listener::is_parked`]).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of a thread's memory, copied once.
 pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -111,20 +112,39 @@ pub(super) fn open_place(thread: i32, path: &Path) -> io::Result<OwnedFd> {
     // nothing inside can change.
     let cwd = std::fs::read_link(format!("{process}/cwd"))?;
     let path = CString::new(cwd.join(path).into_os_string().into_vec())?;
+    openat2(
+        root.as_raw_fd(),
+        &path,
+        libc::O_PATH,
+        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+    )
+}
+
+/// Opens `path` as `openat2(2)` does, again where that gives up for the moment: a scoped lookup that
+/// meets `..` fails with EAGAIN whenever anything on the machine is being renamed or mounted, also
+/// for as long as another processor is at it and not running (a virtual one).
+pub(super) fn openat2(base: RawFd, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
+    const TRIES: u32 = 500;
+    const AT_ONCE: u32 = 16;
+    const PAUSE: Duration = Duration::from_micros(50);
     // SAFETY: all-zero is a valid open_how.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-    // SAFETY: a C string and a structure of the size that is told.
-    owned(unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of_val(&how),
-        )
-    })
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    for attempt in 0..TRIES {
+        if attempt >= AT_ONCE {
+            std::thread::sleep(PAUSE);
+        }
+        // SAFETY: a C string and a structure of the size that is told.
+        let opened = owned(unsafe {
+            libc::syscall(libc::SYS_openat2, base, path.as_ptr(), &raw const how, size_of_val(&how))
+        });
+        match opened {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
 }
 
 /// The path of a place, as the mount namespace that it is in has it.
