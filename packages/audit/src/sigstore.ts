@@ -6,8 +6,8 @@ import {
   X509Certificate,
   type KeyObject,
 } from "node:crypto";
-import { bundleFromJSON, bundleToJSON } from "@sigstore/bundle";
-import { PublicKeyDetails, TransparencyLogEntry, TrustedRoot } from "@sigstore/protobuf-specs";
+import { bundleToJSON } from "@sigstore/bundle";
+import { PublicKeyDetails, TransparencyLogEntry } from "@sigstore/protobuf-specs";
 import { CreateEntryRequest } from "@sigstore/protobuf-specs/rekor/v2";
 import {
   CIContextProvider,
@@ -20,16 +20,11 @@ import {
   type VerificationMaterial,
   type Witness,
 } from "@sigstore/sign";
-import {
-  toSignedEntity,
-  toTrustMaterial,
-  Verifier,
-  type VerificationPolicy,
-} from "@sigstore/verify";
 import type { Anchor } from "./anchor.ts";
 import { AuditError } from "./errors.ts";
 import { sha256 } from "./merkle.ts";
 import { parseNote } from "./note.ts";
+import { bundleVerifier, deepMessage, type SigstoreEvidenceOptions } from "./sigstore-bundle.ts";
 import {
   checkpointStatement,
   checkStatement,
@@ -37,6 +32,8 @@ import {
   statementType,
 } from "./statement.ts";
 import type { EvidenceVerifier } from "./verify-trust.ts";
+
+export type { SigstoreEvidenceOptions };
 
 /** Where to anchor, and as whom. Nothing has a default that leaves the host. */
 export interface SigstoreAnchorOptions {
@@ -92,14 +89,6 @@ export function sigstoreAnchor(options: SigstoreAnchorOptions): Anchor {
       }
     },
   };
-}
-
-/** The libraries wrap the reason several times over. */
-function deepMessage(error: unknown): string {
-  const parts: string[] = [];
-  for (let at: unknown = error; at instanceof Error && parts.length < 4; at = at.cause)
-    parts.push(at.message);
-  return parts.join(": ");
 }
 
 function signerOf({ name, key, fulcio }: SigstoreAnchorOptions, timeout: number): Signer {
@@ -178,82 +167,21 @@ function entryRequest(content: SignatureBundle, pem: string): CreateEntryRequest
   };
 }
 
-/** Whom to believe about bundles. */
-export interface SigstoreEvidenceOptions {
-  /** A Sigstore trusted root: the JSON text of the file, or parsed. */
-  trustedRoot: string | object;
-  /** The public key (PEM) that must have signed; or */
-  key?: string;
-  /** the certificate identity that must have. */
-  identity?: { subjectAlternativeName: string; issuer: string };
-  /** Log entries a bundle must have; default 1. Use 0 for bundles that have a time stamp alone. */
-  tlogThreshold?: number;
-}
-
 /**
  * Reads Sigstore bundles offline, for `verifyLog`.
  *
- * @throws AuditError `ERR_NONO_AUDIT_INPUT` when neither key nor identity is given.
+ * @throws AuditError `ERR_NONO_AUDIT_INPUT` when not exactly one of key and identity is given, or the trusted root
+ * is malformed.
  */
 export function sigstoreEvidence(options: SigstoreEvidenceOptions): EvidenceVerifier {
-  const { key, identity, tlogThreshold = 1 } = options;
-  if ((key === undefined) === (identity === undefined))
-    throw badOption("name either the key or the identity that signs", undefined);
-  const root =
-    typeof options.trustedRoot === "string"
-      ? (JSON.parse(options.trustedRoot) as object)
-      : options.trustedRoot;
-  const publicKey = key === undefined ? undefined : createPublicKey(key);
-  const material = toTrustMaterial(TrustedRoot.fromJSON(root), () => {
-    if (!publicKey)
-      throw new AuditError(
-        "ERR_NONO_AUDIT_SIGNATURE",
-        "the bundle is signed by a key, not by a certificate",
-      );
-    return { publicKey, validFor: () => true };
-  });
-  const verifier = new Verifier(material, {
-    tlogThreshold,
-    timestampThreshold: 1,
-    ctlogThreshold: identity ? 1 : 0,
-  });
-  const policy: VerificationPolicy | undefined = identity && {
-    subjectAlternativeName: identity.subjectAlternativeName,
-    extensions: { issuer: identity.issuer },
-  };
+  const verify = bundleVerifier(options);
   return {
     async verify(json, checkpointText) {
-      try {
-        const bundle = bundleFromJSON(JSON.parse(json));
-        if (bundle.content.$case !== "dsseEnvelope") throw new Error("not a DSSE bundle");
-        const { payload, payloadType } = bundle.content.dsseEnvelope;
-        checkStatement(payloadType, payload, checkpointText);
-        if (identity && bundle.verificationMaterial.content.$case === "publicKey")
-          throw new Error("signed by a bare key");
-        const entity = toSignedEntity(bundle);
-        verifier.verify(entity, policy);
-        return { who: identity?.subjectAlternativeName ?? "sigstore bundle", time: timeOf(entity) };
-      } catch (cause) {
-        // The verifier throws more than its own errors at odd input; whatever it is, the bundle proves nothing.
-        if (cause instanceof AuditError) throw cause;
-        throw new AuditError(
-          "ERR_NONO_AUDIT_SIGNATURE",
-          `the Sigstore bundle does not verify: ${deepMessage(cause)}`,
-          { cause },
-        );
-      }
+      const { payloadType, payload, who, time } = verify(json);
+      checkStatement(payloadType, payload, checkpointText);
+      return { who, time };
     },
   };
-}
-
-/** The earliest time stamp; all of them were verified. */
-function timeOf(entity: ReturnType<typeof toSignedEntity>): number {
-  const times = entity.timestamps.flatMap((stamp) =>
-    stamp.$case === "timestamp-authority" ? [stamp.timestamp.signingTime.getTime()] : [],
-  );
-  if (times.length === 0)
-    throw new AuditError("ERR_NONO_AUDIT_SIGNATURE", "the bundle has no RFC 3161 time stamp");
-  return Math.min(...times);
 }
 
 function badOption(message: string, value: unknown): AuditError {
