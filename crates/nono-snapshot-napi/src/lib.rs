@@ -77,6 +77,11 @@ pub fn apply(store: String, id: String) -> AsyncTask<Job<()>> {
 }
 
 #[napi(ts_return_type = "Promise<void>")]
+pub fn withdraw(store: String, id: String) -> AsyncTask<Job<()>> {
+    job(move || open(&store, &id)?.withdraw())
+}
+
+#[napi(ts_return_type = "Promise<void>")]
 pub fn flush(store: String, id: String) -> AsyncTask<Job<()>> {
     job(move || open(&store, &id)?.flush())
 }

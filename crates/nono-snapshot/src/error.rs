@@ -102,6 +102,19 @@ pub enum Error {
     /// Single paths can't be selected because directories were renamed across the selection.
     #[error("{} was renamed as a directory: roll back or commit everything instead of single paths", .0.display())]
     RenamedDirectory(PathBuf),
+    /// Only a part of what was applied could be withdrawn.
+    #[error("single paths of {} were committed or rolled back after the changes were applied: roll back or commit the rest", .0.display())]
+    Divided(PathBuf),
+    /// What the checkpoint keeps is the way back for an earlier one.
+    #[error(
+        "checkpoint {id} keeps what {earlier}, made before it, needs to be rolled back: commit or roll back that one first"
+    )]
+    Needed {
+        /// The checkpoint.
+        id: String,
+        /// The earlier one.
+        earlier: String,
+    },
     /// Processes hold files in the directory and the caller asked to refuse then.
     #[error("{} is in use by process {pid} ({command}): stop it first", path.display())]
     Held {
@@ -138,6 +151,8 @@ impl Error {
             Self::BadPattern { .. } => "ERR_NONO_BAD_PATTERN",
             Self::PathOutside(_) => "ERR_NONO_PATH_OUTSIDE",
             Self::RenamedDirectory(_) => "ERR_NONO_RENAMED_DIRECTORY",
+            Self::Divided(_) => "ERR_NONO_CHECKPOINT_DIVIDED",
+            Self::Needed { .. } => "ERR_NONO_CHECKPOINT_NEEDED",
             Self::Held { .. } => "ERR_NONO_FILES_HELD",
         }
     }
@@ -158,9 +173,11 @@ impl Error {
             | Self::ExcludedConflict(path)
             | Self::PathOutside(path)
             | Self::RenamedDirectory(path)
+            | Self::Divided(path)
             | Self::Nested { inner: path, .. } => Some(path),
             Self::UnknownCheckpoint { .. }
             | Self::State { .. }
+            | Self::Needed { .. }
             | Self::Busy(_)
             | Self::BadPattern { .. } => None,
         }

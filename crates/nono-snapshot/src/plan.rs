@@ -213,11 +213,20 @@ impl Plan<'_> {
                 if to_dir {
                     self.without_excluded(path)?;
                 }
-                if difference(self.source, (from, path), self.target, (to, path))?.is_some() {
-                    let staged = self.stage_entry(path, from)?;
-                    self.steps.push(Step::exchange(self.base.place(path), staged)?);
+                if difference(self.source, (from, path), self.target, (to, path))?.is_none() {
+                    return Ok(());
                 }
+                if self.shares_files(from) {
+                    let trash = Place::new(self.stage, self.next_name());
+                    self.steps.push(Step::shift(self.base.place(path), trash)?);
+                    return self.directory_anew(path, from);
+                }
+                let staged = self.stage_entry(path, from)?;
+                self.steps.push(Step::exchange(self.base.place(path), staged)?);
                 Ok(())
+            }
+            (Some(from), None) if whole && self.shares_files(from) => {
+                self.directory_anew(path, from)
             }
             (Some(from), None) if whole => {
                 let staged = self.stage_entry(path, from)?;
@@ -238,6 +247,28 @@ impl Plan<'_> {
             (None, Some(_)) if to_dir => self.directory(path, None, target),
             _ => Ok(()),
         }
+    }
+
+    /// Whether files below a directory have other names, which may be anywhere.
+    fn shares_files(&self, entry: Entry) -> bool {
+        let source = &self.source.manifest;
+        let is_shared = |child| {
+            let meta = source.meta(child);
+            if meta.is_dir() { self.shares_files(child) } else { meta.nlink > 1 }
+        };
+        source.meta(entry).is_dir() && source.children(entry).any(is_shared)
+    }
+
+    /// A directory that comes back entry by entry, so that files in it can be those of other names.
+    fn directory_anew(&mut self, path: &Path, source: Entry) -> Result<()> {
+        let name = self.next_name();
+        shell(&self.source.side.path, path, self.stage, &name)?;
+        let made = Place::new(self.stage, name);
+        let state = made.directory_state()?;
+        self.steps.push(Step::shift(made, self.base.place(path))?);
+        let at = self.base.place(path);
+        self.times.push(Step::Directory { at, before: state.clone(), after: state });
+        self.directory(path, Some(source), None)
     }
 
     /// The directory's own attributes, and its modification time when entries move in or out.

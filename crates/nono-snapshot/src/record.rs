@@ -44,7 +44,8 @@ impl State {
 }
 
 /// Who mounts a checkpoint's [`mounts`](crate::Checkpoint::mounts), with what privilege.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mounter {
     /// In a user namespace: overlayfs keeps its notes in `user.*` and can't rename directories.
     Unprivileged,

@@ -52,6 +52,12 @@ impl Place {
         open_beneath(&open_directory(&self.base).map_err(io::Error::other)?, &self.path)
     }
 
+    /// A directory's own attributes.
+    pub(crate) fn directory_state(&self) -> Result<DirectoryState> {
+        let state = self.open().and_then(|dir| DirectoryState::of(&dir, &stat_fd(&dir)?.meta));
+        state.with_context("examine", || self.full())
+    }
+
     /// A directory's modification time.
     pub(crate) fn time(&self) -> io::Result<Time> {
         Ok(stat_fd(self.open()?)?.meta.mtime)

@@ -96,7 +96,7 @@ impl<F: AsFd> Inode<'_, F> {
         }
     }
 
-    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    pub(crate) fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
             Self::Named(..) => {

@@ -30,6 +30,7 @@ fn child() {
         "rollback some" => open().rollback(Some(&SOME.map(PathBuf::from)), false).map(drop),
         "commit some" => open().commit(Some(&SOME.map(PathBuf::from))),
         "apply" => open().apply(),
+        "withdraw" => open().withdraw(),
         "commit" => open().commit(None),
         "recover" => store.recover().map(drop),
         other => panic!("unknown operation {other}"),
@@ -278,6 +279,30 @@ fn applying_an_overlay() {
             assert_eq!(undated(&fingerprint(&scratch.project)), applied, "{what}: applied again");
             checkpoint.rollback(None, false).unwrap();
             assert_eq!(fingerprint(&scratch.project), *before, "{what}");
+        },
+    );
+}
+
+#[test]
+fn withdrawing_an_applied_overlay() {
+    if applied().is_none() {
+        return;
+    }
+    at_every_step(
+        "withdraw",
+        || layered(true).unwrap(),
+        |scratch, what, before, applied| {
+            let now = fingerprint(&scratch.project);
+            let id = &scratch.store.list().unwrap()[0].id;
+            let mut checkpoint = Checkpoint::open(&scratch.store, id).unwrap();
+            match checkpoint.state() {
+                State::Applied => assert_eq!(now, *applied, "{what}: it did not happen"),
+                _ => assert_eq!(now, *before, "{what}"),
+            }
+            checkpoint.withdraw().unwrap();
+            assert_eq!(fingerprint(&scratch.project), *before, "{what}: withdrawn again");
+            checkpoint.apply().unwrap();
+            assert_eq!(fingerprint(&scratch.project), *applied, "{what}: applied again");
         },
     );
 }

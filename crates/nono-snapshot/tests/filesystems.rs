@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::mount::{Pool, mounted, run, scratch_on};
-use common::{Scratch, fingerprint, furnish, wreck};
-use nono_snapshot::{Checkpoint, Options, Store};
+use common::{Scratch, fingerprint, furnish, in_overlay, wreck};
+use nono_snapshot::{Checkpoint, Mounter, Options, Store};
 
 /// What is excluded is neither listed nor restored nor deleted, whatever strategy keeps the rest.
 fn leaves_excluded_alone(scratch: &Scratch, strategy: &str, expected: &str) {
@@ -54,11 +54,54 @@ fn leaves_excluded_alone(scratch: &Scratch, strategy: &str, expected: &str) {
     assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
 }
 
+/// Does in the directory what a name stands for.
+fn perform(what: &str, root: &Path) {
+    match what {
+        "wreck" => wreck(root),
+        "more" => {
+            fs::write(root.join("plain"), "third version").unwrap();
+            fs::write(root.join("kept"), "kept").unwrap();
+            fs::remove_dir_all(root.join("link")).unwrap();
+            fs::rename(root.join("moved"), root.join("locked/again")).unwrap();
+        }
+        other => panic!("unknown work {other}"),
+    }
+}
+
+/// Runs in the overlay, for [`act`].
+#[test]
+fn child() {
+    let Ok(task) = std::env::var("NONO_WORK") else { return };
+    let (what, root) = task.split_once('|').unwrap();
+    perform(what, Path::new(root));
+}
+
+/// Does it as a sandbox would: under an overlay if the checkpoint asks for one, which is then applied.
+fn act(checkpoint: &mut Checkpoint, what: &str, root: &Path) {
+    let mounts = checkpoint.mounts();
+    let Some(mount) = mounts.first() else { return perform(what, root) };
+    let before = fingerprint(root);
+    let script = format!(
+        "NONO_WORK='{what}|{}' {} --exact child --test-threads=1 >/dev/null",
+        root.display(),
+        std::env::current_exe().unwrap().display(),
+    );
+    in_overlay(mount, Mounter::Privileged, &script);
+    assert_eq!(fingerprint(root), before, "untouched until it is applied");
+    checkpoint.apply().unwrap();
+}
+
 /// The same for every strategy: list, roll back single paths, nest, commit, roll back everything.
+/// Directories are renamed on the way.
 fn conforms(scratch: &Scratch, strategy: &str, expected: &str) {
     furnish(&scratch.project);
     let before = fingerprint(&scratch.project);
-    let options = Options { strategy: Some(strategy.to_owned()), ..Options::default() };
+    let is_overlay = expected == "overlay";
+    let options = Options {
+        strategy: Some(strategy.to_owned()),
+        mounter: is_overlay.then_some(Mounter::Privileged),
+        ..Options::default()
+    };
     let make = || {
         Checkpoint::create(&scratch.store, std::slice::from_ref(&scratch.project), &options)
             .unwrap()
@@ -66,22 +109,30 @@ fn conforms(scratch: &Scratch, strategy: &str, expected: &str) {
     let mut outer = make();
     assert_eq!(outer.strategy().0, expected, "{}", outer.strategy().1);
     assert_eq!(outer.changes().unwrap(), []);
-    wreck(&scratch.project);
+    act(&mut outer, "wreck", &scratch.project);
     let wrecked = fingerprint(&scratch.project);
+    assert!(wrecked.contains_key(Path::new("moved")), "{expected}: a renamed directory");
     let mut inner = make();
-    scratch.write("plain", "third version");
-    fs::remove_dir_all(scratch.project.join("link")).unwrap();
+    act(&mut inner, "more", &scratch.project);
+    assert!(scratch.project.join("locked/again").is_dir(), "{expected}: a renamed directory");
     inner.rollback(Some(&[PathBuf::from("plain")]), false).unwrap();
     assert_eq!(scratch.read("plain"), "overwritten in place");
-    scratch.write("plain", "third version");
-    scratch.write("kept", "kept");
-    inner.commit(Some(&[PathBuf::from("kept")])).unwrap();
+    let committed = inner.commit(Some(&[PathBuf::from("kept")]));
+    if is_overlay {
+        // The way back of the outer one leads through it.
+        assert_eq!(committed.unwrap_err().code(), "ERR_NONO_CHECKPOINT_NEEDED");
+    } else {
+        committed.unwrap();
+        scratch.write("plain", "third version");
+    }
     inner.rollback(None, false).unwrap();
-    assert_eq!(scratch.read("kept"), "kept");
-    fs::remove_file(scratch.project.join("kept")).unwrap();
+    assert_eq!(scratch.project.join("kept").exists(), !is_overlay);
     let mut now = fingerprint(&scratch.project);
-    // Its times moved with the file that was kept and deleted just now.
-    now.insert(PathBuf::new(), wrecked[Path::new("")].clone());
+    if now.remove(Path::new("kept")).is_some() {
+        fs::remove_file(scratch.project.join("kept")).unwrap();
+        // Its times moved with the file.
+        now.insert(PathBuf::new(), wrecked[Path::new("")].clone());
+    }
     assert_eq!(now, wrecked, "{expected}: the inner checkpoint");
     let listed: Vec<_> = outer.changes().unwrap().into_iter().map(|change| change.path).collect();
     assert!(
@@ -104,12 +155,14 @@ fn ext4() {
     let Some(mounted) = mounted("ext4", "") else { return };
     conforms(&scratch_on(&mounted, false), "auto", "copy");
     leaves_excluded_alone(&scratch_on(&mounted, false), "auto", "copy");
+    conforms(&scratch_on(&mounted, false), "auto", "overlay");
 }
 
 #[test]
 fn tmpfs() {
     let Some(mounted) = mounted("tmpfs", "") else { return };
     conforms(&scratch_on(&mounted, false), "auto", "copy");
+    conforms(&scratch_on(&mounted, false), "auto", "overlay");
 }
 
 #[test]
@@ -118,6 +171,7 @@ fn xfs() {
     conforms(&scratch_on(&mounted, false), "auto", "reflink");
     conforms(&scratch_on(&mounted, false), "copy", "copy");
     leaves_excluded_alone(&scratch_on(&mounted, false), "auto", "reflink");
+    conforms(&scratch_on(&mounted, false), "auto", "overlay");
 }
 
 #[test]
@@ -126,6 +180,7 @@ fn btrfs() {
     conforms(&scratch_on(&mounted, true), "auto", "btrfs");
     leaves_excluded_alone(&scratch_on(&mounted, true), "auto", "btrfs");
     conforms(&scratch_on(&mounted, false), "auto", "reflink");
+    conforms(&scratch_on(&mounted, false), "auto", "overlay");
 }
 
 #[test]
@@ -210,7 +265,11 @@ fn what_is_mounted_there_or_inside_is_refused() {
     };
     assert_eq!(create(&mounted.at()), "ERR_NONO_MOUNT_POINT");
     // Also for overlay, which could discard there, but never apply.
-    let overlay = Options { strategy: Some("overlay".to_owned()), ..Options::default() };
+    let overlay = Options {
+        strategy: Some("overlay".to_owned()),
+        mounter: Some(Mounter::Privileged),
+        ..Options::default()
+    };
     let store = Store::open(&mounted.dir.path().join("state")).unwrap();
     let error = Checkpoint::create(&store, &[mounted.at()], &overlay).unwrap_err();
     assert!(error.to_string().contains("mount point"), "{error}");

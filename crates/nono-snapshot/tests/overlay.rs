@@ -332,6 +332,102 @@ fn what_is_excluded_keeps_its_changes_and_the_rest_comes_back() {
     }
 }
 
+/// Everything that commands see in the project, with its times.
+fn seen(mount: &nono_snapshot::Mount, mounter: Mounter, scratch: &Scratch) -> String {
+    let list = scratch.store.path().with_file_name("list");
+    let script = format!(
+        "find . -printf '%p %y %m %s %T@ %n %l\\n' | sort > {0}; grep -r . . >> {0} || true",
+        list.display()
+    );
+    in_overlay(mount, mounter, &script);
+    fs::read_to_string(list).unwrap()
+}
+
+const MORE: &str = "
+    echo more > tree/d; rm replace/fresh; mkdir new/deep; echo x > new/deep/x; echo d > delete";
+
+#[test]
+fn what_was_applied_is_withdrawn_and_mounted_again() {
+    for mounter in mounters() {
+        let (scratch, mut checkpoint) = prepared(mounter);
+        let before = fingerprint(&scratch.project);
+        let mount = checkpoint.mounts().remove(0);
+        let renames = "mv two one/inner; mkdir two; echo z > two/z; mv tree forest";
+        in_overlay(&mount, mounter, WORK);
+        if mounter == Mounter::Privileged {
+            in_overlay(&mount, mounter, renames);
+        }
+        let view = seen(&mount, mounter, &scratch);
+        let listed = checkpoint.changes().unwrap();
+        for _ in 0..2 {
+            checkpoint.apply().unwrap();
+            checkpoint.withdraw().unwrap();
+            assert_eq!(checkpoint.state(), State::Active);
+            assert_eq!(fingerprint(&scratch.project), before);
+            assert_eq!(seen(&mount, mounter, &scratch), view);
+        }
+        let kinds = |changes: Vec<nono_snapshot::Change>| -> Vec<_> {
+            changes.into_iter().map(|change| (change.path, change.kind, change.from)).collect()
+        };
+        assert_eq!(kinds(checkpoint.changes().unwrap()), kinds(listed));
+        in_overlay(
+            &mount,
+            mounter,
+            if mounter == Mounter::Privileged { "rm forest/d" } else { MORE },
+        );
+        checkpoint.apply().unwrap();
+        checkpoint.rollback(None, false).unwrap();
+        assert_eq!(fingerprint(&scratch.project), before);
+    }
+}
+
+#[test]
+fn what_was_applied_in_part_is_not_withdrawn() {
+    for mounter in mounters() {
+        let (_scratch, mut checkpoint) = prepared(mounter);
+        in_overlay(&checkpoint.mounts()[0], mounter, WORK);
+        checkpoint.apply().unwrap();
+        checkpoint.commit(Some(&[PathBuf::from("edit")])).unwrap();
+        assert_eq!(checkpoint.withdraw().unwrap_err().code(), "ERR_NONO_CHECKPOINT_DIVIDED");
+    }
+}
+
+/// Each keeps what it replaced, so an earlier one takes the later ones along.
+#[test]
+fn overlays_over_each_other_are_rolled_back_to_any_of_them() {
+    for mounter in mounters() {
+        for back_to in 0..3 {
+            let (scratch, first) = prepared(mounter);
+            let options = Options {
+                strategy: Some("overlay".to_owned()),
+                mounter: Some(mounter),
+                ..Options::default()
+            };
+            let (mut checkpoints, mut states) = (vec![first], vec![fingerprint(&scratch.project)]);
+            for script in [WORK, MORE, "rm -r new tree/a; echo 3 > edit; echo g > g"] {
+                let last = checkpoints.last_mut().unwrap();
+                in_overlay(&last.mounts()[0], mounter, script);
+                last.apply().unwrap();
+                states.push(fingerprint(&scratch.project));
+                let dirs = std::slice::from_ref(&scratch.project);
+                checkpoints.push(Checkpoint::create(&scratch.store, dirs, &options).unwrap());
+            }
+            // What was not applied is dropped with its layer.
+            in_overlay(&checkpoints[3].mounts()[0], mounter, "echo 4 > edit");
+            let needed = checkpoints[1].commit(None).unwrap_err();
+            assert_eq!(needed.code(), "ERR_NONO_CHECKPOINT_NEEDED");
+            assert_eq!(checkpoints[1].dispose().unwrap_err().code(), "ERR_NONO_CHECKPOINT_NEEDED");
+            checkpoints[back_to].rollback(None, false).unwrap();
+            assert_eq!(fingerprint(&scratch.project), states[back_to], "{mounter:?} {back_to}");
+            let over = checkpoints[3].changes().unwrap_err();
+            assert_eq!(over.code(), "ERR_NONO_CHECKPOINT_STATE");
+            checkpoints[back_to].purge().unwrap();
+            scratch.store.recover().unwrap();
+            assert_eq!(scratch.store.list().unwrap().len(), back_to);
+        }
+    }
+}
+
 #[test]
 fn auto_leaves_overlay_to_those_who_can_rename_directories_in_it() {
     let scratch = scratch();
@@ -351,6 +447,10 @@ fn auto_leaves_overlay_to_those_who_can_rename_directories_in_it() {
     let (name, reason) = chosen(None);
     assert_ne!(name, "overlay");
     assert!(name == "btrfs" || reason.contains("nobody offers to mount it"), "{reason}");
+    let options = Options { strategy: Some("overlay".to_owned()), ..Options::default() };
+    let dirs = std::slice::from_ref(&scratch.project);
+    let refused = Checkpoint::create(&scratch.store, dirs, &options).unwrap_err();
+    assert!(refused.to_string().contains("nobody offers to mount it"), "{refused}");
     let (name, reason) = chosen(Some(Mounter::Privileged));
     if is_root() {
         assert!(name == "overlay" || name == "btrfs", "{name}: {reason}");

@@ -313,6 +313,12 @@ fn in_an_overlay() {
                 let inside = fs::read_to_string(seen.path()).unwrap();
                 assert_eq!(format!("{:?}", of_overlay(&now)), inside, "seed {seed}: {mounter:?}");
                 check_listed(&isolated, &before, &now, seed);
+                if random.below(2) == 0 {
+                    checkpoint.withdraw().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                    assert_eq!(fingerprint(&scratch.project), before, "seed {seed}: withdrawn");
+                    checkpoint.apply().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                    assert_eq!(fingerprint(&scratch.project), now, "seed {seed}: applied again");
+                }
             }
             checkpoint.rollback(None, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             assert_eq!(fingerprint(&scratch.project), before, "seed {seed}: {mounter:?}");

@@ -58,6 +58,27 @@ fn selected_paths_come_back_and_the_rest_stays_then_all_of_it() {
 }
 
 #[test]
+fn a_directory_that_comes_back_shares_its_files_with_names_outside() {
+    use std::os::unix::fs::MetadataExt;
+    let scratch = scratch();
+    scratch.write("dir/in/file", "shared");
+    scratch.write("over/file", "shared too");
+    fs::hard_link(scratch.project.join("dir/in/file"), scratch.project.join("outside")).unwrap();
+    fs::hard_link(scratch.project.join("over/file"), scratch.project.join("other")).unwrap();
+    let before = fingerprint(&scratch.project);
+    let mut checkpoint = scratch.checkpoint(&[]);
+    fs::remove_dir_all(scratch.project.join("dir")).unwrap();
+    fs::remove_dir_all(scratch.project.join("over")).unwrap();
+    scratch.write("over", "a file");
+    let kept = fs::metadata(scratch.project.join("outside")).unwrap().ino();
+    checkpoint.rollback(Some(&["dir", "over"].map(PathBuf::from)), false).unwrap();
+    let mut now = fingerprint(&scratch.project);
+    now.insert(PathBuf::new(), before[Path::new("")].clone());
+    assert_eq!(now, before);
+    assert_eq!(fs::metadata(scratch.project.join("dir/in/file")).unwrap().ino(), kept);
+}
+
+#[test]
 fn committed_paths_are_no_longer_rolled_back() {
     let scratch = scratch();
     furnish(&scratch.project);

@@ -97,3 +97,5 @@ export interface Summary {
   complete: boolean
   unfinished: boolean
 }
+
+export declare function withdraw(store: string, id: string): Promise<void>

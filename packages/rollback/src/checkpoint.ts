@@ -27,7 +27,8 @@ export interface CheckpointOptions {
   /**
    * Who will mount {@link Checkpoint.mounts}: `privileged` is root of the initial user namespace,
    * with `redirect_dir=on`; `unprivileged` a user namespace, with `userxattr`, where renaming a
-   * directory fails with EXDEV. Default: nobody. `auto` takes overlay only for `privileged`.
+   * directory fails with EXDEV. Default: nobody, and overlay is refused. `auto` takes it only for
+   * `privileged`.
    */
   readonly mounter?: "privileged" | "unprivileged";
   /** Directory of the records. Default `$XDG_STATE_HOME/nono/rollback`. */
@@ -186,6 +187,21 @@ export class Checkpoint implements AsyncDisposable {
   }
 
   /**
+   * Overlay: takes what {@link Checkpoint.apply} brought into the directories out of them again. The
+   * mounts can then be made once more, and show it. Every other strategy has nothing to withdraw.
+   *
+   * @throws {@link RollbackError} and nothing has changed: `ERR_NONO_CHECKPOINT_STATE`,
+   * `ERR_NONO_CHECKPOINT_DIVIDED` after single paths were committed or rolled back,
+   * `ERR_NONO_CHANGED_MEANWHILE`, `ERR_NONO_ROLLBACK_IO`.
+   */
+  async withdraw(): Promise<void> {
+    if (this.mounts.length === 0) return;
+    await this.#background;
+    await translated(binding().withdraw(this.#store, this.id));
+    this.#state = "active";
+  }
+
+  /**
    * Brings the directories back, or only `paths`. A whole rollback is atomic, ends this checkpoint
    * and supersedes later ones of the same directories; the discarded tree is deleted in the
    * background ({@link Checkpoint.dispose} waits for that).
@@ -217,7 +233,8 @@ export class Checkpoint implements AsyncDisposable {
    * Keeps the changes, or only those of `paths`: they are no longer rolled back. Keeping all of
    * them ends the checkpoint.
    *
-   * @throws {@link RollbackError} `ERR_NONO_CHECKPOINT_STATE`, `ERR_NONO_PATH_OUTSIDE`, `ERR_NONO_ROLLBACK_IO`.
+   * @throws {@link RollbackError} `ERR_NONO_CHECKPOINT_STATE`, `ERR_NONO_PATH_OUTSIDE`,
+   * `ERR_NONO_ROLLBACK_IO`; `ERR_NONO_CHECKPOINT_NEEDED` for an overlay over an earlier one that was applied.
    */
   async commit(options: Pick<RollbackOptions, "paths"> = {}): Promise<void> {
     const paths = options.paths?.map(bytes);

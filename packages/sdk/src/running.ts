@@ -44,13 +44,14 @@ export class Running {
     options: SandboxOptions,
     observers: Observers,
   ): Promise<Running> {
-    const { tier, observe = "all", approvalTimeout, allowDegraded: accepted = [] } = options;
+    const { tier, observe = "all", approvalTimeout, mounts } = options;
+    const { allowDegraded: accepted = [] } = options;
     const { record } = observers;
     const onRequest =
       options.onRequest && record ? onRecord(options.onRequest, record) : options.onRequest;
     const create = (granted: Capabilities): Promise<CoreSandbox> =>
       createSandbox(granted, {
-        ...withoutUndefined({ tier, observe, approvalTimeout, onRequest }),
+        ...withoutUndefined({ tier, observe, approvalTimeout, mounts, onRequest }),
         allowDegraded: [...accepted, ...allowDegraded],
       });
     if (!network.needsGate) return new Running(await create(capabilities), observers);

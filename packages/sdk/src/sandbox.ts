@@ -1,5 +1,4 @@
 import {
-  ArgumentError,
   type Exit,
   type Explanation,
   type Guarantee,
@@ -12,7 +11,7 @@ import {
   type SandboxOptions,
   type SpawnOptions,
 } from "@nono/core";
-import type { Change, Checkpoint, RollbackOptions, RollbackResult } from "@nono/rollback";
+import type { Change, RollbackOptions, RollbackResult } from "@nono/rollback";
 import { type AuditSettings, RunRecord } from "./audit.ts";
 import { Declaration, type Declared, type Surroundings } from "./declaration.ts";
 import { SandboxEmitter } from "./events.ts";
@@ -20,7 +19,7 @@ import { explainHost, type HostQuestion } from "./explain-host.ts";
 import type { SandboxResult } from "./result.ts";
 import { Running } from "./running.ts";
 import { traced } from "./telemetry.ts";
-import { checkpointOf } from "./undo.ts";
+import { KeptStates, noCheckpoint, refuseUnderway } from "./undo.ts";
 
 /** Settings of a {@link Sandbox} that are not capabilities. */
 export interface SandboxSettings extends SandboxOptions, Surroundings {
@@ -62,8 +61,10 @@ export class Sandbox extends Declaration {
   readonly #settings: SandboxSettings;
   #running: Promise<Running> | undefined;
   #record: Promise<RunRecord> | undefined;
-  /** The latest last: what `rollback()` goes back to. */
-  readonly #checkpoints: Checkpoint[] = [];
+  /** What `rollback()` goes back to. */
+  readonly #states = new KeptStates();
+  /** Commands that run. */
+  #underway = 0;
   #isClosed = false;
 
   /** @param settings How to build the sandbox. */
@@ -214,14 +215,17 @@ export class Sandbox extends Declaration {
    * ```
    */
   async *changes(): AsyncGenerator<Change, void, void> {
-    yield* this.#lastCheckpoint("changes").changes();
+    yield* this.#states.changes();
   }
 
   /**
    * Keeps the state of now as well: the next `rollback()` goes back to here, the one after it to the
-   * state before. The first state is kept without it, before the first command.
+   * state before. The first state is kept without it, before the first command. Deferred changes (see
+   * {@link RollbackSettings}) are brought into the directories, and the next command gets a sandbox
+   * made anew.
    *
-   * @throws {@link ArgumentError} without `enableRollback`; `RollbackError` of `@nono/rollback`.
+   * @throws {@link ArgumentError} without `enableRollback`; `RollbackError` of `@nono/rollback`, with
+   *   `ERR_NONO_CHECKPOINT_BUSY` when commands run whose changes are deferred.
    * @example
    * ```ts
    * await sandbox.run(["npm", "install"]);
@@ -232,7 +236,8 @@ export class Sandbox extends Declaration {
    */
   async checkpoint(): Promise<void> {
     await this.#build();
-    this.#lastCheckpoint("checkpoint");
+    if (this.#states.isEmpty) throw noCheckpoint("checkpoint");
+    await this.#stopIfDeferred("checkpoint");
     await this.#keepState();
   }
 
@@ -249,45 +254,51 @@ export class Sandbox extends Declaration {
    * ```
    */
   async rollback(options: RollbackOptions = {}): Promise<RollbackResult> {
-    const checkpoint = this.#lastCheckpoint("rollback");
+    if (this.#states.isEmpty) throw noCheckpoint("rollback");
     // The restored directories are other directories (other inodes) than those of the sandbox's
     // rules: the next command gets a sandbox made anew.
     await this.#stop();
-    const result = await traced("nono.rollback", {}, () => checkpoint.rollback(options));
-    if (options.paths === undefined) this.#checkpoints.pop();
-    return result;
+    return traced("nono.rollback", {}, () => this.#states.rollback(options));
   }
 
   /**
-   * Keeps the changes so far, or only those of `paths`: they are no longer rolled back.
+   * Keeps the changes so far, or only those of `paths`: they are no longer rolled back. Deferred ones
+   * (see {@link RollbackSettings}) are brought into the directories, and the next command gets a sandbox
+   * made anew.
    *
-   * @throws {@link ArgumentError} without `enableRollback`; `RollbackError` of `@nono/rollback`.
+   * @throws {@link ArgumentError} without `enableRollback`; `RollbackError` of `@nono/rollback`, with
+   *   `ERR_NONO_CHECKPOINT_BUSY` when commands run whose changes are deferred, and
+   *   `ERR_NONO_CHECKPOINT_NEEDED` for single paths after a `checkpoint()` with `overlay`.
    * @example
    * ```ts
    * await sandbox.commit({ paths: ["src"] });
    * ```
    */
   async commit(options: Pick<RollbackOptions, "paths"> = {}): Promise<void> {
-    this.#lastCheckpoint("commit");
-    for (const checkpoint of this.#checkpoints.toReversed()) await checkpoint.commit(options);
-    if (options.paths === undefined) {
-      this.#checkpoints.length = 0;
-      await this.#keepState();
-    }
+    if (this.#states.isEmpty) throw noCheckpoint("commit");
+    await this.#stopIfDeferred("commit");
+    await this.#states.commit(options);
+    if (options.paths === undefined) await this.#keepState();
   }
 
-  /** Kills every process inside and releases everything. May be called again. */
+  /**
+   * Kills every process inside and releases everything. May be called again.
+   *
+   * @throws `RollbackError` of `@nono/rollback` when deferred changes (see {@link RollbackSettings})
+   *   could not be brought into the directories: `nono commit` tries again.
+   */
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
     const { scratch, rollback } = this.fix();
     await this.#stop();
-    for (const checkpoint of this.#checkpoints.splice(rollback?.keep === true ? 1 : 0)) {
-      await checkpoint.dispose();
+    try {
+      await this.#states.close(rollback?.keep === true);
+    } finally {
+      scratch.remove();
+      const record = await this.#record?.catch(() => undefined);
+      await record?.close("closed");
     }
-    scratch.remove();
-    const record = await this.#record?.catch(() => undefined);
-    await record?.close("closed");
   }
 
   /** The same as `close()`, for `await using`. */
@@ -307,11 +318,13 @@ export class Sandbox extends Declaration {
 
   async #start(declared: Declared): Promise<Running> {
     const { audit = {}, onViolation } = this.#settings;
-    if (onViolation === "rollback" && declared.rollback === undefined) throw noRollback("rollback");
+    const canRollBack = declared.rollback !== undefined;
+    if (onViolation === "rollback" && !canRollBack) throw noCheckpoint("rollback");
     if (audit !== false) this.#record ??= RunRecord.open(audit, declared.capabilities);
     const record = await this.#record;
-    if (this.#checkpoints.length === 0) await this.#keepState();
-    return Running.start(declared, this.#settings, {
+    if (this.#states.isEmpty) await this.#keepState();
+    const options = { ...this.#settings, mounts: await this.#states.mounts() };
+    return Running.start(declared, options, {
       events: this.events,
       record,
       recordsReads: this.#settings.observe === "all",
@@ -329,6 +342,13 @@ export class Sandbox extends Declaration {
     await running?.stop();
   }
 
+  /** What is in an overlay can be brought into the directories only after its commands. */
+  async #stopIfDeferred(method: string): Promise<void> {
+    if (!this.#states.areDeferred) return;
+    if (this.#underway > 0) await refuseUnderway(method);
+    await this.#stop();
+  }
+
   /** Starts a command, on record if there is one. */
   async #command<T>(
     argv: readonly Path[],
@@ -338,9 +358,19 @@ export class Sandbox extends Declaration {
     const record = await this.#record;
     // The program alone: arguments may hold what is nobody's business.
     const attributes = { "process.executable.name": String(argv[0] ?? "") };
-    return traced("nono.spawn", attributes, () =>
-      record ? record.command(argv, options, start, exit) : start(),
-    );
+    this.#underway++;
+    try {
+      const started = await traced("nono.spawn", attributes, () =>
+        record ? record.command(argv, options, start, exit) : start(),
+      );
+      void exit(started)
+        .catch(() => {})
+        .finally(() => this.#underway--);
+      return started;
+    } catch (error) {
+      this.#underway--;
+      throw error;
+    }
   }
 
   #withCwd<Options extends { readonly cwd?: Path }>(options: Options): Options {
@@ -353,23 +383,8 @@ export class Sandbox extends Declaration {
     if (rollback === undefined) return;
     const writable = scratch.exclude(capabilities.write ?? []);
     const record = await this.#record;
-    const kept = await traced("nono.checkpoint", {}, () =>
-      checkpointOf(writable, rollback, record),
+    await traced("nono.checkpoint", {}, () =>
+      this.#states.keep(writable, rollback, record, this.#settings.tier),
     );
-    this.#checkpoints.push(kept);
   }
-
-  #lastCheckpoint(method: string): Checkpoint {
-    const checkpoint = this.#checkpoints.at(-1);
-    if (checkpoint) return checkpoint;
-    throw noRollback(method);
-  }
-}
-
-function noRollback(method: string): ArgumentError {
-  return new ArgumentError(
-    "ERR_NONO_INVALID_OPTION",
-    `${method} needs a checkpoint, and there is none`,
-    { value: method, remedy: "Call enableRollback(), and run a command." },
-  );
 }

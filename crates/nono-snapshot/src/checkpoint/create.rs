@@ -12,7 +12,7 @@ use crate::mounts::refuse_mounts_inside;
 use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::store::{Store, new_home};
-use crate::strategy::{self, Demands, Placement, STRATEGIES, Strategy};
+use crate::strategy::{self, Placement, STRATEGIES, Strategy};
 use crate::transaction::reserve;
 
 impl Checkpoint {
@@ -30,7 +30,8 @@ impl Checkpoint {
             let mut placements = Vec::new();
             for (number, dir) in dirs.iter().enumerate() {
                 let vault = store.vault(&id, number, dir)?;
-                placements.push(Placement { dir: dir.clone(), vault, began });
+                let mounter = options.mounter;
+                placements.push(Placement { dir: dir.clone(), vault, began, mounter });
             }
             let (strategy, reason) = choose(options, &placements)?;
             let sequence = store.records()?.last().map_or(1, |last| last.sequence + 1);
@@ -94,8 +95,7 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
     let fits = |strategy: &dyn Strategy| {
         let mut reason = String::new();
         for placement in placements {
-            let demands = Demands { mounter: options.mounter, placement };
-            reason = strategy.fits(&demands).map_err(|reason| (placement, reason))?;
+            reason = strategy.fits(placement).map_err(|reason| (placement, reason))?;
         }
         Ok::<_, (&Placement, String)>(reason)
     };
@@ -119,10 +119,8 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
         placements.iter().any(|placement| strategy.concerns(&placement.dir))
     };
     for strategy in STRATEGIES.iter().filter(concerns) {
-        let automatic = placements.iter().try_for_each(|placement| {
-            let demands = Demands { mounter: options.mounter, placement };
-            strategy.is_automatic(&demands)
-        });
+        let automatic =
+            placements.iter().try_for_each(|placement| strategy.is_automatic(placement));
         if let Err(reason) = automatic {
             refused.push(format!("{}: {reason}", strategy.name()));
             continue;

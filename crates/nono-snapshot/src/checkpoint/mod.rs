@@ -139,9 +139,10 @@ impl Checkpoint {
             self.flush()?;
         }
         let (strategy, exclude) = (self.kind()?, self.exclude()?);
-        let steps = self.steps(&selections, |placement, select| {
+        let mut steps = if paths.is_none() { self.steps_of_later()? } else { Vec::new() };
+        steps.extend(self.steps(&selections, |placement, select| {
             strategy.rollback(placement, &exclude, select)
-        })?;
+        })?);
         let then = if paths.is_some() { self.state() } else { State::RolledBack };
         self.carry_out(steps, then, paths.is_some())?;
         Ok(RollbackReport { holders })
@@ -172,11 +173,27 @@ impl Checkpoint {
         self.carry_out(steps?.concat(), State::Applied, true)
     }
 
+    /// Overlay: takes what [`apply`](Self::apply) brought into the directories out of them again, so
+    /// that the mounts can be made once more and show it.
+    pub fn withdraw(&mut self) -> Result<()> {
+        let _lock = self.store.lock(self.id())?;
+        self.refresh("withdrawing")?;
+        if self.state() != State::Applied {
+            return Ok(());
+        }
+        let strategy = self.kind()?;
+        let placements = self.record.placements.iter();
+        let steps: Result<Vec<_>> =
+            placements.map(|placement| strategy.withdraw(placement)).collect();
+        self.carry_out(steps?.concat(), State::Active, true)
+    }
+
     /// Keeps the changes, or only those of `paths`: they are no longer rolled back. Keeping all of
     /// them ends the checkpoint.
     pub fn commit(&mut self, paths: Option<&[PathBuf]>) -> Result<()> {
         let _lock = self.store.lock(self.id())?;
         self.refresh("committing")?;
+        self.refuse_if_needed()?;
         let selections = self.selections(paths)?;
         let (strategy, exclude) = (self.kind()?, self.exclude()?);
         let steps = self

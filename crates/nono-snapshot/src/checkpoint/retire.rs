@@ -2,23 +2,72 @@
 
 use super::Checkpoint;
 use crate::error::{Error, Result};
+use crate::exclude::Exclude;
 use crate::rebase::rebase;
 use crate::record::{Record, State};
 use crate::remove::remove_tree;
+use crate::select::Selection;
+use crate::step::Step;
+use crate::strategy::overlay::Overlay;
+use crate::strategy::{Placement, Strategy};
 
 impl Checkpoint {
     /// Later checkpoints of the same directories describe what no longer came about.
     pub(super) fn supersede_later(&self) -> Result<()> {
-        for mut other in self.store.records()? {
-            let overlaps = other.placements.iter().any(|other| {
-                self.dirs().any(|dir| other.dir.starts_with(dir) || dir.starts_with(&other.dir))
-            });
-            if other.sequence > self.record.sequence && other.state.is_open() && overlaps {
-                other.state = State::Superseded;
-                other.write(&self.store.home(&other.id))?;
-            }
+        for mut other in self.later()? {
+            other.state = State::Superseded;
+            other.write(&self.store.home(&other.id))?;
         }
         Ok(())
+    }
+
+    /// The open checkpoints of the same directories that were made after this one, oldest first.
+    fn later(&self) -> Result<Vec<Record>> {
+        let mut records = self.store.records()?;
+        records.retain(|other| {
+            other.sequence > self.record.sequence && other.state.is_open() && self.overlaps(other)
+        });
+        Ok(records)
+    }
+
+    fn overlaps(&self, other: &Record) -> bool {
+        other.placements.iter().any(|Placement { dir: other, .. }| {
+            self.dirs().any(|dir| other.starts_with(dir) || dir.starts_with(other))
+        })
+    }
+
+    fn is_overlay(record: &Record) -> bool {
+        record.strategy == Overlay.name()
+    }
+
+    /// Overlay: what later ones have applied is undone first, the latest first. What an overlay
+    /// replaced is kept by the checkpoint that replaced it.
+    pub(super) fn steps_of_later(&self) -> Result<Vec<Step>> {
+        if !Self::is_overlay(&self.record) {
+            return Ok(Vec::new());
+        }
+        let mut steps = Vec::new();
+        for other in self.later()?.iter().rev().filter(|other| Self::is_overlay(other)) {
+            let exclude = Exclude::new(&other.exclude)?;
+            for placement in &other.placements {
+                steps.extend(Overlay.rollback(placement, &exclude, &Selection::All)?);
+            }
+        }
+        Ok(steps)
+    }
+
+    /// Refuses to let go of what an earlier overlay needs for the way back ([`Self::steps_of_later`]).
+    pub(super) fn refuse_if_needed(&self) -> Result<()> {
+        let needs = |other: &Record| {
+            let is_earlier = other.sequence < self.record.sequence && other.state == State::Applied;
+            is_earlier && Self::is_overlay(other) && self.overlaps(other)
+        };
+        match self.store.records()?.into_iter().find(needs) {
+            Some(earlier) if Self::is_overlay(&self.record) => {
+                Err(Error::Needed { id: self.record.id.clone(), earlier: earlier.id })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Deletes what is kept for this checkpoint, if it is over, and for superseded ones.
@@ -70,6 +119,9 @@ impl Checkpoint {
         };
         if let Some(record) = Record::read(&self.store.home(self.id()))? {
             self.record = record;
+        }
+        if self.state() == State::Applied {
+            self.refuse_if_needed()?;
         }
         if self.state().is_open() {
             self.record.state = State::Committed;

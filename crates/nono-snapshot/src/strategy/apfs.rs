@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::copy::{Copy, commit, rollback};
-use super::{Demands, Placement, Strategy, tree};
+use super::{Placement, Strategy, tree};
 use crate::changes::Change;
 use crate::copy::Contents;
 use crate::error::{Context, Error, Result};
@@ -57,13 +57,12 @@ impl Strategy for Apfs {
         clonefile().is_some()
     }
 
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
         if clonefile().is_none() {
             return Err("this system has no clonefile".to_owned());
         }
-        tree::exchangeable(demands.placement)?;
-        let (probe, copy) =
-            (demands.placement.vault.join("probe-1"), demands.placement.vault.join("probe-2"));
+        tree::exchangeable(placement)?;
+        let (probe, copy) = (placement.vault.join("probe-1"), placement.vault.join("probe-2"));
         let cloned = std::fs::write(&probe, b"probe").and_then(|()| clone(&probe, &copy));
         for path in [probe, copy] {
             // It need not exist: the first step may be the one that failed.

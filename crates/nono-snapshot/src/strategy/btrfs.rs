@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{Demands, Placement, Strategy, file_system, tree};
+use super::{Placement, Strategy, file_system, tree};
 use crate::changes::{Change, Tree};
 use crate::copy::Contents;
 use crate::error::{Context, Result};
@@ -129,8 +129,8 @@ impl Strategy for Btrfs {
         file_system(dir) == "btrfs"
     }
 
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
-        let dir = &demands.placement.dir;
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
+        let dir = &placement.dir;
         if file_system(dir) != "btrfs" {
             return Err(format!("{} is not btrfs", file_system(dir)));
         }
@@ -139,7 +139,7 @@ impl Strategy for Btrfs {
         if stat.meta.ino != SUBVOLUME_ROOT {
             return Err("it is not a subvolume".to_owned());
         }
-        tree::exchangeable(demands.placement)?;
+        tree::exchangeable(placement)?;
         match has_inner_subvolumes(&fd) {
             Ok(false) => Ok("it is a btrfs subvolume".to_owned()),
             Ok(true) => Err("there are subvolumes inside, which a snapshot leaves out".to_owned()),

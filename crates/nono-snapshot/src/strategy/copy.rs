@@ -1,5 +1,5 @@
 use super::tree;
-use super::{Demands, Placement, Strategy, file_system};
+use super::{Placement, Strategy, file_system};
 use crate::changes::Change;
 use crate::copy::{Contents, copy_tree};
 use crate::error::{Context, Result};
@@ -17,9 +17,9 @@ impl Strategy for Copy {
         "copy"
     }
 
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
-        tree::exchangeable(demands.placement)?;
-        Ok(format!("{} needs a copy of every file", file_system(&demands.placement.dir)))
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
+        tree::exchangeable(placement)?;
+        Ok(format!("{} needs a copy of every file", file_system(&placement.dir)))
     }
 
     fn begin(&self, placement: &Placement, exclude: &Exclude) -> Result<()> {

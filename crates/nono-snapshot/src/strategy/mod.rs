@@ -34,6 +34,8 @@ pub(crate) struct Placement {
     pub(crate) vault: PathBuf,
     /// When the checkpoint began.
     pub(crate) began: Time,
+    /// Who mounts what the strategy asks for.
+    pub(crate) mounter: Option<Mounter>,
 }
 
 impl Placement {
@@ -65,12 +67,6 @@ impl Placement {
     }
 }
 
-/// What the caller asks of a strategy besides keeping the state.
-pub(crate) struct Demands<'a> {
-    pub(crate) mounter: Option<Mounter>,
-    pub(crate) placement: &'a Placement,
-}
-
 /// One way to keep the state of a directory.
 pub(crate) trait Strategy: Sync {
     /// The name in options, records and messages.
@@ -83,7 +79,7 @@ pub(crate) trait Strategy: Sync {
     }
 
     /// Why it serves the directory, or why it can't.
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String>;
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String>;
 
     /// Keeps the state of the directory now.
     fn begin(&self, placement: &Placement, exclude: &Exclude) -> Result<()>;
@@ -113,14 +109,20 @@ pub(crate) trait Strategy: Sync {
     ) -> Result<Vec<Step>>;
 
     /// Why `auto` should pass it over although it fits.
-    fn is_automatic(&self, demands: &Demands<'_>) -> std::result::Result<(), String> {
-        let _ = demands;
+    fn is_automatic(&self, placement: &Placement) -> std::result::Result<(), String> {
+        let _ = placement;
         Ok(())
     }
 
     /// The steps that bring changes kept elsewhere into the directory.
     fn apply(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
         let _ = (placement, exclude);
+        Ok(Vec::new())
+    }
+
+    /// The steps that take what [`apply`](Self::apply) brought into the directory out of it again.
+    fn withdraw(&self, placement: &Placement) -> Result<Vec<Step>> {
+        let _ = placement;
         Ok(Vec::new())
     }
 

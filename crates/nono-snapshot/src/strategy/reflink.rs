@@ -1,7 +1,7 @@
 use std::fs::File;
 
 use super::copy::{Copy, begin, commit, rollback};
-use super::{Demands, Placement, Strategy, file_system, tree};
+use super::{Placement, Strategy, file_system, tree};
 use crate::changes::Change;
 use crate::copy::Contents;
 use crate::error::Result;
@@ -17,10 +17,10 @@ impl Strategy for Reflink {
         "reflink"
     }
 
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
-        tree::exchangeable(demands.placement)?;
-        let name = file_system(&demands.placement.dir);
-        match shares_blocks(demands.placement) {
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
+        tree::exchangeable(placement)?;
+        let name = file_system(&placement.dir);
+        match shares_blocks(placement) {
             Ok(()) => Ok(format!("{name} can share the blocks of files")),
             Err(error) => Err(format!("{name} can't share the blocks of files ({error})")),
         }

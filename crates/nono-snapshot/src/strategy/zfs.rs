@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Demands, Placement, Strategy, file_system, tree};
+use super::{Placement, Strategy, file_system, tree};
 use crate::changes::{Change, Tree};
 use crate::copy::Contents;
 use crate::error::{Context, Error, Result};
@@ -177,8 +177,8 @@ impl Strategy for Zfs {
         matches!(file_system(dir), "zfs" | "fuse")
     }
 
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
-        let dir = &demands.placement.dir;
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
+        let dir = &placement.dir;
         if !self.concerns(dir) {
             return Err(format!("{} is not ZFS", file_system(dir)));
         }

@@ -5,17 +5,34 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Overlay;
+use super::notes::make_opaque;
+use crate::encoding;
 use crate::error::{Context, Error, Result};
+use crate::meta::Time;
 use crate::plan::Base;
 use crate::select::Selection;
 use crate::step::Step;
 use crate::strategy::Placement;
 use crate::transaction::write_durably;
+use crate::walk::{open_beneath, open_directory};
 
 /// Steps that were applied, in the checkpoint's vault: run backwards they are the rollback.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Applied {
     pub(super) steps: Vec<Step>,
+    /// The directories of the upper layer, which lost entries to the steps.
+    pub(super) directories: Vec<Dated>,
+    /// Whether `steps` are still all of them.
+    pub(super) is_whole: bool,
+}
+
+/// A directory of the upper layer and its modification time.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Dated {
+    #[serde(with = "encoding::path")]
+    pub(super) path: PathBuf,
+    pub(super) time: Time,
 }
 
 impl Applied {
@@ -43,6 +60,32 @@ impl Applied {
         let bytes =
             serde_json::to_vec(self).map_err(std::io::Error::from).context("encode", path)?;
         write_durably(path, &bytes)
+    }
+
+    /// Makes the upper layer again what it was before the steps, once they have been undone. Directories
+    /// that went into the directory as a whole lost their notes there: what was below them in the
+    /// directory, which is back, must not show through.
+    pub(super) fn reopen(&self, placement: &Placement) -> Result<()> {
+        let upper = Overlay::mount(placement).upper;
+        let base = Base::of(&upper);
+        let came_back = self.steps.iter().filter_map(|step| match step {
+            Step::Exchange { b: place, .. } | Step::Move { from: place, .. } => base.path_of(place),
+            _ => None,
+        });
+        let root = open_directory(&upper)?;
+        for path in came_back {
+            let shown = || upper.join(&path);
+            match open_beneath(&root, &path) {
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
+                }
+                dir => make_opaque(&dir.with_context("open the directory", shown)?, placement)
+                    .with_context("set the attributes of", shown)?,
+            }
+        }
+        for Dated { path, time } in &self.directories {
+            base.place(path).set_time(*time)?;
+        }
+        Ok(())
     }
 }
 

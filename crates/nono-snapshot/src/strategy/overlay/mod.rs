@@ -16,12 +16,12 @@ mod probe;
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
-use self::applied::{Applied, FormerNames, backwards, chosen};
+use self::applied::{Applied, Dated, FormerNames, backwards, chosen};
 use self::changes::changes_of;
 use self::merge::{Planned, Role, drop_from_upper, plan};
 use self::notes::strip_notes;
 use super::tree::{self, private_directory};
-use super::{Demands, Placement, Strategy, file_system};
+use super::{Placement, Strategy, file_system};
 use crate::attributes::attributes;
 use crate::changes::Change;
 use crate::error::{Context, Error, Result};
@@ -32,7 +32,7 @@ use crate::record::{Mounter, State};
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
-use crate::transaction::sync_file_system;
+use crate::transaction::{remove_durably, sync_file_system};
 use crate::walk::{open_beneath, open_directory};
 use crate::xattr::Inode;
 
@@ -68,34 +68,34 @@ impl Strategy for Overlay {
         "overlay"
     }
 
-    fn fits(&self, demands: &Demands<'_>) -> std::result::Result<String, String> {
-        let dir = &demands.placement.dir;
-        let name = file_system(dir);
+    fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
+        let Some(mounter) = placement.mounter else {
+            return Err("nobody offers to mount it".to_owned());
+        };
+        let name = file_system(&placement.dir);
         if matches!(name, "overlayfs" | "nfs" | "fuse" | "zfs") {
             return Err(format!("{name} can't hold an upper layer"));
         }
         // What was changed has to get from the upper layer into the directory, and back.
-        tree::exchangeable(demands.placement)?;
-        Ok(match demands.mounter {
-            Some(Mounter::Privileged) => {
-                format!("{name} can hold an upper layer, and root's can rename directories")
-            }
-            _ => format!(
+        tree::exchangeable(placement)?;
+        match mounter {
+            Mounter::Privileged => probe::renames_directories(&placement.vault)
+                .map(|()| format!("{name} can hold an upper layer, and directories can be renamed"))
+                .map_err(|error| format!("a trial mount could not rename a directory ({error})")),
+            Mounter::Unprivileged => Ok(format!(
                 "{name} can hold an upper layer; directories that exist can't be renamed in it (EXDEV)"
-            ),
-        })
+            )),
+        }
     }
 
     /// Without privilege overlayfs answers the rename of a directory with EXDEV, which breaks `git mv`
     /// and package managers; so only a privileged mounter gets it unasked.
-    fn is_automatic(&self, demands: &Demands<'_>) -> std::result::Result<(), String> {
-        match demands.mounter {
-            Some(Mounter::Privileged) => probe::renames_directories(&demands.placement.vault)
-                .map_err(|error| format!("a trial mount could not rename a directory ({error})")),
+    fn is_automatic(&self, placement: &Placement) -> std::result::Result<(), String> {
+        match placement.mounter {
             Some(Mounter::Unprivileged) => {
                 Err("without privilege it can't rename directories".to_owned())
             }
-            None => Err("nobody offers to mount it".to_owned()),
+            _ => Ok(()),
         }
     }
 
@@ -165,6 +165,7 @@ impl Strategy for Overlay {
                 let kept: HashSet<Step> =
                     chosen(placement, &applied.steps, select)?.into_iter().collect();
                 applied.steps.retain(|step| !kept.contains(step));
+                applied.is_whole &= kept.is_empty();
                 applied.write(&Applied::path(placement))?;
                 Ok(Vec::new())
             }
@@ -177,8 +178,22 @@ impl Strategy for Overlay {
         let base = Base::of(&placement.dir);
         let undoable = steps.map(|planned| planned.step.clone());
         let steps = undoable.filter(|step| step.path_in(&base).is_some()).collect();
-        Applied { steps }.write(&Applied::next(placement))?;
+        let directories = planned.iter().filter_map(|planned| match &planned.step {
+            Step::Directory { at, after, .. } => Some((base.path_of(at)?, after.meta().mtime)),
+            _ => None,
+        });
+        let directories = directories.map(|(path, time)| Dated { path, time }).collect();
+        Applied { steps, directories, is_whole: true }.write(&Applied::next(placement))?;
         Ok(whole(planned))
+    }
+
+    fn withdraw(&self, placement: &Placement) -> Result<Vec<Step>> {
+        let Some(applied) = Applied::read(placement)? else { return Ok(Vec::new()) };
+        if !applied.is_whole {
+            // What is no longer undone, or was undone already, is still in the upper layer.
+            return Err(Error::Divided(placement.dir.clone()));
+        }
+        Ok(backwards(placement, &applied.steps))
     }
 
     fn conclude(&self, placement: &Placement, steps: &[Step], state: State) -> Result<()> {
@@ -194,11 +209,18 @@ impl Strategy for Overlay {
             // Single paths were rolled back, or this runs again after a crash.
             (State::Applied, Some(mut applied)) => {
                 let own: HashSet<Step> = own.into_iter().collect();
+                let before = applied.steps.len();
                 applied.steps.retain(|step| {
                     let undone = backwards(placement, std::slice::from_ref(step));
                     !undone.iter().all(|step| own.contains(step))
                 });
+                applied.is_whole &= applied.steps.len() == before;
                 applied.write(&Applied::path(placement))
+            }
+            // Withdrawn: the upper layer holds the sandbox's changes again.
+            (State::Active, Some(applied)) => {
+                applied.reopen(placement)?;
+                remove_durably(&Applied::path(placement))
             }
             (_, None) => strip_notes(&base, &own),
             _ => Ok(()),

@@ -1,7 +1,8 @@
 //! The notes that overlayfs leaves in extended attributes.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, openat};
@@ -10,9 +11,20 @@ use crate::compare::is_overlay_note;
 use crate::error::{Context, Result};
 use crate::meta::stat_at;
 use crate::plan::Base;
+use crate::record::Mounter;
 use crate::step::Step;
+use crate::strategy::Placement;
 use crate::walk::{names, open_beneath, open_directory, split};
 use crate::xattr::Inode;
+
+/// Notes that nothing below shows through a directory of the upper layer.
+pub(super) fn make_opaque(dir: &OwnedFd, placement: &Placement) -> io::Result<()> {
+    let name: &[u8] = match placement.mounter {
+        Some(Mounter::Privileged) => b"trusted.overlay.opaque",
+        _ => b"user.overlay.opaque",
+    };
+    Ok(Inode::Open(dir).set(name, b"y")?)
+}
 
 /// Takes them off what is now in the directory.
 pub(super) fn strip_notes(base: &Base, steps: &[Step]) -> Result<()> {
@@ -23,8 +35,18 @@ pub(super) fn strip_notes(base: &Base, steps: &[Step]) -> Result<()> {
             _ => continue,
         };
         let full = place.full();
-        let parent = open_beneath(&open_directory(&place.base)?, split(&place.path).0);
-        strip(parent.context("open the directory of", &full)?, split(&place.path).1, &full)?;
+        match open_beneath(&open_directory(&place.base)?, split(&place.path).0) {
+            // Withdrawn, and this runs again: the directory has its former name, and no notes.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            parent => {
+                let parent = parent.context("open the directory of", &full)?;
+                strip(parent, split(&place.path).1, &full)?;
+            }
+        }
     }
     Ok(())
 }
