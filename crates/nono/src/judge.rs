@@ -1,10 +1,13 @@
 //! What a sandbox's rules say of an attempt: one piece of code that the supervisor acts on, that
 //! [`crate::Sandbox::explain`] answers by, and that names the rule in each violation.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::ancestry::upwards;
 use crate::pattern::Pattern;
 use crate::policy::{Access, FileIdentity, Policy};
 use crate::protected;
@@ -39,8 +42,17 @@ pub(crate) type Judgement = Result<PathBuf, Reason>;
 #[derive(Clone, Debug)]
 pub(crate) struct Judge {
     policy: Arc<Policy>,
-    /// What the tier grants of its own: private directories.
-    private: Vec<(PathBuf, Access)>,
+    /// The paths that anything is granted for, as they are spelt.
+    places: Arc<HashMap<OsString, Grant>>,
+}
+
+/// What a path is granted, with all below it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Grant {
+    /// By the policy.
+    rule: Option<Access>,
+    /// By the tier, as a private directory.
+    private: Option<Access>,
 }
 
 impl Judge {
@@ -58,9 +70,20 @@ impl Judge {
             .iter()
             .filter(|(path, _)| *path != "/tmp" || policy.private_tmp)
             .map(|(path, access)| (PathBuf::from(path), *access))
-            .chain(policy.private_tmp_at.clone().map(|path| (path, Access::WRITE)))
-            .collect();
-        Judge { policy, private }
+            .chain(policy.private_tmp_at.clone().map(|path| (path, Access::WRITE)));
+        let mut places: HashMap<OsString, Grant> = HashMap::new();
+        for (path, access) in private {
+            places.entry(path.into()).or_default().private = Some(access);
+        }
+        for (path, access) in &policy.rules {
+            places.entry(path.clone().into()).or_default().rule = Some(*access);
+        }
+        Judge { policy, places: Arc::new(places) }
+    }
+
+    /// What is granted for `path` by its own name.
+    fn place(&self, path: &Path) -> Grant {
+        self.places.get(path.as_os_str()).copied().unwrap_or_default()
     }
 
     pub(crate) fn policy(&self) -> &Policy {
@@ -83,10 +106,14 @@ impl Judge {
         self.judge(path, right)
     }
 
+    /// Whether any file is denied as an object, and not only by name.
+    pub(crate) fn denies_files(&self) -> bool {
+        !self.policy.denied_files.is_empty()
+    }
+
     /// Whether it is a file that had a denied name when the sandbox was made.
     pub(crate) fn is_denied_file(&self, file: &Metadata) -> bool {
-        let denied = &self.policy.denied_files;
-        !denied.is_empty() && denied.contains(&FileIdentity::of(file))
+        self.denies_files() && self.policy.denied_files.contains(&FileIdentity::of(file))
     }
 
     /// What the rules say of making, moving or deleting the name `path`: it takes writing its
@@ -109,20 +136,18 @@ impl Judge {
 
     /// What grants it, leaving aside what is refused inside.
     fn grant(&self, path: &Path, right: Right) -> Judgement {
-        let grants = |access: &Access| match right {
+        let grants = |access: Access| match right {
             Right::Read => access.read,
             Right::Write => access.write,
             Right::Execute => access.execute,
         };
         // What a rule names below a private directory is the machine's, put back there.
         let mut is_put_back = false;
-        path.ancestors()
+        upwards(path)
             .find(|above| {
-                let rule = self.policy.rules.get(*above);
+                let Grant { rule, private } = self.place(above);
                 is_put_back |= rule.is_some();
-                let private = self.private.iter().find(|(place, _)| place == above);
-                rule.is_some_and(grants)
-                    || !is_put_back && private.is_some_and(|(_, access)| grants(access))
+                rule.is_some_and(grants) || !is_put_back && private.is_some_and(grants)
             })
             .map(Path::to_owned)
             .ok_or(Reason::NotGranted)
@@ -137,21 +162,20 @@ impl Judge {
             return None;
         }
         let part = protected::protected_part(path)?;
-        let is_granted_by_name = path
-            .ancestors()
-            .take_while(|above| above.starts_with(part))
-            .any(|above| self.policy.rules.get(above).is_some_and(|access| access.write));
+        let is_granted_by_name = upwards(path)
+            .take_while(|above| above.as_os_str().len() >= part.as_os_str().len())
+            .any(|above| self.place(above).rule.is_some_and(|access| access.write));
         (!is_granted_by_name).then(|| Reason::Protected(part.to_owned()))
     }
 
     /// Whether `path` is the sandbox's own matter: in a private directory, but for what the policy
     /// grants below it.
     fn is_private(&self, path: &Path) -> bool {
-        path.ancestors()
+        upwards(path)
             .find_map(|above| {
-                let is_private = self.private.iter().any(|(place, _)| place == above);
-                let is_granted = self.policy.rules.get(above).is_some_and(|access| access.write);
-                (is_private || is_granted).then_some(is_private)
+                let Grant { rule, private } = self.place(above);
+                let is_granted = rule.is_some_and(|access| access.write);
+                (private.is_some() || is_granted).then_some(private.is_some())
             })
             .unwrap_or(false)
     }

@@ -24,6 +24,7 @@
 //! enforced is refused by name ([`Error::UnsupportedPolicy`]).
 #![cfg(target_os = "linux")]
 
+mod ancestry;
 mod approval;
 mod blueprint;
 mod born;

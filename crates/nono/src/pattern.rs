@@ -6,6 +6,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::ancestry::{names, upwards};
 use crate::error::{Error, Result};
 use crate::policy;
 
@@ -22,6 +23,9 @@ pub(crate) enum Pattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Form {
     glob: String,
+    /// The plain names that every match ends in, the last one first; `None` among them: any name. They
+    /// are compared before the glob is tried.
+    ending: Vec<Option<Box<[u8]>>>,
     /// Globs of the directories whose names a match depends on: renaming one would rename matches.
     leading: Vec<String>,
 }
@@ -34,18 +38,33 @@ impl Form {
             .filter(|length| !matches!(components[length - 1], "" | "**"))
             .map(|length| components[..length].join("/"))
             .collect();
-        Form { glob: glob.to_owned(), leading }
+        Form { glob: glob.to_owned(), ending: ending(glob), leading }
     }
 
     /// Whether `path` itself is of this form.
     pub(crate) fn matches(&self, path: &Path) -> bool {
-        fast_glob::glob_match(&self.glob, path.as_os_str().as_bytes())
+        let mut names = names(path).rev();
+        let ends_alike = self.ending.iter().all(|plain| {
+            let name = names.next();
+            plain.as_ref().is_none_or(|plain| name == Some(plain))
+        });
+        ends_alike && fast_glob::glob_match(&self.glob, path.as_os_str().as_bytes())
     }
 
     /// Whether the name of `path` is part of what makes a path below it a match.
     pub(crate) fn is_led_to_by(&self, path: &Path) -> bool {
         self.leading.iter().any(|glob| fast_glob::glob_match(glob, path.as_os_str().as_bytes()))
     }
+}
+
+/// What [`Form::ending`] is of a glob. Braces, brackets and backslashes may span slashes, or stand for
+/// them, so a glob with any of them says nothing.
+fn ending(glob: &str) -> Vec<Option<Box<[u8]>>> {
+    if glob.contains(['{', '[', '\\']) {
+        return Vec::new();
+    }
+    let plain = |name: &str| (!name.contains(['*', '?'])).then(|| name.as_bytes().into());
+    glob.rsplit('/').take_while(|name| !name.contains("**")).map(plain).collect()
 }
 
 impl Pattern {
@@ -92,7 +111,7 @@ impl Pattern {
     pub(crate) fn holds_for(&self, path: &Path) -> bool {
         match self {
             Pattern::Place(place) => path.starts_with(place),
-            Pattern::Form(form) => path.ancestors().any(|above| form.matches(above)),
+            Pattern::Form(form) => upwards(path).any(|above| form.matches(above)),
         }
     }
 

@@ -3,9 +3,11 @@
 //! (CVE-2025-54135, CVE-2026-25725, and the class that they belong to). Below writable directories
 //! they can be read but not written, unless the policy says otherwise.
 
-use std::path::{Component, Path};
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::LazyLock;
 
+use crate::ancestry::{name, names, upwards};
 use crate::pattern::Form;
 
 /// Anywhere in a path: the file, or the directory with all below it.
@@ -83,6 +85,8 @@ const GIT_CONFIGURATION: &[&str] = &["**/.git/config", "**/.git/modules/**/confi
 const DEPENDENCIES: &[&str] =
     &["node_modules", "site-packages", "dist-packages", "vendor", ".venv"];
 
+static PROTECTED_NAMES: LazyLock<HashSet<&[u8]>> =
+    LazyLock::new(|| NAMES.iter().map(|name| name.as_bytes()).collect());
 static PROTECTED: LazyLock<Vec<Form>> = LazyLock::new(|| forms(FORMS));
 static CONFIGURATION: LazyLock<Vec<Form>> = LazyLock::new(|| forms(GIT_CONFIGURATION));
 
@@ -92,22 +96,26 @@ fn forms(globs: &[&str]) -> Vec<Form> {
 
 /// What of `path` is protected: the path down to the name that says so.
 pub(crate) fn protected_part(path: &Path) -> Option<&Path> {
-    if is_dependency(path) {
+    if !is_remarkable(path) || is_dependency(path) {
         return None;
     }
     let is_sample = path.extension().is_some_and(|extension| extension == "sample");
-    path.ancestors().find(|part| {
-        let named = part.file_name().and_then(|name| name.to_str());
-        named.is_some_and(|name| NAMES.contains(&name))
+    upwards(path).find(|part| {
+        PROTECTED_NAMES.contains(name(part))
             || (!is_sample && PROTECTED.iter().any(|form| form.matches(part)))
             || is_git_configuration(part)
     })
 }
 
+/// Whether any name in `path` is like those that are protected: most paths have none, and are done.
+fn is_remarkable(path: &Path) -> bool {
+    names(path).any(|name| name.starts_with(b".") || name.starts_with(b"nono.json"))
+}
+
 /// Whether the name of `path` is part of what protects something below it.
 pub(crate) fn leads_to_protected(path: &Path) -> bool {
-    let forms = PROTECTED.iter().chain(CONFIGURATION.iter());
-    !is_dependency(path) && forms.into_iter().any(|form| form.is_led_to_by(path))
+    let mut forms = PROTECTED.iter().chain(CONFIGURATION.iter());
+    is_remarkable(path) && !is_dependency(path) && forms.any(|form| form.is_led_to_by(path))
 }
 
 /// Whether a file here may be replaced by one that names no new programs.
@@ -117,10 +125,7 @@ pub(crate) fn is_git_configuration(path: &Path) -> bool {
 
 /// Whether `path` is below a directory of dependencies, where nothing is protected.
 pub(crate) fn is_dependency(path: &Path) -> bool {
-    path.components().any(|component| match component {
-        Component::Normal(name) => DEPENDENCIES.iter().any(|known| name == *known),
-        _ => false,
-    })
+    names(path).any(|name| DEPENDENCIES.iter().any(|known| known.as_bytes() == name))
 }
 
 #[cfg(test)]
@@ -141,6 +146,14 @@ mod tests {
         assert_eq!(part("/w/.git/modules/a/b/config"), Some("/w/.git/modules/a/b/config"));
         assert_eq!(part("/w/.git/modules/a/hooks/x"), Some("/w/.git/modules/a/hooks/x"));
         assert_eq!(part("/w/.git/commondir"), Some("/w/.git/commondir"));
+    }
+
+    #[test]
+    fn every_protected_name_is_remarkable() {
+        for name in NAMES.iter().chain(FORMS).chain(GIT_CONFIGURATION) {
+            assert!(is_remarkable(&Path::new("/").join(name)), "{name}");
+        }
+        assert!(FORMS.iter().chain(GIT_CONFIGURATION).all(|form| form.starts_with("**/.")));
     }
 
     #[test]

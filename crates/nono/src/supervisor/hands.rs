@@ -7,61 +7,137 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::privileges;
 
-type Work = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
-/// Hands work to the thread. Dropped, it ends.
+/// Hands jobs to the thread, one at a time. Dropped, it ends.
 ///
-/// One side always sleeps while the other works, so both are kept on one processor: waking another one
-/// by an interrupt takes longer than most operations. Pipes wake as is best for that
-/// (`wake_up_interruptible_sync_poll` in fs/pipe.c).
+/// The supervisor sleeps while the thread works, so both are kept on one processor: waking another one
+/// by an interrupt takes longer than most operations.
 pub(crate) struct Hands {
     /// Whether the thread has a file mode mask of its own; else it is everybody's here, and stays.
     has_own_mask: bool,
     thread: libc::pid_t,
     /// The processor that the thread was bound to last.
     processor: Cell<c_int>,
-    desk: Arc<Mutex<Option<Work>>>,
-    wake: PipeWriter,
-    done: PipeReader,
+    table: Arc<Table>,
+}
+
+/// What lies between the supervisor and the thread.
+#[derive(Default)]
+struct Table {
+    job: Mutex<Stage>,
+    /// There is something to do, or there will be nothing any more.
+    begun: Condvar,
+    /// The thread is free, or gone.
+    done: Condvar,
+}
+
+#[derive(Default)]
+enum Stage {
+    /// Being carried out; at first, its own start.
+    #[default]
+    Busy,
+    Free,
+    Begun(Job),
+    /// One of the two is gone.
+    Ended,
+}
+
+impl Table {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next job, once there is one.
+    fn next(&self) -> Option<Job> {
+        let mut stage = self.stage();
+        if matches!(*stage, Stage::Busy) {
+            *stage = Stage::Free;
+            self.done.notify_one();
+        }
+        loop {
+            match std::mem::take(&mut *stage) {
+                Stage::Begun(job) => return Some(job),
+                Stage::Ended => {
+                    *stage = Stage::Ended;
+                    return None;
+                }
+                other => *stage = other,
+            }
+            stage = self.begun.wait(stage).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until the thread is free.
+    fn when_free(&self) -> io::Result<MutexGuard<'_, Stage>> {
+        let is_busy = |stage: &mut Stage| matches!(stage, Stage::Busy | Stage::Begun(_));
+        let stage = self.done.wait_while(self.stage(), is_busy);
+        let stage = stage.unwrap_or_else(PoisonError::into_inner);
+        match *stage {
+            Stage::Ended => Err(io::Error::from_raw_os_error(libc::EIO)),
+            _ => Ok(stage),
+        }
+    }
+
+    fn end(&self) {
+        *self.stage() = Stage::Ended;
+        self.begun.notify_one();
+        self.done.notify_one();
+    }
+}
+
+/// Ends what lies between them when either goes.
+struct Party(Arc<Table>);
+
+impl Drop for Party {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.table.end();
+    }
 }
 
 impl Hands {
     /// Starts the thread and waits until it has given up what the sandbox does not have.
     pub(crate) fn start(ruleset: OwnedFd) -> io::Result<Self> {
-        let desk: Arc<Mutex<Option<Work>>> = Arc::default();
-        let ((mut woken, wake), (done, mut tell_done)) = (io::pipe()?, io::pipe()?);
-        let mut hands = Hands {
-            has_own_mask: false,
-            thread: 0,
-            processor: Cell::new(-1),
-            desk: desk.clone(),
-            wake,
-            done,
-        };
+        let table: Arc<Table> = Arc::default();
         let settled: Arc<Mutex<io::Result<Settled>>> = Arc::new(Mutex::new(Ok(Settled::default())));
-        let result = settled.clone();
+        let (party, result) = (Party(table.clone()), settled.clone());
         std::thread::Builder::new().name("nono-hands".into()).spawn(move || {
             *result.lock().unwrap_or_else(PoisonError::into_inner) = settle(&ruleset);
             drop(ruleset);
-            let mut byte = [0];
-            while tell_done.write_all(&byte).is_ok() && woken.read_exact(&mut byte).is_ok() {
-                let work = desk.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(work) = work {
-                    work();
-                }
+            while let Some(job) = party.0.next() {
+                job();
             }
         })?;
-        hands.wait()?;
+        drop(table.when_free()?);
         let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
-        let settled = std::mem::replace(&mut *settled, Ok(Settled::default()))?;
-        (hands.has_own_mask, hands.thread) = (settled.has_own_mask, settled.thread);
-        Ok(hands)
+        let Settled { thread, has_own_mask } =
+            std::mem::replace(&mut *settled, Ok(Settled::default()))?;
+        Ok(Hands { has_own_mask, thread, processor: Cell::new(-1), table })
+    }
+
+    /// Has something done over there, and does not wait for it. It must not block.
+    pub(super) fn begin(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.come_here();
+        *self.table.when_free()? = Stage::Begun(Box::new(job));
+        self.table.begun.notify_one();
+        Ok(())
+    }
+
+    /// Waits until everything that was begun is done.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.table.when_free().map(drop)
     }
 
     /// Carries something out over there, and waits for it. It must not block.
@@ -71,14 +147,11 @@ impl Hands {
     ) -> io::Result<T> {
         let result = Arc::new(Mutex::new(None));
         let slot = result.clone();
-        let work: Work = Box::new(move || {
+        self.begin(move || {
             let made = operation();
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
-        });
-        *self.desk.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
-        self.come_here();
-        (&self.wake).write_all(&[0])?;
-        self.wait()?;
+        })?;
+        self.finish()?;
         let made = result.lock().unwrap_or_else(PoisonError::into_inner).take();
         made.unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::EIO)))
     }
@@ -113,10 +186,6 @@ impl Hands {
     /// A mode as the thread can give it.
     pub(super) fn mode(&self, asked: libc::mode_t, mask: libc::mode_t) -> Mode {
         Mode { asked, mask, has_own_mask: self.has_own_mask }
-    }
-
-    fn wait(&self) -> io::Result<()> {
-        (&self.done).read_exact(&mut [0]).map_err(|_| io::Error::from_raw_os_error(libc::EIO))
     }
 }
 

@@ -32,6 +32,7 @@ use std::sync::Arc;
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
 pub(crate) use files::Files;
+use files::Outcome;
 pub(crate) use hands::Hands;
 pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
@@ -146,6 +147,9 @@ impl Desk {
     }
 
     fn answer(&mut self, call: &Notification) {
+        if let Some(files) = &self.files {
+            files.finish();
+        }
         if let Action::Errno(errno) = self.rules.evaluate(call.number, call.arguments) {
             return self.refuse(call, errno);
         }
@@ -191,7 +195,13 @@ impl Desk {
         let Some(files) = &mut self.files else {
             return self.listener.finish(call, Err(libc::ENOSYS));
         };
-        let (verdict, account) = files::attempt(files, &self.listener, call);
+        let (verdict, account) = match files::attempt(files, &self.listener, call) {
+            Outcome::Decided(verdict, account) => (verdict, account),
+            Outcome::Open(last, account) => {
+                let tell = self.recorder.tell_later(call, account);
+                return files.conclude(last, &self.listener, call, tell);
+            }
+        };
         match verdict.into_question() {
             Ok(grant) => self.ask(call, account, move || grant.give()),
             Err(verdict) => {

@@ -54,6 +54,21 @@ impl Recorder {
         }
     }
 
+    /// The same of an attempt whose end is not known yet: what is returned is told of that, if the call
+    /// is still parked then.
+    pub(super) fn tell_later(
+        &self,
+        call: &Notification,
+        account: Account,
+    ) -> impl FnOnce(Option<i32>) + Send + 'static {
+        let record = self.wants(&account).then(|| (self.events.clone(), self.event(call, account)));
+        move |errno| {
+            if let Some((events, event)) = record {
+                events.put(Event { errno, ..event });
+            }
+        }
+    }
+
     fn wants(&self, account: &Account) -> bool {
         let level =
             if account.operation == Operation::Read { Observe::All } else { Observe::Changes };

@@ -48,8 +48,7 @@ impl Caller<'_> {
         if attempt.reason.is_some() && self.files.tier == TierName::Flat {
             return Err(errno(libc::EPERM));
         }
-        self.carry_out(move || change.make(&place))?;
-        Ok(Reply::Done)
+        self.last(move || change.make(&place).map(|()| Reply::Done))
     }
 
     fn object(&self, of: &Object, attempt: &mut Attempt) -> io::Result<Place> {

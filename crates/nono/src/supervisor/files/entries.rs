@@ -30,15 +30,14 @@ impl Caller<'_> {
         attempt.operation = Operation::MakeDirectory;
         let entry = self.new_entry(at, attempt)?;
         let mode = self.mode(mode)?;
-        self.carry_out(move || {
+        self.last(move || {
             let name = entry.given_name()?;
             let make = |mode| {
                 // SAFETY: a C string.
                 check(unsafe { libc::mkdirat(entry.directory.as_raw_fd(), name.as_ptr(), mode) })
             };
-            mode.make(make, |(), mode| amend(&entry, mode))
-        })?;
-        Ok(Reply::Done)
+            mode.make(make, |(), mode| amend(&entry, mode)).map(|()| Reply::Done)
+        })
     }
 
     pub(super) fn make_node(
@@ -51,7 +50,7 @@ impl Caller<'_> {
         attempt.operation = Operation::Create;
         let entry = self.new_entry(at, attempt)?;
         let mode = self.mode(mode)?;
-        self.carry_out(move || {
+        self.last(move || {
             let name = entry.given_name()?;
             let make = |mode| {
                 // SAFETY: a C string.
@@ -59,9 +58,8 @@ impl Caller<'_> {
                     libc::mknodat(entry.directory.as_raw_fd(), name.as_ptr(), mode, device)
                 })
             };
-            mode.make(make, |(), mode| amend(&entry, mode))
-        })?;
-        Ok(Reply::Done)
+            mode.make(make, |(), mode| amend(&entry, mode)).map(|()| Reply::Done)
+        })
     }
 
     pub(super) fn symlink(&self, target: u64, at: &decode::At, attempt: &mut Attempt) -> Answer {
@@ -69,14 +67,14 @@ impl Caller<'_> {
         let target = CString::new(self.string(target)?)?;
         let entry = self.new_entry(at, attempt)?;
         self.may_move(&entry.path, attempt)?;
-        self.carry_out(move || {
+        self.last(move || {
             let name = entry.given_name()?;
             // SAFETY: C strings.
             check(unsafe {
                 libc::symlinkat(target.as_ptr(), entry.directory.as_raw_fd(), name.as_ptr())
             })
-        })?;
-        Ok(Reply::Done)
+            .map(|()| Reply::Done)
+        })
     }
 
     pub(super) fn link(
@@ -100,7 +98,7 @@ impl Caller<'_> {
             .map_err(exists_if_dots)?;
         attempt.to = Some(target.path.clone());
         self.judge_entry(&target, attempt)?;
-        self.carry_out(move || {
+        self.last(move || {
             let link = CString::new(place::own_link(&source.file).as_os_str().as_bytes())?;
             let name = target.given_name()?;
             // SAFETY: C strings.
@@ -113,8 +111,8 @@ impl Caller<'_> {
                     libc::AT_SYMLINK_FOLLOW,
                 )
             })
-        })?;
-        Ok(Reply::Done)
+            .map(|()| Reply::Done)
+        })
     }
 
     pub(super) fn remove(&self, at: &decode::At, directory: bool, attempt: &mut Attempt) -> Answer {
@@ -133,12 +131,12 @@ impl Caller<'_> {
         }
         self.is_not_mounted(&entry, attempt)?;
         let flags = if directory { libc::AT_REMOVEDIR } else { 0 };
-        self.carry_out(move || {
+        self.last(move || {
             let name = entry.given_name()?;
             // SAFETY: a C string.
             check(unsafe { libc::unlinkat(entry.directory.as_raw_fd(), name.as_ptr(), flags) })
-        })?;
-        Ok(Reply::Done)
+                .map(|()| Reply::Done)
+        })
     }
 
     pub(super) fn rename(
@@ -174,8 +172,7 @@ impl Caller<'_> {
                 return Err(errno(libc::EXDEV)); // a copy then asks for each name
             }
         }
-        self.carry_out(move || rename(&source, &target, flags))?;
-        Ok(Reply::Done)
+        self.last(move || rename(&source, &target, flags).map(|()| Reply::Done))
     }
 
     /// A new git configuration takes the place of the old one as a copy that nobody can write to any
@@ -207,13 +204,12 @@ impl Caller<'_> {
         if has_room {
             first_seen.entry(target.path.clone()).or_insert(old);
         }
-        self.carry_out(move || {
+        self.last(move || {
             let copy = Entry { name: c".nono.config.new".to_owned(), ..target.reference()? };
             write_configuration(&copy, &new, mode)?;
             rename(&copy, &target, flags).inspect_err(|_| _ = unlink(&copy))?;
-            unlink(&source)
-        })?;
-        Ok(Reply::Done)
+            unlink(&source).map(|()| Reply::Done)
+        })
     }
 
     /// The name of something that is to be made.

@@ -12,9 +12,9 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(crate) struct Files {
     view: Option<View>,
     /// Git configurations as they were before commands changed them.
     first_seen: RefCell<HashMap<PathBuf, Vec<u8>>>,
+    /// `/proc/TID/status` of the last caller whose mode mask was asked for.
+    status: RefCell<Option<(i32, File)>>,
 }
 
 /// How a parked call ends.
@@ -57,7 +59,12 @@ enum Reply {
     Elsewhere,
     /// Nothing grants it; but somebody may be asked.
     Ask(Box<Grant>),
+    /// With what this comes to, which is all that is left to do, in the sandbox's domain.
+    Last(Last),
 }
+
+/// The one operation that a call comes to.
+pub(super) struct Last(Box<dyn FnOnce() -> Answer + Send>);
 
 /// One call on its way through.
 struct Attempt {
@@ -83,7 +90,7 @@ impl Verdict {
             }
             Ok(Reply::CarryOn) => listener.carry_on(call),
             Ok(Reply::Elsewhere) => {}
-            Ok(Reply::Ask(_)) => listener.finish(call, Err(libc::EACCES)),
+            Ok(Reply::Ask(_) | Reply::Last(_)) => listener.finish(call, Err(libc::EACCES)),
             Err(error) => listener.finish(call, Err(error.raw_os_error().unwrap_or(libc::EIO))),
         }
     }
@@ -95,6 +102,16 @@ impl Verdict {
         match self.0 {
             Ok(Reply::Ask(grant)) => Ok(grant),
             other => Err(Verdict(other)),
+        }
+    }
+
+    /// 0 or an errno; `None`: it is not known here.
+    fn errno(&self) -> Option<i32> {
+        match &self.0 {
+            Ok(Reply::CarryOn | Reply::Elsewhere | Reply::Last(_)) => None,
+            Ok(Reply::Ask(_)) => Some(libc::EACCES),
+            Ok(Reply::Done | Reply::Opened { .. }) => Some(0),
+            Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
         }
     }
 }
@@ -109,23 +126,31 @@ impl Grant {
     }
 }
 
+/// What becomes of a parked call.
+pub(super) enum Outcome {
+    /// It is decided, with an account of it.
+    Decided(Verdict, Account),
+    /// Nothing refuses it: [`Files::conclude`] makes it, and what it comes to completes the account.
+    Open(Last, Account),
+}
+
 /// Carries out what a call asks for, if it may be. The call is still parked afterwards.
-pub(super) fn attempt(
-    files: &mut Files,
-    listener: &Arc<Listener>,
-    call: &Notification,
-) -> (Verdict, Account) {
+pub(super) fn attempt(files: &mut Files, listener: &Arc<Listener>, call: &Notification) -> Outcome {
     let mut attempt = Attempt::new(Operation::Write);
     let answer = decode::request(call).and_then(|request| {
         files.with_view(listener, call, |caller| caller.serve(request, &mut attempt))
     });
-    let errno = match &answer {
-        Ok(Reply::CarryOn | Reply::Elsewhere) => None,
-        Ok(Reply::Ask(_)) => Some(libc::EACCES),
-        Ok(_) => Some(0),
-        Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
+    let answer = match answer {
+        Ok(Reply::Last(last)) if attempt.reason.is_none() => {
+            return Outcome::Open(last, attempt.account(None));
+        }
+        // Landlock or a mount may refuse it: then all there is to say about the caller is looked up.
+        Ok(Reply::Last(last)) => files.hands.carry_out(last.0),
+        other => other,
     };
-    (Verdict(answer), attempt.account(errno))
+    let verdict = Verdict(answer);
+    let account = attempt.account(verdict.errno());
+    Outcome::Decided(verdict, account)
 }
 
 /// Whether Landlock will refuse an execve(), as an account of it. What is foreseen decides nothing:
@@ -150,7 +175,41 @@ pub(super) fn foresee(
 
 impl Files {
     pub(crate) fn new(hands: Hands, judge: Judge, tier: TierName, asks: bool) -> Self {
-        Files { hands, judge, tier, asks, view: None, first_seen: RefCell::default() }
+        Files {
+            hands,
+            judge,
+            tier,
+            asks,
+            view: None,
+            first_seen: RefCell::default(),
+            status: RefCell::default(),
+        }
+    }
+
+    /// Waits for the end of what was begun: what is judged next must not change any more.
+    pub(super) fn finish(&self) {
+        // If nobody is there to do it, that shows when something is to be done.
+        let _ = self.hands.finish();
+    }
+
+    /// Makes a call that nothing refuses, and answers it, without waiting for that: each thread that
+    /// has to be woken on the way costs more than most operations.
+    pub(super) fn conclude(
+        &self,
+        last: Last,
+        listener: &Arc<Listener>,
+        call: &Notification,
+        tell: impl FnOnce(Option<i32>) + Send + 'static,
+    ) {
+        let (answering, parked) = (listener.clone(), *call);
+        let begun = self.hands.begin(move || {
+            let verdict = Verdict(last.0());
+            tell(verdict.errno());
+            verdict.send(&answering, &parked);
+        });
+        if begun.is_err() {
+            listener.finish(call, Err(libc::EIO));
+        }
     }
 
     fn with_view<T>(
@@ -251,6 +310,12 @@ impl Caller<'_> {
         self.files.hands.carry_out(operation)
     }
 
+    /// The same as the last thing that there is to do for a call.
+    fn last(&self, operation: impl FnOnce() -> Answer + Send + 'static) -> Answer {
+        self.check()?;
+        Ok(Reply::Last(Last(Box::new(operation))))
+    }
+
     fn check(&self) -> io::Result<()> {
         if self.listener.is_parked(self.call) { Ok(()) } else { Err(place::errno(libc::EINTR)) }
     }
@@ -284,7 +349,10 @@ impl Caller<'_> {
         if !place.has_path() {
             return Ok(());
         }
-        let judgement = self.files.judge.judge_object(&place.path, &place.file.metadata()?, right);
+        let judgement = match self.files.judge.denies_files() {
+            true => self.files.judge.judge_object(&place.path, &place.file.metadata()?, right),
+            false => self.files.judge.judge(&place.path, right),
+        };
         attempt.reason = judgement.err().or(attempt.reason.take());
         Ok(())
     }
@@ -322,9 +390,17 @@ impl Caller<'_> {
     }
 
     fn mask(&self) -> io::Result<libc::mode_t> {
+        let mut status = self.files.status.borrow_mut();
+        let status = match &*status {
+            Some((thread, file)) if *thread == self.call.thread => file,
+            _ => {
+                let file = File::open(format!("/proc/{}/status", self.call.thread))?;
+                &status.insert((self.call.thread, file)).1
+            }
+        };
         // The second line, after a name of at most 64 bytes; the rest is not worth reading.
         let mut head = [0; 128];
-        let length = File::open(format!("/proc/{}/status", self.call.thread))?.read(&mut head)?;
+        let length = status.read_at(&mut head, 0)?;
         let head = String::from_utf8_lossy(&head[..length]);
         head.lines()
             .find_map(|line| line.strip_prefix("Umask:"))

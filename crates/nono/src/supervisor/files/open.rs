@@ -119,11 +119,13 @@ impl Caller<'_> {
             return self.open_fifo(place, flags);
         }
         let mode = if tmpfile { Some(self.mode(mode)?) } else { None };
-        let file = self.carry_out(move || match mode {
-            Some(mode) => mode.make(|mode| reopen(&place.file, flags, mode), amend),
-            None => reopen(&place.file, flags, 0),
-        })?;
-        Ok(opened(file, flags))
+        self.last(move || {
+            let file = match mode {
+                Some(mode) => mode.make(|mode| reopen(&place.file, flags, mode), amend),
+                None => reopen(&place.file, flags, 0),
+            };
+            Ok(opened(file?, flags))
+        })
     }
 
     fn create(
@@ -149,20 +151,19 @@ impl Caller<'_> {
             return answer;
         }
         self.act_on_judgement(attempt)?;
-        let file = self.carry_out(move || {
-            let flags = flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
+        self.last(move || {
+            let wanted = flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
             let make = |mode: libc::mode_t| {
                 // SAFETY: a C string.
                 let fd = unsafe {
-                    libc::openat(entry.directory.as_raw_fd(), entry.name.as_ptr(), flags, mode)
+                    libc::openat(entry.directory.as_raw_fd(), entry.name.as_ptr(), wanted, mode)
                 };
                 check(fd)?;
                 // SAFETY: a new descriptor that nobody else owns.
                 Ok(unsafe { File::from_raw_fd(fd) })
             };
-            mode.make(make, amend)
-        })?;
-        Ok(opened(file, flags))
+            Ok(opened(mode.make(make, amend)?, flags))
+        })
     }
 
     pub(super) fn truncate(&self, at: &decode::At, length: i64, attempt: &mut Attempt) -> Answer {
@@ -170,12 +171,11 @@ impl Caller<'_> {
         let path = self.full_path(at, attempt)?;
         let place = self.place(&path, true)?;
         self.judge_place(&place, Right::Write, attempt)?;
-        self.carry_out(move || {
+        self.last(move || {
             let link = CString::new(place::own_link(&place.file).as_os_str().as_bytes())?;
             // SAFETY: a C string.
-            check(unsafe { libc::truncate(link.as_ptr(), length) })
-        })?;
-        Ok(Reply::Done)
+            check(unsafe { libc::truncate(link.as_ptr(), length) }).map(|()| Reply::Done)
+        })
     }
 
     /// Whether something else than Landlock and the mounts may refuse reading.
