@@ -10,20 +10,31 @@ export interface AuditIo {
   readonly stderr: (text: string) => void;
   /** Ends `tail -f`. */
   readonly signal?: AbortSignal;
+  /** What is meant where no directory is named; without it, one must be. */
+  readonly records?: HostRecords;
+}
+
+/** Where a host keeps its records. */
+export interface HostRecords {
+  /** The ledger's directory. */
+  readonly ledger: string;
+  /** Holds a directory for each session, named as the last part of its origin. */
+  readonly sessions: string;
 }
 
 const help = `nono audit <command>
 
-  verify <dir|proof>      how much is proven: INTACT, SIGNED, TIMED, WITNESSED
-  show <dir>              the entries (--from N --to N --type T --decision D --reveal)
-  tail <dir>              the last entries (-n N, -f to follow)
-  prove <dir> <seq>       a .tlog-proof of one entry
+  verify [dir|proof]      how much is proven: INTACT, SIGNED, TIMED, WITNESSED
+  show [dir]              the entries (--from N --to N --type T --decision D --reveal)
+  tail [dir]              the last entries (-n N, -f to follow)
+  prove [dir] <seq>       a .tlog-proof of one entry
   redact <dir> <seq>      erase disclosed values (--field NAME), recorded in the ledger
   anchor <ledger-dir>     submit the ledger's head (--policy FILE, --rekor URL, --tsa URL, --anchor-key FILE)
                           and renew the proofs of the sessions below --sessions DIR
-  export <dir>            --format jsonl|ocsf|otlp|cloudevents
-  doctor <ledger-dir>     sessions on record, and what is missing (--sessions DIR)
+  export [dir]            --format jsonl|ocsf|otlp|cloudevents
+  doctor [ledger-dir]     sessions on record, and what is missing (--sessions DIR)
 
+Without a directory: the last run of this host, and for doctor its ledger and sessions.
 Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG,
        --root FILE (Sigstore trusted root) with --evidence-key FILE.
 Ledger: --ledger DIR --origin NAME --key-file FILE. --json prints machine-readable answers.

@@ -1,7 +1,7 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { describe, expect, test } from "vitest";
-import { runAuditCommand } from "../src/cli.ts";
+import { runAuditCommand, type HostRecords } from "../src/cli.ts";
 import {
   HostLedger,
   keyFileSigner,
@@ -19,15 +19,78 @@ import {
   temporaryDirectory,
 } from "./helpers/logs.ts";
 
-async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+interface Answer {
+  code: number;
+  out: string;
+  err: string;
+}
+
+const run = (...argv: string[]): Promise<Answer> => runWith(argv);
+
+async function runWith(argv: readonly string[], records?: HostRecords): Promise<Answer> {
   let out = "";
   let err = "";
   const code = await runAuditCommand(argv, {
     stdout: (text) => (out += text),
     stderr: (text) => (err += text),
+    ...(records && { records }),
   });
   return { code, out, err };
 }
+
+describe("without a directory", () => {
+  test("the last run is meant, as the ledger has it", async () => {
+    const host = temporaryDirectory();
+    const records = { ledger: path.join(host, "ledger"), sessions: path.join(host, "sessions") };
+    const inHost = (...argv: string[]): Promise<Answer> => runWith(argv, records);
+    expect(await inHost("show")).toMatchObject({ code: 3, err: expect.stringMatching(/no run/) });
+    const signer = keyFileSigner(path.join(host, "key"), "nono.local/h");
+    const ledger = new HostLedger({ dir: records.ledger, origin: "nono.local/h", signer });
+    const logs: string[] = [];
+    // More than a bundle of the ledger lies between the last opening and its end.
+    for (const [name, erasures] of [
+      ["zzz", 0],
+      ["aaa", 300],
+    ] as const) {
+      const log = await openAuditLog({
+        dir: path.join(records.sessions, name),
+        origin: `nono.local/h/session/${name}`,
+        ledger,
+      });
+      await log.record(connectEvent(1));
+      await log.close("done");
+      const session = log.origin;
+      const erased = { type: "entry.erased", session, entry: 0, fields: 1 } as const;
+      if (erasures > 0) await ledger.append(Array.from({ length: erasures }, () => erased));
+      logs.push(log.dir);
+    }
+    const last = logs[1] as string;
+    for (const command of ["show", "tail", "verify", "export"]) {
+      const answer = await inHost(command);
+      expect(answer).toEqual(await run(command, last));
+      expect(answer.out).not.toBe("");
+    }
+    expect(await inHost("prove", "1")).toEqual(await run("prove", last, "1"));
+    expect((await inHost("doctor")).out).toContain("session/aaa");
+    rmSync(last, { recursive: true });
+    expect(await inHost("show")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("session/aaa, is missing"),
+    });
+    expect(await inHost("doctor")).toMatchObject({
+      code: 1,
+      out: expect.stringContaining("MISSING"),
+    });
+  });
+
+  test("one must be named where the host's records are not known", async () => {
+    for (const command of ["show", "tail", "verify", "export", "doctor"])
+      expect(await run(command)).toMatchObject({
+        code: 3,
+        err: expect.stringMatching(/^nono audit: name the/),
+      });
+  });
+});
 
 describe("nono audit", () => {
   test("every command has --json, and says there what went wrong", async () => {

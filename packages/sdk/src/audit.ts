@@ -36,6 +36,14 @@ export interface AuditRecord {
   };
 }
 
+/** Where the ledger and the logs are, in the directory of the records. */
+export function recordPlaces(dir: string = path.join(stateDirectory(), "audit")): {
+  readonly ledger: string;
+  readonly sessions: string;
+} {
+  return { ledger: path.join(dir, "ledger"), sessions: path.join(dir, "sessions") };
+}
+
 /** The open record of one sandbox. */
 export class RunRecord {
   readonly #log: AuditLog;
@@ -49,17 +57,18 @@ export class RunRecord {
     const { dir = path.join(stateDirectory(), "audit"), anchors = [], ...options } = settings;
     const granted = [...(capabilities.read ?? []), ...(capabilities.write ?? [])];
     keepOutOfReach(dir, granted, "the record");
-    mkdirSync(path.join(dir, "sessions"), { recursive: true, mode: 0o700 });
+    const places = recordPlaces(dir);
+    mkdirSync(places.sessions, { recursive: true, mode: 0o700 });
     const { HostLedger, keyFileSigner, openAuditLog } = await import("@nono/audit");
     const host = `nono.local/${hostname()
       .toLowerCase()
       .replaceAll(/[^a-z0-9.-]/g, "-")}`;
     const signer = keyFileSigner(path.join(dir, "ledger.key"), host);
-    const ledger = new HostLedger({ dir: path.join(dir, "ledger"), origin: host, signer, anchors });
+    const ledger = new HostLedger({ dir: places.ledger, origin: host, signer, anchors });
     const session = randomUUID();
     const log = await openAuditLog({
       ...options,
-      dir: path.join(dir, "sessions", session),
+      dir: path.join(places.sessions, session),
       origin: `${host}/session/${session}`,
       ledger,
     });

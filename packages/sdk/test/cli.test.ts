@@ -189,6 +189,14 @@ test("a run is on record, and can be looked at and brought back by commands", ()
     expect(run("audit", "show", log).stdout).toContain("process.exec");
     const verdict = run("audit", "verify", log);
     expect(verdict.stdout).toContain("INTACT");
+    // No directory is the last run, whatever ran before it.
+    expect(run("run", "--allow-write", ".", "--", "true").status).toBe(0);
+    const last = readdirSync(sessions).find((session) => !log.endsWith(session)) ?? "";
+    for (const command of ["show", "tail", "verify"])
+      expect(run("audit", command).stdout).toBe(
+        run("audit", command, path.join(sessions, last)).stdout,
+      );
+    expect(run("audit", "doctor").stdout).toContain(last);
     const bundle = path.join(log, "tile", "entries", "000.p");
     const [name = ""] = readdirSync(bundle);
     const bytes = readFileSync(path.join(bundle, name));

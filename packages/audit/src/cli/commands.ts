@@ -20,6 +20,7 @@ import { formatProof } from "../tlog-proof.ts";
 import { unsealedEntries } from "../unsealed.ts";
 import { witnessAnchor } from "../witness.ts";
 import { verifyLog } from "../verify.ts";
+import { lastRun } from "./last-run.ts";
 import { print, printOptions } from "./print.ts";
 import {
   ledgerOf,
@@ -36,9 +37,16 @@ import {
 /** A command: arguments in, exit code out. */
 export type Command = (args: readonly string[], io: AuditIo) => Promise<number>;
 
+/** The directory that was named, or that of the last run. */
+function logOf(named: string | undefined, { records }: AuditIo): string {
+  if (named !== undefined) return named;
+  if (records) return lastRun(records);
+  throw new UsageError("name the directory of a log");
+}
+
 const verify: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["json", ...trustOptions]);
-  const report = await verifyLog(args.positionals[0] ?? "", await trustOf(args));
+  const args = readArguments(argv, 1, ["json", ...trustOptions], 1);
+  const report = await verifyLog(logOf(args.positionals[0], io), await trustOf(args));
   io.stdout(args.flag("json") ? `${JSON.stringify(report)}\n` : formatReport(report));
   return exitCode(report);
 };
@@ -52,8 +60,8 @@ function openReader(dir: string): { reader: LogReader; note: string } {
 }
 
 const show: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["json", "from", "to", "type", "decision", "reveal"]);
-  const [dir = ""] = args.positionals;
+  const args = readArguments(argv, 1, ["json", "from", "to", "type", "decision", "reveal"], 1);
+  const dir = logOf(args.positionals[0], io);
   const options = printOptions(args);
   const { reader } = openReader(dir);
   const to = args.number("to") ?? Infinity;
@@ -71,10 +79,9 @@ function* entriesOf(reader: LogReader, from: number): Generator<{ seq: number; e
 }
 
 const tail: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, [
-    ...(["json", "follow", "lines", "type", "decision", "reveal"] as const),
-  ]);
-  const [dir = ""] = args.positionals;
+  const allowed = ["json", "follow", "lines", "type", "decision", "reveal"] as const;
+  const args = readArguments(argv, 1, allowed, 1);
+  const dir = logOf(args.positionals[0], io);
   const options = printOptions(args);
   const lines = args.number("lines") ?? 10;
   const { reader: first } = openReader(dir);
@@ -92,9 +99,9 @@ const tail: Command = async (argv, io) => {
 };
 
 const prove: Command = async (argv, io) => {
-  const args = readArguments(argv, 2, ["json"]);
-  const [dir = "", text = ""] = args.positionals;
-  const { reader, note } = openReader(dir);
+  const args = readArguments(argv, 2, ["json"], 1);
+  const text = args.positionals.at(-1) ?? "";
+  const { reader, note } = openReader(logOf(args.positionals.at(-2), io));
   const index = wholeNumber(text);
   const proof = formatProof({
     index,
@@ -131,11 +138,13 @@ const redact: Command = async (argv, io) => {
 };
 
 const doctor: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["json", "sessions", ...trustOptions]);
-  const [dir = ""] = args.positionals;
+  const args = readArguments(argv, 1, ["json", "sessions", ...trustOptions], 1);
+  const [named] = args.positionals;
+  const dir = named ?? io.records?.ledger;
+  if (dir === undefined) throw new UsageError("name the directory of a ledger");
   openReader(dir);
   const report = await verifyLog(dir, await trustOf(args));
-  const root = args.text("sessions");
+  const root = args.text("sessions") ?? (named === undefined ? io.records?.sessions : undefined);
   const sessions = new Map<
     string,
     { session: string; closed: boolean; size: number; present?: boolean }
@@ -182,8 +191,8 @@ const formats: ReadonlyMap<string, (entry: Entry, origin: string) => unknown> = 
 ]);
 
 const exportEntries: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, ["json", "format", "from", "to"]);
-  const [dir = ""] = args.positionals;
+  const args = readArguments(argv, 1, ["json", "format", "from", "to"], 1);
+  const dir = logOf(args.positionals[0], io);
   const format = formats.get(args.text("format") ?? "jsonl");
   if (!format) throw new UsageError(`--format is one of ${[...formats.keys()].join(", ")}`);
   const { reader, note } = openReader(dir);

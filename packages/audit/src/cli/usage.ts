@@ -75,11 +75,12 @@ export interface Arguments {
   number(name: OptionName): number | undefined;
 }
 
-/** Parses `args`, allowing the named options and exactly `count` positional arguments. */
+/** Parses `args`, allowing the named options and `count` positional arguments; the first `optional` may be absent. */
 export function readArguments(
   args: readonly string[],
   count: number,
   allowed: readonly OptionName[],
+  optional = 0,
 ): Arguments {
   const options: ParseArgsOptionsConfig = Object.fromEntries(
     allowed.map((name) => [name, known[name]]),
@@ -91,8 +92,10 @@ export function readArguments(
     throw new UsageError((error as Error).message);
   }
   const { values, positionals } = parsed;
-  if (positionals.length !== count)
-    throw new UsageError(`expected ${count} arguments, got ${positionals.length}`);
+  if (positionals.length > count || positionals.length < count - optional) {
+    const least = optional > 0 ? `${count - optional} to ` : "";
+    throw new UsageError(`expected ${least}${count} arguments, got ${positionals.length}`);
+  }
   const text = (name: OptionName): string | undefined => values[name] as string | undefined;
   return {
     positionals,

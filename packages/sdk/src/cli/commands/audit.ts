@@ -1,4 +1,5 @@
 import process from "node:process";
+import { recordPlaces } from "../../audit.ts";
 import type { ForeignCommand } from "../command.ts";
 import { withProgress } from "../progress.ts";
 
@@ -12,6 +13,7 @@ export const audit: ForeignCommand = {
     const work = runAuditCommand(args, {
       stdout: (text) => process.stdout.write(text),
       stderr: (text) => process.stderr.write(text),
+      records: recordPlaces(),
     });
     return args[0] === "verify" ? withProgress("verifying", work) : work;
   },
