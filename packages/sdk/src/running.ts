@@ -11,7 +11,7 @@ import type { RunRecord } from "./audit.ts";
 import type { Declared } from "./declaration.ts";
 import type { SandboxEmitter } from "./events.ts";
 import { gateSink } from "./gate-sink.ts";
-import { type GateViolation, gateViolation } from "./violation.ts";
+import { type GateViolation, gateViolation, type PolicyViolation } from "./violation.ts";
 import { withoutUndefined } from "./without-undefined.ts";
 
 /** Who is told what happens. */
@@ -73,6 +73,11 @@ export class Running {
   refusedSince(time: number): GateViolation[] {
     const refused = this.gate?.violations ?? [];
     return refused.filter((violation) => violation.time >= time).map(gateViolation);
+  }
+
+  /** Everything that was refused. */
+  violations(): PolicyViolation[] {
+    return [...this.core.events.violations, ...this.refusedSince(0)];
   }
 
   /** Kills every process inside, then closes the gate. */

@@ -18,8 +18,10 @@ import { SandboxEmitter } from "./events.ts";
 import { explainHost, type HostQuestion } from "./explain-host.ts";
 import type { SandboxResult } from "./result.ts";
 import { Running } from "./running.ts";
+import { explainStart } from "./start-error.ts";
 import { traced } from "./telemetry.ts";
 import { KeptStates, noCheckpoint, refuseUnderway } from "./undo.ts";
+import type { PolicyViolation } from "./violation.ts";
 
 /** Settings of a {@link Sandbox} that are not capabilities. */
 export interface SandboxSettings extends SandboxOptions, Surroundings {
@@ -282,6 +284,22 @@ export class Sandbox extends Declaration {
   }
 
   /**
+   * What was refused so far, to all commands since the sandbox was built (`rollback` builds it anew): the
+   * first 10,000 attempts that the kernel refused, and the latest 1000 that the gate did.
+   *
+   * @throws the same errors as `run` when the sandbox can't be built.
+   * @example
+   * ```ts
+   * const child = await sandbox.spawn(["npm", "test"], { stdio: "inherit" });
+   * await child.exited;
+   * for (const { operation, rule } of await sandbox.violations()) console.log(operation, rule);
+   * ```
+   */
+  async violations(): Promise<readonly PolicyViolation[]> {
+    return (await this.#build()).violations();
+  }
+
+  /**
    * Kills every process inside and releases everything. May be called again.
    *
    * @throws `RollbackError` of `@nono/rollback` when deferred changes (see {@link RollbackSettings})
@@ -369,7 +387,7 @@ export class Sandbox extends Declaration {
       return started;
     } catch (error) {
       this.#underway--;
-      throw error;
+      throw explainStart(error, options.cwd);
     }
   }
 

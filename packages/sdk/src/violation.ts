@@ -1,6 +1,7 @@
 // What a sandbox refused: to the kernel's calls, or at the gate.
-import type { Violation } from "@nono/core";
+import type { Suggestion, Violation } from "@nono/core";
 import type { Gate } from "@nono/proxy";
+import { printable } from "./printable.ts";
 
 /** A connection, request or DNS query that the gate refused. */
 export interface GateViolation {
@@ -31,13 +32,39 @@ export function gateViolation(refused: Gate["violations"][number]): GateViolatio
   return { layer: "gate", verdict: "denied", operation, code, message, value, rule, time };
 }
 
-/** One line for people: what was refused, and what would let it pass. */
-export function describeViolation(violation: PolicyViolation): string {
-  if (violation.layer === "gate") {
-    return `${violation.operation} ${violation.value ?? ""}: ${violation.message}`;
-  }
-  const { operation, path, address, systemCall, rule, suggestion } = violation;
+/** One line for people: what was refused, by which rule, and what would let it pass. */
+export function describeViolation(
+  violation: PolicyViolation,
+  remedy: (suggestion: Suggestion) => string = ({ call }) => call,
+): string {
+  const { operation, rule } = violation;
+  const [object, reason] =
+    violation.layer === "gate" ? [violation.value, violation.message] : [objectOf(violation), rule];
+  const suggestion = suggestionFor(violation);
+  const advice = suggestion === undefined ? "" : ` (${wouldPass(suggestion, remedy)})`;
+  return printable(`${operation} ${object ?? ""}: ${reason}${advice}`);
+}
+
+/** What was attempted on what, in words; as the command has chosen them, so not yet for a terminal. */
+export function objectOf({ path, to, address, systemCall }: Violation): string {
   const object = path === undefined ? (address ?? systemCall ?? "") : String(path);
-  const remedy = suggestion === undefined ? "" : ` (would pass with ${suggestion.call})`;
-  return `${operation} ${object}: ${rule}${remedy}`;
+  return to === undefined ? object : `${object} to ${String(to)}`;
+}
+
+/** In words, such as `would pass with allowRead("/etc/issue")`. */
+export function wouldPass(
+  suggestion: Suggestion,
+  remedy: (suggestion: Suggestion) => string,
+): string {
+  // What takes something back begins with "without".
+  return `would pass ${suggestion.capability === "deny" ? "" : "with "}${remedy(suggestion)}`;
+}
+
+function suggestionFor(violation: PolicyViolation): Suggestion | undefined {
+  if (violation.layer !== "gate") return violation.suggestion;
+  const { code, value, rule } = violation;
+  // What a rule denies is not to be allowed by another.
+  if (code !== "ERR_NONO_HOST_DENIED" || value === undefined || rule !== undefined)
+    return undefined;
+  return { capability: "network", value, call: `allowNetwork(${JSON.stringify(value)})` };
 }

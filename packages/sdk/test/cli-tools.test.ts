@@ -118,7 +118,7 @@ function ask(...args: string[]): ReturnType<typeof nono> {
 test("why answers by the code that decides, and nothing is run", () => {
   expect(ask("--read", "/etc/shadow")).toMatchObject({ status: 1 });
   expect(ask("--read", "/etc/shadow").stdout).toContain(
-    'would pass with: allowRead("/etc/shadow")',
+    'would pass with allowRead("/etc/shadow")\non the command line: --allow-read /etc/shadow\n',
   );
   expect(ask("--exec", "cat")).toMatchObject({ status: 0, stderr: "" });
   expect(ask("--write", directory, "--allow-write", directory)).toMatchObject({ status: 0 });
@@ -136,13 +136,53 @@ test("a command that fails because it was refused something is told what", () =>
   const run = ["run", "--no-audit", "-p", "shell", "--allow-read", directory, "--cwd", directory];
   const failed = nono([...run, "--", "sh", "-c", script]);
   expect(failed.stderr).toContain("nono:   create /etc/nono-test: nothing grants it");
+  expect(failed.stderr).toContain("1 attempt was refused");
   const report = nono([...run, "--json", "--", "sh", "-c", `${script}; exit 0`]);
   const line = report.stderr.split("\n").find((one) => one.startsWith("{")) ?? "";
   expect(JSON.parse(line)).toMatchObject({
     exitCode: 0,
-    violations: [expect.stringContaining("/etc/nono-test")],
+    violations: [
+      {
+        operation: "create",
+        path: "/etc/nono-test",
+        layer: expect.any(String),
+        reason: "not-granted",
+        process: { arguments: ["sh", "-c", expect.any(String)], cwd: directory },
+      },
+    ],
   });
-  expect(report.stderr).not.toContain("attempts were refused");
+  expect(report.stderr).not.toContain("refused:");
+});
+
+test("what is refused at the gate is told with the flag that would allow it", () => {
+  const run = ["run", "--no-audit", "--allow-net", "a.test", "--cwd", "/"];
+  const command = ["--", "curl", "-s", "-m", "10", "https://b.test/"];
+  expect(nono([...run, ...command]).stderr).toMatch(
+    /net\.dns b\.test: .*would pass with --allow-net b\.test/,
+  );
+  const report = JSON.parse(nono([...run, "--json", ...command]).stderr) as object;
+  expect(report).toMatchObject({
+    violations: expect.arrayContaining([
+      expect.objectContaining({ layer: "gate", code: "ERR_NONO_HOST_DENIED", value: "b.test" }),
+    ]),
+  });
+});
+
+test("a command that failed although nothing was refused to it is told so", () => {
+  const run = ["run", "--no-audit", "--allow-read", directory, "--cwd", directory];
+  const own = nono([...run, "--", "cat", path.join(directory, "no-such-file")]);
+  expect(own.status).toBe(1);
+  expect(own.stderr).toContain("nothing was refused to it: the sandbox did not cause this failure");
+  const fine = nono([...run, "--", "cat", path.join(directory, "nono")]);
+  expect(fine).toMatchObject({ status: 0, stderr: "" });
+});
+
+test("a directory that the sandbox does not have is named with what to do", () => {
+  const { status, stderr } = nono(["run", "--no-audit", "--", "true"], { cwd: directory });
+  // The tier flat has every directory of the machine.
+  if (status === 0) return;
+  expect(stderr).toContain(`The sandbox does not have the directory ${directory}`);
+  expect(stderr).toContain(`allowRead(${JSON.stringify(directory)})`);
 });
 
 test("keychain refuses what is not a value, and says where there is no keychain", () => {

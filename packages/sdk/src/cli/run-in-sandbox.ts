@@ -2,22 +2,26 @@
 // caller's own, its end reported.
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
-import process from "node:process";
 import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
-import type { Sandbox } from "../sandbox.ts";
-import { describeViolation } from "../violation.ts";
+import type { Sandbox, SandboxSettings } from "../sandbox.ts";
+import { Asker } from "./ask.ts";
 import type { Flag, Values } from "./command.ts";
 import { number, refuse } from "./parse.ts";
-import { workspaceOf } from "./sandbox-flags.ts";
 import { withProgress } from "./progress.ts";
+import { tellRefusals } from "./refusals.ts";
+import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
-import { joinTerminals, streamsFor } from "./terminal.ts";
+import { joinStreams, streamsFor } from "./terminal.ts";
 
 /** GNU timeout's exit status for a command that was ended. */
 const timedOutStatus = 124;
 
 /** The flags of how it is run and reported. */
 export const runFlags: readonly Flag[] = [
+  {
+    name: "ask",
+    help: "ask on the terminal about each file and connection that would be refused",
+  },
   {
     name: "timeout",
     value: "SECONDS",
@@ -29,14 +33,15 @@ export const runFlags: readonly Flag[] = [
 
 /** Runs it; returns the exit status. */
 export async function runInSandbox(
-  makeSandbox: () => Sandbox,
+  makeSandbox: (settings: SandboxSettings) => Sandbox,
   argv: readonly string[],
   values: Values,
 ): Promise<number> {
   const report = reporter(values);
   try {
-    await using sandbox = makeSandbox();
-    return await runToEnd(sandbox, argv, values, report);
+    using asker = values.has("ask") ? new Asker() : undefined;
+    await using sandbox = makeSandbox(asker?.settings ?? {});
+    return await runToEnd(sandbox, argv, values, { report, asker });
   } catch (error) {
     if (error instanceof NonoError) {
       const { code, message, value, remedy } = error;
@@ -50,21 +55,26 @@ async function runToEnd(
   sandbox: Sandbox,
   argv: readonly string[],
   values: Values,
-  report: (result: unknown) => void,
+  { report, asker }: { report: (result: unknown) => void; asker: Asker | undefined },
 ): Promise<number> {
   using signals = new SignalForwarding();
-  const refused = collectViolations(sandbox);
   const timeout = values.one("timeout");
   const milliseconds = timeout === undefined ? undefined : number("--timeout", timeout) * 1000;
   const begin = performance.now();
   const what = sandbox.isUndoable ? "keeping the state of now" : "building the sandbox";
   await withProgress(what, sandbox.guarantees());
-  const child = await sandbox.spawn(argv, { cwd: workspaceOf(values), ...streamsFor() });
+  const child = await sandbox.spawn(argv, {
+    cwd: workspaceOf(values),
+    ...streamsFor(asker !== undefined),
+  });
   signals.to(child);
-  await using _ = joinTerminals(child);
+  await using joined = joinStreams(child);
+  asker?.begin(child, joined);
   using deadline = endAfter(milliseconds, child);
   const exit = await child.exited;
+  asker?.[Symbol.dispose]();
   const guarantees = await sandbox.guarantees();
+  const violations = await sandbox.violations();
   await sandbox.close();
   report({
     exitCode: exit.exitCode,
@@ -72,34 +82,13 @@ async function runToEnd(
     timedOut: deadline.hasPassed,
     durationMs: Math.round(performance.now() - begin),
     usage: exit.usage,
-    violations: refused,
+    violations,
     guarantees,
   });
-  if (exit.exitCode !== 0) tellRefusals(refused);
+  const hasFailed = exit.exitCode !== null && exit.exitCode !== 0;
+  // Whoever has asked for JSON on stderr parses that.
+  if (hasFailed && !values.has("json")) tellRefusals(violations);
   return deadline.hasPassed ? timedOutStatus : exitStatus(exit);
-}
-
-/** More would be no help. */
-const toldRefusals = 5;
-
-/** What is refused from now on, in one line each. */
-function collectViolations(sandbox: Sandbox): string[] {
-  const refused: string[] = [];
-  sandbox.events.on("violation", (violation) => refused.push(describeViolation(violation)));
-  sandbox.events.on("gate", ({ decision, object }) => {
-    if (decision === "deny" && "reason" in object) refused.push(`network: ${object.reason}`);
-  });
-  return refused;
-}
-
-/** A command that failed, and was refused something, probably failed because of that. */
-function tellRefusals(refused: readonly string[]): void {
-  if (refused.length === 0) return;
-  const distinct = [...new Set(refused)];
-  process.stderr.write(`nono: ${refused.length} attempts were refused:\n`);
-  for (const line of distinct.slice(0, toldRefusals)) process.stderr.write(`nono:   ${line}\n`);
-  const more = distinct.length - toldRefusals;
-  if (more > 0) process.stderr.write(`nono:   and ${more} more (nono audit show)\n`);
 }
 
 function endAfter(
@@ -126,7 +115,13 @@ function reporter(values: Values): (result: unknown) => void {
   const text = values.one("json-fd");
   if (text === undefined && !values.has("json")) return () => {};
   const fd = text === undefined ? 2 : descriptor(text);
-  return (result) => void writeSync(fd, `${JSON.stringify(result)}\n`);
+  return (result) => void writeSync(fd, `${JSON.stringify(result, asText)}\n`);
+}
+
+/** Names that are not UTF-8 are bytes; JSON has them as far as they can be read. */
+function asText(this: Readonly<Record<string, unknown>>, key: string, value: unknown): unknown {
+  const held = this[key];
+  return held instanceof Uint8Array ? Buffer.from(held).toString() : value;
 }
 
 function descriptor(text: string): number {

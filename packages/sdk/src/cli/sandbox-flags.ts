@@ -136,7 +136,7 @@ export function workspaceOf(values: Values): string {
 export function sandboxFrom(
   values: Values,
   program: string | undefined,
-  settings: Pick<SandboxSettings, "audit"> = {},
+  settings: SandboxSettings = {},
 ): Sandbox {
   const tier = choice("--tier", values.one("tier"), ["namespaces", "flat"]);
   const workspace = workspaceOf(values);

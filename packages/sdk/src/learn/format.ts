@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import path from "node:path";
 import type { Policy } from "../policy/policy.ts";
+import { shellWord } from "../shell-word.ts";
 import { isBelow } from "../state.ts";
 
 /** The ways to write a learned policy; see {@link formatPolicy}. */
@@ -101,15 +102,11 @@ function flags(policy: LearnablePolicy): string[] {
 }
 
 function flag(name: string, values: readonly (string | number)[] = []): string[] {
-  return values.map((value) => `--${name} ${quoted(String(value))}`);
+  return values.map((value) => `--${name} ${shellWord(String(value))}`);
 }
 
 function pairs(values: object = {}): string[] {
   return Object.entries(values).map(([name, value]) => `${name}=${value}`);
-}
-
-function quoted(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 function withVariables(policy: LearnablePolicy, workspace: string): Policy {

@@ -1,4 +1,5 @@
 import { ArgumentError } from "@nono/core";
+import type { Sandbox, SandboxSettings } from "../../sandbox.ts";
 import type { Command } from "../command.ts";
 import { runFlags, runInSandbox } from "../run-in-sandbox.ts";
 import { programPath, sandboxFlags, sandboxFrom } from "../sandbox-flags.ts";
@@ -20,6 +21,8 @@ are the command's own, or a terminal of its own; signals to nono go to it.`,
       });
     }
     const program = programPath(name);
-    return runInSandbox(() => sandboxFrom(values, program), [program, ...args], values);
+    const makeSandbox = (settings: SandboxSettings): Sandbox =>
+      sandboxFrom(values, program, settings);
+    return runInSandbox(makeSandbox, [program, ...args], values);
   },
 };

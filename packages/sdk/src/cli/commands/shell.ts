@@ -1,4 +1,5 @@
 import process from "node:process";
+import type { Sandbox, SandboxSettings } from "../../sandbox.ts";
 import type { Command } from "../command.ts";
 import { runFlags, runInSandbox } from "../run-in-sandbox.ts";
 import { programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
@@ -15,8 +16,8 @@ export const shell: Command = {
   run(values, [name]) {
     const program = programPath(name ?? process.env["SHELL"] ?? "sh");
     const workspace = workspaceOf(values);
-    const makeSandbox = (): ReturnType<typeof sandboxFrom> =>
-      sandboxFrom(values, program).use("shell", { workspace }).allowRead(workspace);
+    const makeSandbox = (settings: SandboxSettings): Sandbox =>
+      sandboxFrom(values, program, settings).use("shell", { workspace }).allowRead(workspace);
     return runInSandbox(makeSandbox, [program], values);
   },
 };

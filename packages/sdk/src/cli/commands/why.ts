@@ -4,7 +4,9 @@ import type { HostQuestion } from "../../explain-host.ts";
 import type { Command, Flag, Values } from "../command.ts";
 import { colored, print, printJson } from "../output.ts";
 import { number } from "../parse.ts";
+import { flagFor } from "../refusals.ts";
 import { programPath, sandboxFlags, sandboxFrom } from "../sandbox-flags.ts";
+import { wouldPass } from "../../violation.ts";
 
 const questionFlags: readonly Flag[] = [
   { name: "read", value: "PATH", complete: "path", help: "whether it could read a path" },
@@ -76,5 +78,8 @@ function hostOf(text: string): HostQuestion {
 function show({ allowed, rule, path: canonical, suggestion }: Explanation): void {
   print(`${allowed ? colored("green", "allowed") : colored("red", "refused")}: ${rule}`);
   if (canonical !== undefined) print(`path: ${String(canonical)}`);
-  if (suggestion !== undefined) print(`would pass with: ${suggestion.call}`);
+  if (suggestion !== undefined) {
+    print(wouldPass(suggestion, ({ call }) => call));
+    print(`on the command line: ${flagFor(suggestion)}`);
+  }
 }

@@ -1,0 +1,165 @@
+// `nono run --ask`, answered on a real terminal.
+import { spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import path from "node:path";
+import process from "node:process";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { support } from "../src/index.ts";
+import { has, main } from "./support/nono.ts";
+import { useOwnState } from "./support/state.ts";
+import { onTerminal, type Step } from "./support/terminal.ts";
+
+useOwnState();
+
+const tiers = support()
+  .tiers.filter(({ available }) => available)
+  .map(({ name }) => name);
+const prompt = "eny it? ";
+
+/** How often the person was asked. */
+function questions(shown: string): number {
+  return shown.split(prompt).length - 1;
+}
+
+// Not below /tmp: the tier namespaces has another one.
+let directory: string;
+let workspace: string;
+beforeEach(() => {
+  directory = realpathSync(mkdtempSync("/var/tmp/nono-ask-"));
+  workspace = path.join(directory, "work");
+  mkdirSync(workspace);
+  writeFileSync(path.join(directory, "one"), "the first\n");
+  writeFileSync(path.join(directory, "two"), "the second\n");
+  writeFileSync(
+    path.join(workspace, "nono"),
+    `#!/bin/sh\nexec ${process.execPath} ${main} "$@"\n`,
+    {
+      mode: 0o755,
+    },
+  );
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (tier) => {
+  /** Runs a script of sh with --ask; `streams` are redirections of the whole. */
+  function ask(script: string, steps: readonly Step[], streams = ""): Promise<string> {
+    writeFileSync(path.join(workspace, "script"), script);
+    const flags = `--ask --no-audit --tier ${tier} -p shell --allow-read .`;
+    const line = `./nono run ${flags} -- sh script ${streams}; echo status $?; stty -a`;
+    return onTerminal(line, steps, { cwd: workspace });
+  }
+  test("once is for once, session for all, deny for all", async () => {
+    const script = "cat ../one; cat ../one; cat ../one; cat ../two; cat ../two; exit 0";
+    const shown = await ask(script, [
+      [prompt, "once\r"],
+      [prompt, "s\r"],
+      [prompt, "d\r"],
+    ]);
+    expect(shown.match(/the first/g)).toHaveLength(3);
+    expect(shown).not.toContain("the second");
+    expect(questions(shown)).toBe(3);
+    expect(shown).toContain(`wants to read ${directory}/one`);
+    expect(shown).toContain(`would pass with --allow-read ${directory}/one`);
+    expect(shown, "the terminal is as it was").toMatch(/ icanon .* echo /s);
+  });
+
+  test("what is typed is the command's before and after, and nothing of a question is", async () => {
+    const script = `echo ready; read a; echo "a=$a"; cat ../one; read b; echo "b=$b"`;
+    const shown = await ask(script, [
+      ["ready", "before\r"],
+      [prompt, "s\r"],
+      ["the first", "after\r"],
+    ]);
+    expect(shown).toContain("a=before");
+    expect(shown).toContain("b=after");
+  });
+
+  test("stdout and stdin that are not the terminal stay the command's own", async () => {
+    writeFileSync(path.join(workspace, "input"), "from a file\n");
+    const shown = await ask("cat; cat ../one", [[prompt, "o\r"]], "<input >output 2>errors");
+    expect(questions(shown)).toBe(1);
+    expect(readFileSync(path.join(workspace, "output"), "utf8")).toBe("from a file\nthe first\n");
+    expect(readFileSync(path.join(workspace, "errors"), "utf8")).toBe("");
+    const mixed = await ask(
+      `echo ready >&2; read a; echo "a=$a"; cat ../two`,
+      [
+        ["ready", "typed\r"],
+        [prompt, "o\r"],
+      ],
+      ">output",
+    );
+    expect(mixed).not.toContain("the second");
+    expect(readFileSync(path.join(workspace, "output"), "utf8")).toBe("a=typed\nthe second\n");
+  });
+
+  test("what is typed before there is time to read is no answer", { retry: 2 }, async () => {
+    const shown = await ask("cat ../one; exit 0", [
+      ["wants to read", "s\r"],
+      [prompt, "d\r"],
+    ]);
+    expect(shown).not.toContain("the first");
+  });
+
+  test("another word is asked again; Ctrl-C refuses and ends the command", async () => {
+    const shown = await ask("cat ../one; sleep 60; exit 0", [
+      [prompt, "yes\r"],
+      [prompt, "\u0003"],
+    ]);
+    expect(questions(shown)).toBe(2);
+    expect(shown).toContain("status 130");
+    expect(shown).not.toContain("the first");
+  });
+
+  test("a name can't hide the question", async () => {
+    const name = "\u001B[2Kname\u202E";
+    writeFileSync(path.join(directory, name), "hidden\n");
+    const shown = await ask(`cat '../${name}'; exit 0`, [[prompt, "d\r"]]);
+    expect(shown).toContain(String.raw`wants to read ${directory}/\u{1b}[2Kname\u{202e}`);
+    const question = shown.slice(shown.indexOf("wants to"), shown.indexOf(prompt));
+    expect(question).not.toContain("\u001B");
+  });
+
+  test("a unix socket is asked about", async () => {
+    const server = createServer((socket) => socket.end("from the server\n"));
+    const socket = path.join(directory, "socket");
+    server.listen(socket);
+    await once(server, "listening");
+    const python = `import socket; s = socket.socket(socket.AF_UNIX); s.connect("${socket}"); print(s.recv(99).decode())`;
+    const flags = `--ask --no-audit --tier ${tier} -p python --allow-read .`;
+    const line = `./nono run ${flags} -- python3 -c '${python}'`;
+    const shown = await onTerminal(line, [[prompt, "o\r"]], { cwd: workspace });
+    server.close();
+    expect(shown).toContain(`wants to connect ${socket}`);
+    expect(shown).toContain("from the server");
+  });
+
+  test.runIf(tier === "flat")("a connection is asked about", async () => {
+    // TEST-NET-1 (RFC 5737), and the answer is no. Some network, or there would be no socket to connect.
+    const python = `import socket; socket.create_connection(("192.0.2.1", 443), 5)`;
+    const flags = `--ask --no-audit --tier ${tier} -p python --allow-read . --allow-localhost 9`;
+    const line = `./nono run ${flags} -- python3 -c '${python}'`;
+    const shown = await onTerminal(line, [[prompt, "d\r"]], { cwd: workspace });
+    expect(shown).toContain("wants to connect 192.0.2.1:443");
+    expect(shown).toContain("nono: 1 attempt was refused");
+  });
+});
+
+test("without a terminal there is nobody to ask: 125", () => {
+  const args = [
+    "--wait",
+    process.execPath,
+    main,
+    "run",
+    "--ask",
+    "--allow-read",
+    ".",
+    "--",
+    "true",
+  ];
+  const { status, stdout, stderr } = spawnSync("setsid", args, { cwd: "/", encoding: "utf8" });
+  expect({ status, stdout }).toEqual({ status: 125, stdout: "" });
+  expect(stderr).toContain("ERR_NONO_INVALID_OPTION");
+  expect(stderr).toContain("--ask needs a terminal");
+});
