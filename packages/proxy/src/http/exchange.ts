@@ -3,7 +3,7 @@ import { PassThrough, type Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { Injection } from "../credentials/broker.ts";
 import { GateError } from "../errors.ts";
-import { type FlatHeaders, endToEnd, valuesOf } from "./headers.ts";
+import { type FlatHeaders, endToEnd, trailersToPass, valuesOf } from "./headers.ts";
 import { type GateRequest, type GateResponse, breakOff } from "./refusal.ts";
 import type { Destination } from "./request-target.ts";
 import { type BodyWriter, bodyWriterFor } from "./response-body.ts";
@@ -148,14 +148,17 @@ export class Exchange {
     const origin = originOf(endpoint, secure);
     const plain = { origin, path, method, headers };
     const request = this.#request;
-    if (body && (expectsContinue || request.headers.trailer !== undefined)) {
+    // Behind chunks there may be trailers, announced or not (RFC 9112 section 7.1.2).
+    const chunked =
+      request.httpVersionMajor === 1 && valuesOf(headers, "content-length").length === 0;
+    if (body && (expectsContinue || chunked || request.headers.trailer !== undefined)) {
       this.#pool.detailed.dispatch(
         {
           ...plain,
           body,
           expectsContinue,
           onContinue: () => this.#response.writeContinue(),
-          trailers: () => this.#injection.editTrailers(request.rawTrailers),
+          trailers: () => this.#injection.editTrailers(trailersToPass(request.rawTrailers)),
         },
         handler,
       );

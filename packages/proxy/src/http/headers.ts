@@ -47,6 +47,26 @@ export function endToEnd(headers: FlatHeaders, extra: readonly string[] = []): F
   return kept;
 }
 
+/** RFC 9110 section 6.5.1: what frames, routes, selects or authenticates a message means nothing behind its body. */
+const notInTrailers = [
+  "authorization",
+  "content-encoding",
+  "content-length",
+  "content-range",
+  "content-type",
+  "cookie",
+  "expect",
+  "host",
+  "range",
+  "set-cookie",
+  "trailer",
+];
+
+/** What of a message's trailers goes on to the next hop. */
+export function trailersToPass(trailers: FlatHeaders): FlatHeaders {
+  return endToEnd(trailers, notInTrailers);
+}
+
 /** HTTP/2 may split Cookie into crumbs (RFC 9113 section 8.2.3); HTTP/1.1 wants one field. */
 export function joinCookies(headers: FlatHeaders): FlatHeaders {
   const cookies = valuesOf(headers, "cookie");
