@@ -1,7 +1,10 @@
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import http from "node:http";
 import http2 from "node:http2";
 import net from "node:net";
+import { Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
 import tls from "node:tls";
 import { afterAll, expect, test } from "vitest";
 import type { Gate, GateEvent } from "../src/index.ts";
@@ -22,16 +25,20 @@ afterAll(closeAll);
 const request = (line: string, ...headers: string[]): string =>
   `${[`${line} HTTP/1.1`, "Host: good.test", ...headers].join("\r\n")}\r\n\r\n`;
 
-async function h2Session(gate: Gate, port: number): Promise<http2.ClientHttp2Session> {
-  const socket = await connectThrough(gate, `good.test:${port}`);
+async function h2Session(
+  gate: Gate,
+  port: number,
+  host = "good.test",
+): Promise<http2.ClientHttp2Session> {
+  const socket = await connectThrough(gate, `${host}:${port}`);
   const options = {
     socket,
-    servername: "good.test",
+    servername: host,
     ca: gate.caCertificate,
     ALPNProtocols: ["h2"],
   };
   const createConnection = (): tls.TLSSocket => tls.connect(options);
-  return http2.connect(`https://good.test:${port}`, { createConnection });
+  return http2.connect(`https://${host}:${port}`, { createConnection });
 }
 
 test("HEAD, 204 and 304 have no body, and keep their headers; the connection goes on", async () => {
@@ -206,6 +213,45 @@ test("both directions stream at once, and neither waits for the other's end", as
   }
   secure.end("0\r\n\r\n");
   await once(secure, "close");
+});
+
+/** Reads in fits and starts: the gate has to hold the server up, and to go on where it stopped. */
+async function digestOf(body: NodeJS.ReadableStream): Promise<string> {
+  const hash = createHash("sha256");
+  let rests = 0;
+  for await (const chunk of body) {
+    hash.update(chunk as Buffer);
+    if (rests++ % 40 === 0) await delay(5);
+  }
+  return hash.digest("hex");
+}
+
+test.each([
+  ["with its length", 1024 * 1024, "good.test"],
+  ["in chunks of all sizes", 70_001, "good.test"],
+  ["in small chunks", 777, "good.test"],
+  ["with its length, unscrubbed", 1024 * 1024, "other.test"],
+  ["in chunks, unscrubbed", 70_001, "other.test"],
+])("a body %s is the same at the other end, on both protocols", async (_how, size, host) => {
+  const sent = randomBytes(6 * 1024 * 1024);
+  const { port } = await httpsUpstream((_incoming, response) => {
+    if (size > 1_000_000) response.setHeader("content-length", sent.length);
+    const pieces = function* (): Generator<Buffer> {
+      for (let at = 0; at < sent.length; at += size) yield sent.subarray(at, at + size);
+    };
+    Readable.from(pieces()).pipe(response);
+  });
+  const gate = await openGate(port, { credentials: [token(port)], intercept: "all" });
+  const expected = createHash("sha256").update(sent).digest("hex");
+  const socket = await connectThrough(gate, `${host}:${port}`);
+  const secure = tls.connect({ socket, servername: host, ca: gate.caCertificate });
+  const outgoing = http.get({ createConnection: () => secure, headers: { host } });
+  const [answer] = (await once(outgoing, "response")) as [http.IncomingMessage];
+  expect(await digestOf(answer)).toBe(expected);
+  secure.destroy();
+  const session = await h2Session(gate, port, host);
+  expect(await digestOf(session.request({ ":path": "/" }))).toBe(expected);
+  session.destroy();
 });
 
 test("an early answer ends the upload, and the client can go on", async () => {

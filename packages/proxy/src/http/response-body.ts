@@ -4,6 +4,7 @@ import type { MaskingStream } from "../credentials/masker.ts";
 import { codingsIn, decoderFor, knownCodings } from "./content-coding.ts";
 import { type FlatHeaders, withoutFields } from "./headers.ts";
 import { type GateResponse, breakOff } from "./refusal.ts";
+import { release } from "./spent.ts";
 
 /** Takes a response's body as it comes and gives it to the client. */
 export interface BodyWriter {
@@ -62,7 +63,11 @@ class PlainWriter implements BodyWriter {
     const passed = this.#masker ? this.#masker.push(chunk) : chunk;
     if (passed.length === 0) return true;
     this.begun = true;
-    return this.#response.write(passed);
+    return this.#response.write(passed, (error?: Error | null) => {
+      if (error) return; // the kernel may still be reading from it
+      release(passed);
+      release(chunk);
+    });
   }
 
   onceDrained(callback: () => void): void {

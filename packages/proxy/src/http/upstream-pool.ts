@@ -4,6 +4,7 @@ import type { Dialer } from "../net/dial.ts";
 import { type Endpoint, bracketed, parseHost } from "../net/host.ts";
 import type { UpstreamTrust } from "../tls/upstream-trust.ts";
 import { type Connect, DetailedDispatcher } from "./detailed-dispatch.ts";
+import { readByRecord } from "./spent.ts";
 
 /** Limits of HTTP exchanges; every one has a default in `createGate`. */
 export interface HttpLimits {
@@ -27,7 +28,9 @@ export class UpstreamPool {
         const secure = protocol === "https:";
         const endpoint = endpointOf(hostname, secure, port);
         const socket = await dialer.connect(endpoint, secure ? endpoint.host.text : undefined);
-        return secure ? trust.secure(socket, endpoint.host, alpn) : socket;
+        if (!secure) return socket;
+        const connection = await trust.secure(socket, endpoint.host, alpn);
+        return connection.alpnProtocol === "h2" ? connection : readByRecord(connection);
       };
     const agent = (allowH2: boolean): Agent => {
       const open = callbackify(connector(allowH2 ? ["h2", "http/1.1"] : ["http/1.1"]));

@@ -14,10 +14,10 @@ const readBuffer = 256 * 1024;
  */
 export class Downlink {
   #upstream: net.Socket | undefined;
-  readonly #client: Duplex;
+  readonly #client: net.Socket;
   #early: Buffer | undefined;
 
-  constructor(client: Duplex) {
+  constructor(client: net.Socket) {
     this.#client = client;
   }
 
@@ -25,9 +25,9 @@ export class Downlink {
     buffer: Buffer.allocUnsafe(readBuffer),
     callback: (length, buffer) => {
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, length);
+      if (this.#upstream) return this.#deliver(bytes);
       // A server may speak before the client has been told that the tunnel stands.
-      if (this.#upstream) this.#deliver(bytes);
-      else this.#early = Buffer.from(bytes);
+      this.#early = Buffer.from(bytes);
       return false;
     },
   };
@@ -35,14 +35,17 @@ export class Downlink {
   /** Starts delivery; to be called when the client may receive bytes. */
   attach(upstream: net.Socket): void {
     this.#upstream = upstream;
-    if (this.#early) this.#deliver(this.#early);
+    if (this.#early && this.#deliver(this.#early)) upstream.resume();
   }
 
-  #deliver(bytes: Buffer): void {
-    // The buffer is free again only when the write is done.
+  /** Whether the buffer is free again at once: the kernel has taken all. Reading goes on by itself when it is later. */
+  #deliver(bytes: Buffer): boolean {
+    let waits = false;
     this.#client.write(bytes, (error) => {
-      if (!error) this.#upstream?.resume();
+      if (waits && !error) this.#upstream?.resume();
     });
+    waits = this.#client.writableLength > 0;
+    return !waits;
   }
 }
 
