@@ -25,24 +25,20 @@ import {
 /** Runs the writer for a while, kills it, and returns what it had been promised. */
 async function killedWriter(dir: string, lifetime: number): Promise<Map<number, number>> {
   const script = path.join(import.meta.dirname, "helpers/crash-writer.ts");
-  const child = spawn(process.execPath, [script, dir, origin, seed.toString("hex")], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let output = "";
-  child.stdout.on("data", (data: Buffer) => {
-    if (output === "") setTimeout(() => child.kill("SIGKILL"), lifetime);
-    output += data.toString();
-  });
+  const acknowledged = path.join(temporaryDirectory(), "acknowledged");
+  const args = [script, dir, origin, seed.toString("hex"), acknowledged];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  child.stdout.once("data", () => setTimeout(() => child.kill("SIGKILL"), lifetime));
   await once(child, "close");
   expect(child.signalCode).toBe("SIGKILL");
-  const lines = output.slice(0, output.lastIndexOf("\n")).split("\n").slice(1);
+  const lines = readFileSync(acknowledged, "utf8").split("\n").slice(0, -1);
   return new Map(lines.map((line) => line.split(",").map(Number) as [number, number]));
 }
 
 describe("SIGKILL", () => {
   test(
     "loses no acknowledged entry; torn tails are cut and recorded",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       let acknowledged = 0;
       for (let round = 0; round < 6; round += 1) {

@@ -1,9 +1,11 @@
-// Appends with sixteen writers until it is killed; prints every acknowledged `port,seq` as one line.
-import { writeSync } from "node:fs";
+// Appends with sixteen writers until it is killed; writes every acknowledged `port,seq` as a line of a file. Not to
+// stdout: there a reader that is late makes write() fail.
+import { openSync, writeSync } from "node:fs";
 import process from "node:process";
 import { ed25519Signer, openAuditLog } from "../../src/index.ts";
 
-const [dir = "", origin = "", seed = ""] = process.argv.slice(2);
+const [dir = "", origin = "", seed = "", file = ""] = process.argv.slice(2);
+const acknowledged = openSync(file, "w");
 const signer = ed25519Signer(origin, Buffer.from(seed, "hex"));
 const log = await openAuditLog({ dir, origin, signer, checkpointInterval: 15 });
 writeSync(1, "open\n");
@@ -18,7 +20,7 @@ const writer = async (): Promise<void> => {
       object: { host: "example.com", port, transport: "tcp" },
       actor: { pid: port, argv: ["curl", String(port)] },
     });
-    writeSync(1, `${port},${seq}\n`);
+    writeSync(acknowledged, `${port},${seq}\n`);
   }
 };
 await Promise.all(Array.from({ length: 16 }, writer));
