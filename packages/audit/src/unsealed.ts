@@ -1,3 +1,4 @@
+// Entries that are durable in the journal alone, while their writer goes on.
 import type { Buffer } from "node:buffer";
 import { existsSync } from "node:fs";
 import path from "node:path";
@@ -22,6 +23,15 @@ export function* unsealedEntries(
       seq += 1;
     }
   }
+}
+
+/** How many entries the journal reaches to; 0 where there is none. */
+export function journalEnd(dir: string): number {
+  const journal = path.join(dir, layout.journal);
+  const first = existsSync(journal) ? listSegments(journal).at(-1) : undefined;
+  if (first === undefined) return 0;
+  const frames = framesOf(path.join(journal, String(first)));
+  return first + frames.filter(({ kind }) => kind === "entry").length;
 }
 
 function framesOf(file: string): ReturnType<typeof readSegment>["frames"] {

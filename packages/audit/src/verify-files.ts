@@ -10,6 +10,7 @@ import { parseNote, type SignedNote } from "./note.ts";
 import { LogReader } from "./reader.ts";
 import { parseDisclosure, disclosureDigest } from "./redact.ts";
 import { tileWidth, type TileTree } from "./tiles.ts";
+import { journalEnd } from "./unsealed.ts";
 import { problemOf, type Problem } from "./verify-tree.ts";
 
 /** A head, the note that signs it, and where it was found. */
@@ -50,7 +51,7 @@ function laterHead(last: TreeHead, published: TreeHead): TreeHead | undefined {
 }
 
 /** Earlier checkpoints that were kept. */
-export function readArchive(dir: string, head: TreeHead, problems: Problem[]): SignedHead[] {
+export function readArchive(dir: string, head: PublishedHead, problems: Problem[]): SignedHead[] {
   return listDirectory(dir, layout.heads).flatMap((name) => {
     const file = headPath(Number(name));
     try {
@@ -59,6 +60,8 @@ export function readArchive(dir: string, head: TreeHead, problems: Problem[]): S
       if (archived.origin !== head.origin || String(archived.size) !== name) {
         throw new AuditError("ERR_NONO_AUDIT_CORRUPT", "is not the head that its name says");
       }
+      // A crash may have kept it from being published; that it follows from the journal is checked there.
+      if (head.next && sameHead(archived, head.next)) return [];
       if (archived.size > head.size) {
         throw new AuditError(
           "ERR_NONO_AUDIT_FORK",
@@ -74,13 +77,9 @@ export function readArchive(dir: string, head: TreeHead, problems: Problem[]): S
 }
 
 /** Every disclosure must belong to its entry; erased ones are simply not there. */
-export function checkDisclosures(
-  dir: string,
-  size: number,
-  unsealed: number,
-  problems: Problem[],
-): void {
+export function checkDisclosures(dir: string, size: number, problems: Problem[]): void {
   const reader = new LogReader(dir, size);
+  const beyond: { file: string; seq: number }[] = [];
   for (const name of listDirectory(dir, layout.disclosures)) {
     const file = path.posix.join(layout.disclosures, name);
     const lines = (readOptional(dir, file) ?? "").toString("latin1").split("\n");
@@ -88,16 +87,34 @@ export function checkDisclosures(
     for (const line of lines) {
       const [digits = "", disclosure = ""] = line.split(" ");
       const seq = /^\d+$/.test(digits) ? Number(digits) : -1;
-      const inPlace = Math.floor(seq / tileWidth) === Number(name) && seq < size + unsealed;
-      if (inPlace && disclosureMatches(reader, seq, disclosure)) continue;
-      problems.push(badDisclosure(file, seq));
+      const inPlace = Math.floor(seq / tileWidth) === Number(name);
+      // Written before the checkpoint that covers its entry: nothing to compare with yet.
+      if (inPlace && seq >= size) beyond.push({ file, seq });
+      else if (!inPlace || !disclosureMatches(reader, seq, disclosure))
+        problems.push(badDisclosure(file, seq));
     }
   }
+  if (beyond.length === 0) return;
+  const end = endNow(dir);
+  for (const { file, seq } of beyond) if (seq >= end) problems.push(badDisclosure(file, seq));
+}
+
+/**
+ * How many entries there are by now: a writer may have gone on since the checkpoint was read. An entry is in the
+ * journal before its disclosures are written, and until a checkpoint covers it.
+ */
+function endNow(dir: string): number {
+  let journal = 0;
+  try {
+    journal = journalEnd(dir);
+  } catch (error) {
+    // That the journal is damaged is reported where it is checked.
+    if (!(error instanceof AuditError)) throw error;
+  }
+  return Math.max(journal, readHead(dir, [])?.size ?? 0);
 }
 
 function disclosureMatches(reader: LogReader, seq: number, disclosure: string): boolean {
-  // Written before the checkpoint that covers its entry: nothing to compare with yet.
-  if (seq >= reader.size) return true;
   try {
     return (
       parseDisclosure(disclosure) !== undefined &&

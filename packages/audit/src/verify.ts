@@ -83,7 +83,7 @@ async function verifyAsItIs(dir: string, trust: Trust): Promise<Report> {
     problems,
   );
   const { unsealed, torn } = checkJournal(dir, head, tree, problems);
-  checkDisclosures(dir, head.size, unsealed, problems);
+  checkDisclosures(dir, head.size, problems);
   const signed = checkSignatures(
     dir,
     { head, archived, records, isLedger: facts.isLedger },

@@ -10,9 +10,12 @@ import {
 } from "node:fs";
 import path from "node:path";
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { decodeEntry, LogReader, verifyLog } from "../src/index.ts";
-import { layout } from "../src/layout.ts";
+import { headPath, layout } from "../src/layout.ts";
+import { checkDisclosures } from "../src/verify-files.ts";
+import type { Problem } from "../src/verify-tree.ts";
 import {
   connectEvent,
   openTestLog,
@@ -22,14 +25,23 @@ import {
   temporaryDirectory,
 } from "./helpers/logs.ts";
 
-/** Runs the writer for a while, kills it, and returns what it had been promised. */
-async function killedWriter(dir: string, lifetime: number): Promise<Map<number, number>> {
+/** Runs the writer for a while (milliseconds, or as long as `meanwhile` takes), kills it, and returns what it had been promised. */
+async function killedWriter(
+  dir: string,
+  meanwhile: number | (() => Promise<void>),
+): Promise<Map<number, number>> {
   const script = path.join(import.meta.dirname, "helpers/crash-writer.ts");
   const acknowledged = path.join(temporaryDirectory(), "acknowledged");
   const args = [script, dir, origin, seed.toString("hex"), acknowledged];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  child.stdout.once("data", () => setTimeout(() => child.kill("SIGKILL"), lifetime));
-  await once(child, "close");
+  const closed = once(child, "close");
+  await once(child.stdout, "data");
+  try {
+    await (typeof meanwhile === "number" ? sleep(meanwhile) : meanwhile());
+  } finally {
+    child.kill("SIGKILL");
+    await closed;
+  }
   expect(child.signalCode).toBe("SIGKILL");
   const lines = readFileSync(acknowledged, "utf8").split("\n").slice(0, -1);
   return new Map(lines.map((line) => line.split(",").map(Number) as [number, number]));
@@ -125,5 +137,61 @@ describe("a log that is being written", () => {
     await writing;
     await log.close("done");
     expect(sizes.size).toBeGreaterThan(1);
+  });
+
+  test("by another process, with disclosures and fifty checkpoints a second", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const sizes = new Set<number>();
+    await killedWriter(dir, async () => {
+      while (sizes.size < 10) {
+        const { verdict, problems, size } = await verifyLog(dir, { keys: [signer.vkey] });
+        expect(problems).toEqual([]);
+        expect(verdict).toBe("SIGNED");
+        sizes.add(size);
+      }
+    });
+  });
+
+  test("what was disclosed since the checkpoint was read is not held against it", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    const exec = { type: "process.exec", phase: "event", decision: "allow" } as const;
+    const object = { path: "/bin/true", argv: ["true", "secret"] };
+    await log.record({ ...exec, object });
+    const { size } = await log.checkpoint();
+    const seq = (await log.record({ ...exec, object })).seq;
+    await log.checkpoint();
+    const problems: Problem[] = [];
+    checkDisclosures(dir, size, problems);
+    expect(problems).toEqual([]);
+    await log.close("done");
+    const file = path.join(dir, layout.disclosures, "0");
+    const lines = readFileSync(file, "utf8");
+    expect(lines).toContain(`\n${seq} `);
+    // One of an entry that never was still is.
+    writeFileSync(file, lines.replace(`\n${seq} `, "\n99 "));
+    checkDisclosures(dir, size, problems);
+    expect(problems).toMatchObject([{ code: "ERR_NONO_AUDIT_CORRUPT", seq: 99 }]);
+  });
+
+  test("a head that was archived, but not published yet, is one of the log", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    await log.record(connectEvent(0));
+    const before = path.join(temporaryDirectory(), "before");
+    cpSync(dir, before, { recursive: true });
+    const { size, note } = await log.checkpoint();
+    // As a crash leaves it between the two: tiles, head and archive are written, the checkpoint is not.
+    cpSync(path.join(dir, "tile"), path.join(before, "tile"), { recursive: true });
+    cpSync(path.join(dir, layout.head), path.join(before, layout.head));
+    writeFileSync(path.join(before, headPath(size)), note);
+    await log.close("done");
+    const trusted = { keys: [signer.vkey] };
+    expect(await verifyLog(before, trusted)).toMatchObject({ verdict: "SIGNED", problems: [] });
+    writeFileSync(
+      path.join(before, headPath(size)),
+      note.replace(`\n${size}\n`, `\n${size + 1}\n`),
+    );
+    expect(await verifyLog(before, trusted)).toMatchObject({ verdict: "TAMPERED" });
   });
 });
