@@ -33,7 +33,7 @@ function marker(program: string): string {
   return path.join(cache, program, ".installed");
 }
 
-function isInstalled(program: string): program is Program {
+function isInstalled(program: string): boolean {
   try {
     return readFileSync(marker(program), "utf8") === packages[program as Program];
   } catch {
