@@ -7,7 +7,7 @@
 
 use std::cell::Cell;
 use std::ffi::c_int;
-use std::io;
+use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,9 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Hands jobs to the thread, one at a time. Dropped, it ends.
 ///
 /// The supervisor sleeps while the thread works, so both are kept on one processor: waking another one
-/// by an interrupt takes longer than most operations.
+/// by an interrupt takes longer than most operations. For the same reason a pipe wakes the thread: it
+/// starts once its waker sleeps (`wake_up_interruptible_sync_poll` in fs/pipe.c), so that there are
+/// never two for another processor to take one of.
 pub(crate) struct Hands {
     /// Whether the thread has a file mode mask of its own; else it is everybody's here, and stays.
     has_own_mask: bool,
@@ -26,14 +28,13 @@ pub(crate) struct Hands {
     /// The processor that the thread was bound to last.
     processor: Cell<c_int>,
     table: Arc<Table>,
+    wake: PipeWriter,
 }
 
 /// What lies between the supervisor and the thread.
 #[derive(Default)]
 struct Table {
     job: Mutex<Stage>,
-    /// There is something to do, or there will be nothing any more.
-    begun: Condvar,
     /// The thread is free, or gone.
     done: Condvar,
 }
@@ -45,7 +46,7 @@ enum Stage {
     Busy,
     Free,
     Begun(Job),
-    /// One of the two is gone.
+    /// The thread is gone.
     Ended,
 }
 
@@ -54,23 +55,11 @@ impl Table {
         self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job, once there is one.
-    fn next(&self) -> Option<Job> {
-        let mut stage = self.stage();
-        if matches!(*stage, Stage::Busy) {
-            *stage = Stage::Free;
-            self.done.notify_one();
-        }
-        loop {
-            match std::mem::take(&mut *stage) {
-                Stage::Begun(job) => return Some(job),
-                Stage::Ended => {
-                    *stage = Stage::Ended;
-                    return None;
-                }
-                other => *stage = other,
-            }
-            stage = self.begun.wait(stage).unwrap_or_else(PoisonError::into_inner);
+    /// The job that was begun.
+    fn take(&self) -> Option<Job> {
+        match std::mem::take(&mut *self.stage()) {
+            Stage::Begun(job) => Some(job),
+            _ => None,
         }
     }
 
@@ -85,25 +74,18 @@ impl Table {
         }
     }
 
-    fn end(&self) {
-        *self.stage() = Stage::Ended;
-        self.begun.notify_one();
+    fn turn(&self, stage: Stage) {
+        *self.stage() = stage;
         self.done.notify_one();
     }
 }
 
-/// Ends what lies between them when either goes.
-struct Party(Arc<Table>);
+/// Says so when the thread ends, however it does.
+struct Presence(Arc<Table>);
 
-impl Drop for Party {
+impl Drop for Presence {
     fn drop(&mut self) {
-        self.0.end();
-    }
-}
-
-impl Drop for Hands {
-    fn drop(&mut self) {
-        self.table.end();
+        self.0.turn(Stage::Ended);
     }
 }
 
@@ -112,27 +94,31 @@ impl Hands {
     pub(crate) fn start(ruleset: OwnedFd) -> io::Result<Self> {
         let table: Arc<Table> = Arc::default();
         let settled: Arc<Mutex<io::Result<Settled>>> = Arc::new(Mutex::new(Ok(Settled::default())));
-        let (party, result) = (Party(table.clone()), settled.clone());
+        let (presence, result) = (Presence(table.clone()), settled.clone());
+        let (mut woken, wake) = io::pipe()?;
         std::thread::Builder::new().name("nono-hands".into()).spawn(move || {
             *result.lock().unwrap_or_else(PoisonError::into_inner) = settle(&ruleset);
             drop(ruleset);
-            while let Some(job) = party.0.next() {
-                job();
+            presence.0.turn(Stage::Free);
+            while woken.read_exact(&mut [0]).is_ok() {
+                if let Some(job) = presence.0.take() {
+                    job();
+                }
+                presence.0.turn(Stage::Free);
             }
         })?;
         drop(table.when_free()?);
         let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
         let Settled { thread, has_own_mask } =
             std::mem::replace(&mut *settled, Ok(Settled::default()))?;
-        Ok(Hands { has_own_mask, thread, processor: Cell::new(-1), table })
+        Ok(Hands { has_own_mask, thread, processor: Cell::new(-1), table, wake })
     }
 
     /// Has something done over there, and does not wait for it. It must not block.
     pub(super) fn begin(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.come_here();
         *self.table.when_free()? = Stage::Begun(Box::new(job));
-        self.table.begun.notify_one();
-        Ok(())
+        (&self.wake).write_all(&[0])
     }
 
     /// Waits until everything that was begun is done.

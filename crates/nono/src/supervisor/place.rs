@@ -4,13 +4,14 @@
 //! is then judged is the name that the kernel gives that place, and what is then opened or changed is
 //! the place itself, so there is nothing left that the caller could change in between.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::process;
 
@@ -151,7 +152,7 @@ impl Place {
     fn new(file: File, is_own_process: bool) -> io::Result<Self> {
         /// The kernel adds this to the name of what has been deleted (`proc_pid_fd(5)`).
         const DELETED: &[u8] = b" (deleted)";
-        let mut path = std::fs::read_link(own_link(&file))?;
+        let mut path = read_link_at(own_descriptors()?, &own_name(&file))?;
         if let Some(name) = path.as_os_str().as_bytes().strip_suffix(DELETED)
             && file.metadata()?.nlink() == 0
         {
@@ -180,6 +181,22 @@ impl Place {
     pub(super) fn has_path(&self) -> bool {
         self.path.is_absolute() && !self.path.starts_with("/memfd:")
     }
+}
+
+/// The directory of this process's descriptors: links from it need no walk through `/proc`.
+pub(super) fn own_descriptors() -> io::Result<&'static File> {
+    static DESCRIPTORS: OnceLock<File> = OnceLock::new();
+    if let Some(directory) = DESCRIPTORS.get() {
+        return Ok(directory);
+    }
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let directory = File::options().read(true).custom_flags(flags).open("/proc/self/fd")?;
+    Ok(DESCRIPTORS.get_or_init(|| directory))
+}
+
+/// The name of an open file in that directory.
+pub(super) fn own_name(file: &File) -> CString {
+    CString::new(file.as_raw_fd().to_string()).unwrap_or_default()
 }
 
 /// Where this process finds an open file under a path.
@@ -265,7 +282,7 @@ fn open_plain(path: &Path) -> io::Result<File> {
 
 /// Where a symbolic link leads, by its text.
 pub(super) fn read_link_at(directory: &File, name: &CStr) -> io::Result<PathBuf> {
-    let mut text = vec![0u8; libc::PATH_MAX as usize];
+    let mut text = [0u8; libc::PATH_MAX as usize];
     // SAFETY: the kernel writes at most as many bytes as the buffer has.
     let length = unsafe {
         libc::readlinkat(directory.as_raw_fd(), name.as_ptr(), text.as_mut_ptr().cast(), text.len())
@@ -273,8 +290,7 @@ pub(super) fn read_link_at(directory: &File, name: &CStr) -> io::Result<PathBuf>
     if length < 0 {
         return Err(io::Error::last_os_error());
     }
-    text.truncate(length as usize);
-    Ok(OsString::from_vec(text).into())
+    Ok(PathBuf::from(OsStr::from_bytes(&text[..length as usize])))
 }
 
 fn is_process_file(file: &File) -> bool {

@@ -3,12 +3,13 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::super::place::{self, Entry, errno};
+use super::open::open_at;
 use super::{Answer, Attempt, Caller, Reply, check, decode, refuse};
 use crate::event::Operation;
 use crate::git_config;
@@ -153,16 +154,16 @@ impl Caller<'_> {
         let (source, target) = both(source, target, flags)?;
         attempt.path.clone_from(&source.path);
         attempt.to = Some(target.path.clone());
-        fails_anyway(&source, &target, flags)?;
+        let is_file = is_file(&what_is_renamed(&source, &target, flags)?);
         self.is_not_mounted(&source, attempt)?;
         self.is_not_mounted(&target, attempt)?;
         self.judge_entry(&source, attempt)?;
         let exchange = flags & libc::RENAME_EXCHANGE != 0;
-        if is_file(&source) && !exchange && self.files.judge.is_git_configuration(&target.path) {
+        if is_file && !exchange && self.files.judge.is_git_configuration(&target.path) {
             return self.replace_git_configuration(source, target, flags, attempt);
         }
         self.judge_entry(&target, attempt)?;
-        if !is_file(&source) || exchange && !is_file(&target) {
+        if !is_file || exchange && !target.found().is_ok_and(|found| self::is_file(&found)) {
             self.may_move(&source.path, attempt)?;
             self.may_move(&target.path, attempt)?;
             let judge = &self.files.judge;
@@ -243,7 +244,7 @@ impl Entry {
 }
 
 /// What the kernel says to making `.` and `..`.
-fn exists_if_dots(error: io::Error) -> io::Error {
+pub(super) fn exists_if_dots(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EBUSY) => errno(libc::EEXIST),
         _ => error,
@@ -279,9 +280,10 @@ fn both(
     }
 }
 
-/// What the kernel finds wrong with a rename before it asks whether it may be (`do_renameat2` in
-/// fs/namei.c); but a read-only mount is asked first of all, and would call it a violation.
-fn fails_anyway(source: &Entry, target: &Entry, flags: u32) -> io::Result<()> {
+/// What has the name, unless the kernel finds something wrong with a rename before it asks whether it
+/// may be (`do_renameat2` in fs/namei.c); but a read-only mount is asked first of all, and would call
+/// it a violation.
+fn what_is_renamed(source: &Entry, target: &Entry, flags: u32) -> io::Result<libc::stat> {
     let is_directory = |found: &libc::stat| found.st_mode & libc::S_IFMT == libc::S_IFDIR;
     let exchange = flags & libc::RENAME_EXCHANGE != 0;
     let (old, new) = (source.found()?, target.found());
@@ -304,12 +306,12 @@ fn fails_anyway(source: &Entry, target: &Entry, flags: u32) -> io::Result<()> {
     if target.path != source.path && source.path.starts_with(&target.path) {
         return Err(errno(if exchange { libc::EINVAL } else { libc::ENOTEMPTY }));
     }
-    Ok(())
+    Ok(old)
 }
 
 /// Whether it is a plain file, as opposed to a directory or a link, which lead to other names.
-fn is_file(entry: &Entry) -> bool {
-    entry.found().is_ok_and(|found| found.st_mode & libc::S_IFMT == libc::S_IFREG)
+fn is_file(found: &libc::stat) -> bool {
+    found.st_mode & libc::S_IFMT == libc::S_IFREG
 }
 
 /// Sets the mode of something that was just made.
@@ -337,17 +339,13 @@ fn unlink(entry: &Entry) -> io::Result<()> {
     check(unsafe { libc::unlinkat(entry.directory.as_raw_fd(), entry.name.as_ptr(), 0) })
 }
 
-fn open_at(entry: &Entry, flags: i32, mode: libc::mode_t) -> io::Result<File> {
+fn open_entry(entry: &Entry, flags: i32, mode: libc::mode_t) -> io::Result<File> {
     let flags = flags | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    // SAFETY: a C string.
-    let fd = unsafe { libc::openat(entry.directory.as_raw_fd(), entry.name.as_ptr(), flags, mode) };
-    check(fd)?;
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    open_at(&entry.directory, &entry.name, flags, mode)
 }
 
 fn read_configuration(entry: &Entry) -> io::Result<(Vec<u8>, libc::mode_t)> {
-    let file = open_at(entry, libc::O_RDONLY, 0)?;
+    let file = open_entry(entry, libc::O_RDONLY, 0)?;
     let mode = file.metadata()?.permissions().mode() & 0o777;
     let mut contents = Vec::new();
     file.take(MAX_CONFIGURATION + 1).read_to_end(&mut contents)?;
@@ -359,7 +357,7 @@ fn read_configuration(entry: &Entry) -> io::Result<(Vec<u8>, libc::mode_t)> {
 
 fn write_configuration(entry: &Entry, contents: &[u8], mode: libc::mode_t) -> io::Result<()> {
     let _ = unlink(entry); // left over from an owner that died
-    let mut file = open_at(entry, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)?;
+    let mut file = open_entry(entry, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL, mode)?;
     file.set_permissions(std::fs::Permissions::from_mode(mode))?;
     file.write_all(contents)
 }

@@ -3,13 +3,12 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use super::super::hands::Mode;
-use super::open::{amend, opened, reopen};
-use super::{Reply, check};
+use super::Reply;
+use super::open::{amend, open_at, opened, reopen};
 
 /// An open that waits for a word: made without the sandbox's rules, on the object or in the directory
 /// that was found when it was asked for.
@@ -46,13 +45,7 @@ impl Grant {
             return reopen(place, self.flags & !(libc::O_CREAT | libc::O_NOFOLLOW), 0);
         };
         let flags = self.flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
-        let make = |mode: libc::mode_t| {
-            // SAFETY: a C string.
-            let fd = unsafe { libc::openat(place.as_raw_fd(), name.as_ptr(), flags, mode) };
-            check(fd)?;
-            // SAFETY: a new descriptor that nobody else owns.
-            Ok(unsafe { File::from_raw_fd(fd) })
-        };
+        let make = |mode| open_at(place, name, flags, mode);
         mode.on_any_thread().make(make, amend)
     }
 

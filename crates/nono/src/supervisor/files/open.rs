@@ -1,7 +1,7 @@
 //! open(2) and truncate(2).
 
-use std::ffi::CString;
-use std::fs::{File, OpenOptions, Permissions};
+use std::ffi::{CStr, CString};
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 
 use super::super::place::{self, Entry, Place, errno};
 use super::super::process;
+use super::entries::exists_if_dots;
 use super::{Answer, Attempt, Caller, Grant, Reply, check, decode};
 use crate::event::Operation;
 use crate::judge::Right;
@@ -36,15 +37,20 @@ impl Caller<'_> {
             // Nothing is made there, whatever it is: but the way to it is to be found.
             return self.view.entry(self.call.thread, &path).and(Err(errno(libc::EISDIR)));
         }
-        let exclusive = flags & (libc::O_CREAT | libc::O_EXCL) == libc::O_CREAT | libc::O_EXCL;
-        for _ in 0..place::MAX_LINKS {
-            let follow = flags & libc::O_NOFOLLOW == 0 && !exclusive;
-            match self.place(&path, follow) {
-                Ok(_) if exclusive => return Err(errno(libc::EEXIST)),
-                Err(error) if exclusive && error.raw_os_error() == Some(libc::ELOOP) => {
-                    // A link into a process is there as well.
-                    return self.view.entry(self.call.thread, &path).and(Err(errno(libc::EEXIST)));
+        const EXCLUSIVE: i32 = libc::O_CREAT | libc::O_EXCL;
+        if flags & EXCLUSIVE == EXCLUSIVE {
+            let entry = self.view.entry(self.call.thread, &path).map_err(exists_if_dots)?;
+            return match entry.found() {
+                Ok(_) => Err(errno(libc::EEXIST)),
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                    self.create(entry, flags, mode, attempt)
                 }
+                Err(error) => Err(error),
+            };
+        }
+        let follow = flags & libc::O_NOFOLLOW == 0;
+        for _ in 0..place::MAX_LINKS {
+            match self.place(&path, follow) {
                 Ok(place) => return self.open_place(place, flags, mode, attempt),
                 Err(error)
                     if error.raw_os_error() != Some(libc::ENOENT) || flags & libc::O_CREAT == 0 =>
@@ -153,15 +159,7 @@ impl Caller<'_> {
         self.act_on_judgement(attempt)?;
         self.last(move || {
             let wanted = flags | libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_CLOEXEC;
-            let make = |mode: libc::mode_t| {
-                // SAFETY: a C string.
-                let fd = unsafe {
-                    libc::openat(entry.directory.as_raw_fd(), entry.name.as_ptr(), wanted, mode)
-                };
-                check(fd)?;
-                // SAFETY: a new descriptor that nobody else owns.
-                Ok(unsafe { File::from_raw_fd(fd) })
-            };
+            let make = |mode| open_at(&entry.directory, &entry.name, wanted, mode);
             Ok(opened(mode.make(make, amend)?, flags))
         })
     }
@@ -272,13 +270,23 @@ pub(super) fn opened(file: File, flags: i32) -> Reply {
 
 /// Opens what a descriptor only names. It never becomes anybody's controlling terminal.
 pub(super) fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result<File> {
-    let access = flags & libc::O_ACCMODE;
-    OpenOptions::new()
-        .read(access != libc::O_WRONLY)
-        .write(access != libc::O_RDONLY)
-        .mode(mode)
-        .custom_flags(flags & !libc::O_ACCMODE | libc::O_NOCTTY)
-        .open(place::own_link(place))
+    let (links, name) = (place::own_descriptors()?, place::own_name(place));
+    let flags = flags | libc::O_NOCTTY | libc::O_CLOEXEC;
+    open_at(links, &name, flags, mode)
+}
+
+/// Opens a name in a directory.
+pub(super) fn open_at(
+    directory: &File,
+    name: &CStr,
+    flags: i32,
+    mode: libc::mode_t,
+) -> io::Result<File> {
+    // SAFETY: a C string.
+    let fd = unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags, mode) };
+    check(fd)?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 pub(super) fn amend(file: &File, mode: libc::mode_t) -> io::Result<()> {
