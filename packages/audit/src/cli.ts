@@ -36,7 +36,8 @@ const help = `nono audit <command>
 
 Without a directory: the last run of this host, and for doctor its ledger and sessions.
 Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG,
-       --root FILE (Sigstore trusted root) with --evidence-key FILE.
+       --root FILE (Sigstore trusted root) with --evidence-key FILE,
+       or with --evidence-identity NAME and --evidence-issuer URL, for bundles without a key.
 Ledger: --ledger DIR --origin NAME --key-file FILE. --json prints machine-readable answers.
 Exit codes: 0 policy met or done, 1 tampered, 2 proof insufficient or not done, 3 usage.
 `;

@@ -365,6 +365,15 @@ withServices("without a key of our own", () => {
       expect(
         await verifyLog(dir, { ...policy, evidence: [reader("other@example.com")] }),
       ).toMatchObject({ verdict: "TAMPERED" });
+      const root = path.join(temporaryDirectory(), "root.json");
+      writeFileSync(root, JSON.stringify({ ...trustedRoot, ...authorities }));
+      const trust = ["--ledger-key", hostSigner.vkey, "--require", "TIMED", "--root", root];
+      trust.push("--evidence-issuer", "https://issuer.test", "--evidence-identity");
+      const io = { stdout: (): void => undefined, stderr: (): void => undefined };
+      const byCommand = (email: string): Promise<number> =>
+        runAuditCommand(["verify", dir, ...trust, email], io);
+      expect(await byCommand("ci@example.com")).toBe(0);
+      expect(await byCommand("other@example.com")).toBe(1);
     },
   );
 });

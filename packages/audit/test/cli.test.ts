@@ -305,7 +305,16 @@ describe("nono audit", () => {
       code: 3,
     });
     expect(await run("export", dir, "--format", "xml")).toMatchObject({ code: 3 });
-    expect(await run("verify", dir, "--root", "/nowhere")).toMatchObject({ code: 3 });
+    for (const half of [
+      ["--root", "/nowhere"],
+      ["--evidence-key", "/nowhere"],
+      ["--root", "/nowhere", "--evidence-identity", "x"],
+      ["--root", "/nowhere", "--evidence-key", "x", "--evidence-identity", "x"],
+    ])
+      expect(await run("verify", dir, ...half)).toMatchObject({
+        code: 3,
+        err: expect.stringContaining("bundles need --root FILE"),
+      });
   });
 
   test("an open log erases too", async () => {

@@ -36,7 +36,9 @@ export type OptionName =
   | "format"
   | "sessions"
   | "root"
-  | "evidence-key";
+  | "evidence-key"
+  | "evidence-identity"
+  | "evidence-issuer";
 
 /** Their kinds; each command names those it takes. */
 const known: Readonly<Record<OptionName, ParseArgsOptionDescriptor>> = {
@@ -63,6 +65,8 @@ const known: Readonly<Record<OptionName, ParseArgsOptionDescriptor>> = {
   sessions: { type: "string" },
   root: { type: "string" },
   "evidence-key": { type: "string" },
+  "evidence-identity": { type: "string" },
+  "evidence-issuer": { type: "string" },
 };
 
 /** Parsed arguments. */
@@ -132,6 +136,8 @@ export const trustOptions = [
   "require",
   "root",
   "evidence-key",
+  "evidence-identity",
+  "evidence-issuer",
 ] as const;
 
 /** What to trust, from the trust options. */
@@ -149,17 +155,25 @@ export async function trustOf(args: Arguments): Promise<VerifyPolicy> {
   };
 }
 
-/** A reader of Sigstore bundles, where a trusted root and a key are given. */
+/** A reader of Sigstore bundles, where a trusted root is given, and the key or the identity that signs. */
 async function evidenceOf(args: Arguments): Promise<EvidenceVerifier[]> {
-  const [root, key] = [args.text("root"), args.text("evidence-key")];
-  if (root === undefined && key === undefined) return [];
-  if (root === undefined || key === undefined)
-    throw new UsageError("bundles need both --root FILE and --evidence-key FILE");
+  const [root, key, name, issuer] = (
+    ["root", "evidence-key", "evidence-identity", "evidence-issuer"] as const
+  ).map((option) => args.text(option));
+  const given = [key, name, issuer].filter((option) => option !== undefined).length;
+  if (root === undefined && given === 0) return [];
+  const byKey = key !== undefined && given === 1;
+  const byIdentity = name !== undefined && issuer !== undefined && given === 2;
+  if (root === undefined || !(byKey || byIdentity))
+    throw new UsageError(
+      "bundles need --root FILE, and either --evidence-key FILE or --evidence-identity NAME with --evidence-issuer URL",
+    );
   // Loaded on demand: the Sigstore packages are optional.
   const { sigstoreEvidence } = await import("../sigstore.ts");
-  return [
-    sigstoreEvidence({ trustedRoot: readNamed(root), key: readNamed(key), tlogThreshold: 0 }),
-  ];
+  const signer = byIdentity
+    ? { identity: { subjectAlternativeName: name, issuer } }
+    : { key: readNamed(key ?? "") };
+  return [sigstoreEvidence({ trustedRoot: readNamed(root), ...signer, tlogThreshold: 0 })];
 }
 
 /** The ledger options. */
