@@ -29,6 +29,9 @@ pub struct Holder {
 /// Looks through procfs, once per process and path. Processes that this user may not look into are
 /// not seen; the calling process's own open files are not listed, its working directory is.
 pub(crate) fn holders(paths: &[PathBuf]) -> Vec<Holder> {
+    if paths.is_empty() {
+        return Vec::new();
+    }
     let Some(proc) = directory(CWD, OsStr::new("/proc")) else { return Vec::new() };
     let mut pids: Vec<i32> = Vec::new();
     each_name(&proc, |name| pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok())));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::meta::Time;
-use crate::strategy::Placement;
+use crate::strategy::{self, Placement};
 use crate::transaction::write_durably;
 
 /// What has become of a checkpoint.
@@ -53,6 +53,10 @@ pub enum Mounter {
     Privileged,
 }
 
+/// In the checkpoint's home: when a rollback in one step began. Earlier checkpoints only compare more
+/// without it, so it need not be there.
+pub(crate) const ENDED: &str = "ended";
+
 /// The record of one checkpoint; written before anything else happens.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -79,10 +83,26 @@ impl Record {
         let path = home.join("record");
         match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            bytes => serde_json::from_slice(&bytes.context("read", &path)?)
-                .map(Some)
+            bytes => serde_json::from_slice::<Self>(&bytes.context("read", &path)?)
+                .map(|record| Some(record.settled(home)))
                 .map_err(|error| Error::Corrupt { path, reason: error.to_string() }),
         }
+    }
+
+    /// A rollback in one step writes nothing down: that it was done shows.
+    fn settled(mut self, home: &Path) -> Self {
+        let is_settled = !self.state.is_open() || home.join("journal").exists();
+        let (false, [placement], Some(strategy)) =
+            (is_settled, &self.placements[..], strategy::by_name(&self.strategy))
+        else {
+            return self;
+        };
+        if strategy.is_restored(placement) {
+            self.state = State::RolledBack;
+            let note = std::fs::read(home.join(ENDED)).ok();
+            self.ended = note.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        }
+        self
     }
 
     pub(crate) fn write(&self, home: &Path) -> Result<()> {

@@ -36,11 +36,7 @@ impl Place {
     }
 
     pub(crate) fn parent(&self) -> io::Result<OwnedFd> {
-        let base = open_directory(&self.base).map_err(|error| match error {
-            Error::Io { source, .. } => source,
-            other => io::Error::other(other),
-        })?;
-        open_beneath(&base, split(&self.path).0)
+        self.around().open()
     }
 
     /// The directory it is in.
@@ -48,8 +44,13 @@ impl Place {
         Self::new(&self.base, split(&self.path).0)
     }
 
-    fn open(&self) -> io::Result<OwnedFd> {
-        open_beneath(&open_directory(&self.base).map_err(io::Error::other)?, &self.path)
+    /// The directory there, open.
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        let base = open_directory(&self.base).map_err(|error| match error {
+            Error::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })?;
+        open_beneath(&base, &self.path)
     }
 
     /// A directory's own attributes.

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::meta::Time;
+use crate::meta::{Time, stat_fd};
 use crate::step::{Place, Step};
-use crate::walk::{open_directory, split};
+use crate::walk::open_directory;
 
 /// Steps, and the state the checkpoint is in once they are done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,21 +37,13 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
             journal,
             &serde_json::to_vec(self).map_err(io::Error::from).context("encode", journal)?,
         )?;
-        let times = times_around(&self.steps);
-        for (done, step) in self.steps.iter().enumerate() {
-            let outcome = fault::point("step").context("rename", journal).and_then(|()| step.run());
-            if let Err(error) = outcome {
-                // The failed one too: it may have renamed and then failed to set a time.
-                for step in self.steps[..=done].iter().rev() {
-                    // A step that can't be undone leaves the journal for recovery to go forward.
-                    step.undo()?;
-                }
-                times.iter().try_for_each(|(place, time)| place.set_time(*time))?;
+        match run_or_undo(&self.steps)? {
+            Ok(()) => self.sync(),
+            Err(error) => {
                 remove_durably(journal)?;
-                return Err(error);
+                Err(error)
             }
         }
-        self.sync()
     }
 
     /// After a crash: does what is left to do. Only the last step that was done can be recognised for
@@ -78,30 +70,58 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
         Ok(Some(transaction))
     }
 
-    /// fsync of each directory that a step changed, once.
     fn sync(&self) -> Result<()> {
-        let mut seen = HashSet::new();
-        for place in self.steps.iter().flat_map(Step::places) {
-            let dir = split(&place.path).0;
-            if !seen.insert((place.base.clone(), dir.to_owned())) {
+        sync_around(self.steps.iter().flat_map(Step::places))
+    }
+}
+
+/// Does the steps. Outer error: one could not be undone, so that recovery has to go forward; inner
+/// error: one failed, and nothing has happened.
+pub(crate) fn run_or_undo(steps: &[Step]) -> Result<Result<()>> {
+    let times = times_around(steps);
+    for (done, step) in steps.iter().enumerate() {
+        let shown = || step.places().first().map(|place| place.full()).unwrap_or_default();
+        let outcome = fault::point("step").with_context("rename", shown).and_then(|()| step.run());
+        if let Err(error) = outcome {
+            // The failed one too: it may have renamed and then failed to set a time.
+            steps[..=done].iter().rev().try_for_each(Step::undo)?;
+            times.iter().try_for_each(|(place, time)| place.set_time(*time))?;
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// More directories than this are flushed with their file system: each fsync makes the disk write its cache.
+const MANY: usize = 8;
+
+/// Flushes each directory that one of the places is in to disk.
+pub(crate) fn sync_around<'a>(places: impl Iterator<Item = &'a Place>) -> Result<()> {
+    let around: HashSet<Place> = places.map(Place::around).collect();
+    let (is_many, mut flushed) = (around.len() > MANY, HashSet::new());
+    for place in around {
+        fault::point("sync").with_context("flush", || place.full())?;
+        let dir = match place.open() {
+            // A later step may have moved the directory itself: its own parent is in the list too.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 continue;
             }
-            fault::point("sync").context("flush", &place.full())?;
-            // A later step may have moved the directory itself: its own parent is in the list too.
-            match place.parent() {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) => {}
-                parent => {
-                    let parent = parent.context("open the directory of", &place.full())?;
-                    fsync(parent).context("flush", &place.full())?;
-                }
-            }
-        }
-        Ok(())
+            dir => dir.with_context("open the directory", || place.full())?,
+        };
+        let device = stat_fd(&dir).with_context("examine", || place.full())?.dev;
+        let synced = match is_many {
+            false => fsync(&dir),
+            true if flushed.insert(device) => rustix::fs::syncfs(&dir),
+            true => Ok(()),
+        };
+        synced.with_context("flush", || place.full())?;
     }
+    Ok(())
 }
 
 /// The modification times of the directories in which the steps move something. A failure puts the

@@ -353,7 +353,8 @@ fn what_cannot_work_is_refused_before_anything_starts() {
 fn a_journal_that_came_back_is_not_carried_out() {
     let scratch = scratch();
     scratch.write("file", "before");
-    let mut checkpoint = scratch.checkpoint(&[]);
+    scratch.write("kept", "excluded, which takes a journal");
+    let mut checkpoint = scratch.checkpoint(&["kept"]);
     scratch.write("file", "after");
     checkpoint.rollback(None, false).unwrap();
     let home = scratch.store.path().join(checkpoint.id());
@@ -364,6 +365,36 @@ fn a_journal_that_came_back_is_not_carried_out() {
     let recovered = scratch.store.recover().unwrap();
     assert_eq!((recovered.finished.len(), recovered.removed.len()), (0, 1));
     assert_eq!(scratch.read("file"), "later");
+}
+
+/// A whole rollback writes nothing down before its one step, nor after: who died then, or lost power, is
+/// told by what is where.
+#[test]
+fn a_rollback_is_known_by_its_trace() {
+    for replaced in [false, true] {
+        let scratch = scratch();
+        scratch.write("file", "before");
+        let mut checkpoint = scratch.checkpoint(&[]);
+        if replaced {
+            // Another directory of that name leaves no trace that could be known: it is written down.
+            fs::rename(&scratch.project, scratch.root.path().join("away")).unwrap();
+        }
+        scratch.write("file", "after");
+        let home = scratch.store.path().join(checkpoint.id());
+        checkpoint.flush().unwrap();
+        let record = fs::read(home.join("record")).unwrap();
+        checkpoint.rollback(None, false).unwrap();
+        assert_eq!(fs::read(home.join("record")).unwrap() == record, !replaced);
+        let _ = fs::remove_file(home.join("ended"));
+        assert_eq!(scratch.store.list().unwrap()[0].state, State::RolledBack);
+        let mut again = Checkpoint::open(&scratch.store, checkpoint.id()).unwrap();
+        let refused = again.rollback(None, false).unwrap_err();
+        assert_eq!(refused.code(), "ERR_NONO_CHECKPOINT_STATE");
+        assert_eq!(scratch.read("file"), "before");
+        let recovered = scratch.store.recover().unwrap();
+        assert_eq!((recovered.finished.len(), recovered.removed.len()), (0, 1));
+        assert_eq!(scratch.read("file"), "before");
+    }
 }
 
 /// After a rollback to an inner checkpoint the directory consists of copies. The outer one knows them:

@@ -85,17 +85,21 @@ async function whole(root: string, project: string, strategy: StrategyName): Pro
 }
 
 async function layered(root: string, project: string): Promise<void> {
+  const isRoot = process.getuid?.() === 0;
+  const mounter = isRoot ? "privileged" : "unprivileged";
+  const layerOptions = isRoot ? "redirect_dir=on,metacopy=off,index=off" : "userxattr";
+  const namespaces = [...(isRoot ? [] : ["--user", "--map-root-user"]), "--mount"];
   for (const outcome of ["discard", "apply", "commit"] as const) {
     const options = {
       store: path.join(root, "state"),
       strategy: "overlay",
-      mounter: "unprivileged",
+      mounter,
     } as const;
     const before = await time("overlay: begin", () => checkpoint(project, options));
     const { lower, upper, work, target } = before.mounts[0]!;
-    const mount = `mount -t overlay x -o "lowerdir=${lower},upperdir=${upper},workdir=${work},userxattr" ${target}`;
+    const mount = `mount -t overlay x -o "lowerdir=${lower},upperdir=${upper},workdir=${work},${layerOptions}" ${target}`;
     const change = `i=0; while [ $i -lt ${edits} ]; do echo edited > ${target}/d$((i % ${directories}))/f$i; i=$((i+1)); done`;
-    run("unshare", ["--user", "--map-root-user", "--mount", "sh", "-ec", `${mount}; ${change}`]);
+    run("unshare", [...namespaces, "sh", "-ec", `${mount}; ${change}`]);
     await time(`overlay: list ${edits} changes`, () => list(before));
     if (outcome === "discard") await time("overlay: rollback (discard)", () => before.rollback());
     if (outcome === "commit") await time(`overlay: commit ${edits} changes`, () => before.commit());

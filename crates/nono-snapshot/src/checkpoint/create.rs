@@ -1,6 +1,6 @@
 //! Making a checkpoint: what could prevent a later rollback is refused before anything is written.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Checkpoint, Options};
@@ -9,10 +9,11 @@ use crate::exclude::Exclude;
 use crate::fault;
 use crate::meta::Time;
 use crate::mounts::refuse_mounts_inside;
+use crate::plan::Base;
 use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::store::{Store, new_home};
-use crate::strategy::{self, Placement, STRATEGIES, Strategy};
+use crate::strategy::{self, Placement, STRATEGIES, Strategy, btrfs};
 use crate::transaction::reserve;
 
 impl Checkpoint {
@@ -31,7 +32,8 @@ impl Checkpoint {
             for (number, dir) in dirs.iter().enumerate() {
                 let vault = store.vault(&id, number, dir)?;
                 let mounter = options.mounter;
-                placements.push(Placement { dir: dir.clone(), vault, began, mounter });
+                let original = original(dir)?;
+                placements.push(Placement { dir: dir.clone(), vault, began, mounter, original });
             }
             let (strategy, reason) = choose(options, &placements)?;
             let sequence = store.records()?.last().map_or(1, |last| last.sequence + 1);
@@ -63,6 +65,14 @@ impl Checkpoint {
         }
         attempt
     }
+}
+
+/// What tells the directory from its pre-image when they have changed places.
+pub(super) fn original(dir: &Path) -> Result<Option<String>> {
+    let identity = Base::of(dir).place(Path::new("")).identity()?;
+    // The number that the roots of all btrfs subvolumes have: this one may not be looked into.
+    let anonymous = format!("inode {}", btrfs::SUBVOLUME_ROOT);
+    Ok(identity.filter(|identity| *identity != anonymous))
 }
 
 /// The directories, canonical, none inside another, the store in none and none in the store.

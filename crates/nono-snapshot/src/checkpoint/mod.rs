@@ -11,14 +11,14 @@ use crate::exclude::Exclude;
 use crate::holders::{Holder, holders};
 use crate::meta::Time;
 use crate::mounts::refuse_mounts_inside;
-use crate::record::{Mounter, Record, State, boot_id};
+use crate::record::{ENDED, Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::select::{Paths, Selection};
 use crate::step::Step;
 use crate::store::{Store, is_complete};
 use crate::strategy::overlay::{Mount, Overlay};
 use crate::strategy::{self, Placement, Strategy};
-use crate::transaction::{Transaction, remove_durably, remove_soon, sync_file_system};
+use crate::transaction::{Transaction, remove_durably, remove_soon, run_or_undo, sync_file_system};
 
 /// How a checkpoint is made.
 #[derive(Debug, Clone, Default)]
@@ -119,18 +119,7 @@ impl Checkpoint {
         self.refresh("rolling back")?;
         let selections = self.selections(paths)?;
         self.dirs().try_for_each(refuse_mounts_inside)?;
-        let replaced: Vec<PathBuf> = self
-            .dirs()
-            .zip(&selections)
-            .flat_map(|(dir, select)| match select {
-                Some(Selection::All) => vec![dir.to_owned()],
-                Some(Selection::Paths(paths)) => {
-                    paths.topmost().into_iter().map(|path| dir.join(path)).collect()
-                }
-                None => Vec::new(),
-            })
-            .collect();
-        let holders = holders(&replaced);
+        let holders = holders(&self.replaced(&selections));
         if let (true, Some(holder)) = (refuse_held, holders.first()) {
             let Holder { pid, command, path, .. } = holder.clone();
             return Err(Error::Held { path, pid, command });
@@ -143,9 +132,45 @@ impl Checkpoint {
         steps.extend(self.steps(&selections, |placement, select| {
             strategy.rollback(placement, &exclude, select)
         })?);
+        if let ([_], [placement], None) = (&steps[..], &self.record.placements[..], paths)
+            && strategy.will_show(placement)
+            && self.later()?.is_empty()
+        {
+            self.restore(&steps)?;
+            return Ok(RollbackReport { holders });
+        }
         let then = if paths.is_some() { self.state() } else { State::RolledBack };
         self.carry_out(steps, then, paths.is_some())?;
         Ok(RollbackReport { holders })
+    }
+
+    /// What gets other inodes.
+    fn replaced(&self, selections: &[Option<Selection>]) -> Vec<PathBuf> {
+        if self.state() == State::Active && !self.mounts().is_empty() {
+            return Vec::new(); // What changed is in the upper layer.
+        }
+        let selected = self.dirs().zip(selections).flat_map(|(dir, select)| match select {
+            Some(Selection::All) => vec![dir.to_owned()],
+            Some(Selection::Paths(paths)) => {
+                paths.topmost().into_iter().map(|path| dir.join(path)).collect()
+            }
+            None => Vec::new(),
+        });
+        selected.collect()
+    }
+
+    /// Goes back by one step. It needs neither a journal nor a flush: that it was done shows
+    /// ([`Record::read`]), and whatever is on disk after a power failure is the old tree or the new one.
+    /// [`purge`](Self::purge) makes it lasting.
+    fn restore(&mut self, steps: &[Step]) -> Result<()> {
+        let began = Time::now();
+        let note = serde_json::to_vec(&began).map_err(std::io::Error::from);
+        // On a full disk it can't be written, and need not be.
+        let _ = note.and_then(|note| std::fs::write(self.store.home(self.id()).join(ENDED), note));
+        run_or_undo(steps)??;
+        self.record.state = State::RolledBack;
+        self.record.ended = Some(began);
+        Ok(())
     }
 
     /// What the sandbox has to mount, each over its target, before the first command: overlay only.
@@ -295,11 +320,11 @@ impl Checkpoint {
         if !self.state().is_open() {
             return Err(refused(self.state().name()));
         }
-        if !is_complete(&self.record) {
-            return Err(refused("incomplete"));
-        }
         if self.store.home(self.id()).join("journal").exists() {
             return Err(refused("interrupted (run recover first)"));
+        }
+        if !is_complete(&self.record) {
+            return Err(refused("incomplete"));
         }
         if !self.record.durable && self.record.boot != boot_id()? {
             return Err(Error::Corrupt {

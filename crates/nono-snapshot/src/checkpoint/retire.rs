@@ -1,15 +1,20 @@
 //! The end of a checkpoint: what it supersedes, and what is freed.
 
+use std::path::Path;
+
 use super::Checkpoint;
+use super::create::original;
 use crate::error::{Error, Result};
 use crate::exclude::Exclude;
+use crate::plan::Base;
 use crate::rebase::rebase;
 use crate::record::{Record, State};
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::step::Step;
+use crate::step::{Place, Step};
 use crate::strategy::overlay::Overlay;
 use crate::strategy::{Placement, Strategy};
+use crate::transaction::sync_around;
 
 impl Checkpoint {
     /// Later checkpoints of the same directories describe what no longer came about.
@@ -22,7 +27,7 @@ impl Checkpoint {
     }
 
     /// The open checkpoints of the same directories that were made after this one, oldest first.
-    fn later(&self) -> Result<Vec<Record>> {
+    pub(super) fn later(&self) -> Result<Vec<Record>> {
         let mut records = self.store.records()?;
         records.retain(|other| {
             other.sequence > self.record.sequence && other.state.is_open() && self.overlaps(other)
@@ -72,6 +77,7 @@ impl Checkpoint {
 
     /// Deletes what is kept for this checkpoint, if it is over, and for superseded ones.
     pub fn purge(&mut self) -> Result<()> {
+        self.make_lasting()?;
         let records = self.store.records()?;
         self.rebase_earlier(&records)?;
         for record in records.into_iter().filter(|record| {
@@ -96,14 +102,33 @@ impl Checkpoint {
         for other in records.iter().filter(is_earlier) {
             // Someone who works with it compares more, and nothing is wrong.
             let Ok(_lock) = self.store.lock(&other.id) else { continue };
-            for earlier in &other.placements {
+            let home = self.store.home(&other.id);
+            // Read again: it may be over by now.
+            let Some(mut other) = Record::read(&home)?.filter(|other| other.state.is_open()) else {
+                continue;
+            };
+            for earlier in &mut other.placements {
                 let same = own.placements.iter().find(|placement| placement.dir == earlier.dir);
                 if let Some(restored) = same.filter(|restored| restored.tree().exists()) {
                     rebase(earlier, restored, at)?;
+                    earlier.original = original(&earlier.dir)?;
                 }
             }
+            other.write(&home)?;
         }
         Ok(())
+    }
+
+    /// Flushes a rollback to disk, and writes down that it was done.
+    fn make_lasting(&self) -> Result<()> {
+        if self.state() != State::RolledBack {
+            return Ok(());
+        }
+        let places = self.record.placements.iter().flat_map(|placement| {
+            [Base::of(&placement.dir).place(Path::new("")), Place::new(&placement.vault, "tree")]
+        });
+        sync_around(places.collect::<Vec<_>>().iter())?;
+        self.record.write(&self.store.home(self.id()))
     }
 
     fn discard(&self) -> Result<()> {
@@ -131,6 +156,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn erase(&self) -> Result<()> {
+        self.make_lasting()?;
         self.discard()?;
         for placement in &self.record.placements {
             let beside =

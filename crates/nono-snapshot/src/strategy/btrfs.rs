@@ -18,7 +18,7 @@ use crate::plan;
 use crate::record::State;
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::step::Step;
+use crate::step::{Place, Step};
 use crate::transaction::sync_file_system;
 use crate::walk::{open_directory, scan};
 
@@ -149,6 +149,11 @@ impl Strategy for Btrfs {
 
     fn begin(&self, placement: &Placement, _: &Exclude) -> Result<()> {
         snapshot(&placement.dir, &placement.vault, "tree")
+    }
+
+    fn is_restored(&self, placement: &Placement) -> bool {
+        let mut names = ["tree", "restored"].into_iter();
+        names.any(|name| placement.is_original(&Place::new(&placement.vault, name)))
     }
 
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {

@@ -17,10 +17,11 @@ use crate::encoding;
 use crate::error::Result;
 use crate::exclude::Exclude;
 use crate::meta::Time;
+use crate::plan::Base;
 use crate::record::{Mounter, State};
 use crate::remove::remove_tree;
 use crate::select::Selection;
-use crate::step::Step;
+use crate::step::{Place, Step};
 use crate::walk::split;
 
 /// One directory of a checkpoint and where its pre-image is kept.
@@ -36,6 +37,8 @@ pub(crate) struct Placement {
     pub(crate) began: Time,
     /// Who mounts what the strategy asks for.
     pub(crate) mounter: Option<Mounter>,
+    /// The directory's identity; `None`: it would be that of the pre-image as well.
+    pub(crate) original: Option<String>,
 }
 
 impl Placement {
@@ -51,6 +54,12 @@ impl Placement {
 
     pub(crate) fn manifest(&self) -> PathBuf {
         self.vault.join("manifest")
+    }
+
+    /// Whether the directory of then is there.
+    pub(crate) fn is_original(&self, place: &Place) -> bool {
+        let there = place.identity().unwrap_or_default();
+        there.is_some() && there == self.original
     }
 
     /// Where entries wait to be put into the directory, or went from it.
@@ -91,6 +100,18 @@ pub(crate) trait Strategy: Sync {
 
     /// What differs from the state kept.
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>>;
+
+    /// Whether the directory was brought back as a whole by one step, as far as that
+    /// [shows](Self::will_show).
+    fn is_restored(&self, placement: &Placement) -> bool {
+        placement.is_original(&Place::new(&placement.vault, "tree"))
+    }
+
+    /// Whether it will show that the directory was brought back as a whole, so that one step needs no
+    /// journal.
+    fn will_show(&self, placement: &Placement) -> bool {
+        placement.is_original(&Base::of(&placement.dir).place(Path::new("")))
+    }
 
     /// The steps that bring the selected entries back.
     fn rollback(

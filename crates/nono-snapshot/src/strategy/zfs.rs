@@ -207,6 +207,14 @@ impl Strategy for Zfs {
         placement.vault.join("complete").exists()
     }
 
+    fn is_restored(&self, _: &Placement) -> bool {
+        false
+    }
+
+    fn will_show(&self, _: &Placement) -> bool {
+        false
+    }
+
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
         Self::clean(placement)?;
         tree::changes_since(placement, exclude, &Self::before(placement, exclude)?)

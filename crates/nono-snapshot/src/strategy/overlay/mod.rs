@@ -116,6 +116,14 @@ impl Strategy for Overlay {
         placement.vault.join("upper").is_dir()
     }
 
+    fn is_restored(&self, placement: &Placement) -> bool {
+        dropped(placement).full().is_dir()
+    }
+
+    fn will_show(&self, _: &Placement) -> bool {
+        true
+    }
+
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
         let mut changes = match Applied::read(placement)? {
             Some(applied) => changes_of(placement, &applied.steps, true)?,
@@ -142,8 +150,12 @@ impl Strategy for Overlay {
             (Some(applied), _) => {
                 Ok(backwards(placement, &chosen(placement, &applied.steps, select)?))
             }
-            // The upper layer is dropped as a whole.
-            (None, Selection::All) => kept_of_excluded(placement, exclude),
+            (None, Selection::All) => {
+                let mut steps = kept_of_excluded(placement, exclude)?;
+                let upper = Place::new(&placement.vault, "upper");
+                steps.push(Step::shift(upper, dropped(placement))?);
+                Ok(steps)
+            }
             (None, Selection::Paths(paths)) => {
                 // Refuses renamed directories, whose other half would lose its contents.
                 plan(placement, &Exclude::none(), select)?;
@@ -230,6 +242,11 @@ impl Strategy for Overlay {
     fn discard(&self, placement: &Placement) -> Result<()> {
         remove_tree(&placement.vault)
     }
+}
+
+/// Where the upper layer goes when it is dropped as a whole.
+fn dropped(placement: &Placement) -> Place {
+    Place::new(&placement.vault, "dropped")
 }
 
 /// The steps about what is excluded, and the changes.
