@@ -29,7 +29,8 @@ const help = `nono audit <command>
   tail [dir]              the last entries (-n N, -f to follow)
   prove [dir] <seq>       a .tlog-proof of one entry
   redact <dir> <seq>      erase disclosed values (--field NAME), recorded in the ledger
-  anchor <ledger-dir>     submit the ledger's head (--policy FILE, --rekor URL, --tsa URL, --anchor-key FILE)
+  anchor <ledger-dir>     submit the ledger's head (--policy FILE, --rekor URL, --tsa URL; for those two
+                          --anchor-key FILE, or in a CI job --fulcio URL)
                           and renew the proofs of the sessions below --sessions DIR
   export [dir]            --format jsonl|ocsf|otlp|cloudevents
   doctor [ledger-dir]     sessions on record, and what is missing (--sessions DIR)

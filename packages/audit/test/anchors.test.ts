@@ -1,7 +1,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   ed25519Signer,
   HostLedger,
@@ -374,6 +374,21 @@ withServices("without a key of our own", () => {
         runAuditCommand(["verify", dir, ...trust, email], io);
       expect(await byCommand("ci@example.com")).toBe(0);
       expect(await byCommand("other@example.com")).toBe(1);
+
+      // The whole of it by command, with the token where a CI job has it.
+      const key = path.join(temporaryDirectory(), "key");
+      writeFileSync(key, Buffer.alloc(32, 9).toString("hex"), { mode: 0o600 });
+      const services = ["--fulcio", url, "--rekor", rekorUrl, "--tsa", tsaUrl];
+      const anchor = ["anchor", ledger.dir, "--origin", host, "--key-file", key, ...services];
+      vi.stubEnv("SIGSTORE_ID_TOKEN", token);
+      expect(await runAuditCommand(anchor, io)).toBe(0);
+      vi.unstubAllEnvs();
+      const names = readdirSync(path.join(ledger.dir, layout.anchors));
+      const made = names.find((name) => name.includes(".rekor.")) ?? "";
+      const alone = path.join(ledger.dir, layout.anchors, made);
+      const argv = ["verify", alone, ...trust.slice(2), "ci@example.com"];
+      expect(await runAuditCommand(argv, io)).toBe(0);
+      expect(await runAuditCommand([...anchor, "--anchor-key", key], io)).toBe(3);
     },
   );
 });

@@ -1,33 +1,28 @@
 // The audit commands, one function each.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Anchor } from "../anchor.ts";
 import { parseCheckpoint } from "../checkpoint.ts";
 import type { AuditIo } from "../cli.ts";
 import { decodeEntry, type Entry } from "../entry.ts";
 import { toCloudEvent, toOcsf, toOtlpLogs } from "../export.ts";
 import { eraseDisclosures } from "../erase.ts";
-import { listDirectory } from "../files.ts";
 import { layout } from "../layout.ts";
 import { readLedger } from "../ledger.ts";
 import { takeLock } from "../lock.ts";
 import { parseNote } from "../note.ts";
-import { parsePolicy } from "../policy.ts";
-import { LogReader } from "../reader.ts";
+import type { LogReader } from "../reader.ts";
 import { exitCode, formatReport } from "../report.ts";
 import { formatProof } from "../tlog-proof.ts";
 import { unsealedEntries } from "../unsealed.ts";
-import { witnessAnchor } from "../witness.ts";
 import { verifyLog } from "../verify.ts";
-import { lastRun } from "./last-run.ts";
+import { anchor } from "./anchor.ts";
+import { logOf, openReader } from "./open.ts";
 import { print, printOptions } from "./print.ts";
 import {
   ledgerOf,
   ledgerOptions,
   readArguments,
-  readNamed,
-  type Arguments,
   trustOf,
   trustOptions,
   UsageError,
@@ -37,27 +32,12 @@ import {
 /** A command: arguments in, exit code out. */
 export type Command = (args: readonly string[], io: AuditIo) => Promise<number>;
 
-/** The directory that was named, or that of the last run. */
-function logOf(named: string | undefined, { records }: AuditIo): string {
-  if (named !== undefined) return named;
-  if (records) return lastRun(records);
-  throw new UsageError("name the directory of a log");
-}
-
 const verify: Command = async (argv, io) => {
   const args = readArguments(argv, 1, ["json", ...trustOptions], 1);
   const report = await verifyLog(logOf(args.positionals[0], io), await trustOf(args));
   io.stdout(args.flag("json") ? `${JSON.stringify(report)}\n` : formatReport(report));
   return exitCode(report);
 };
-
-/** The log as its last checkpoint shows it. */
-function openReader(dir: string): { reader: LogReader; note: string } {
-  const file = path.join(dir, layout.checkpoint);
-  if (!existsSync(file)) throw new UsageError(`${dir} is not a log: it has no checkpoint`);
-  const note = readFileSync(file, "utf8");
-  return { reader: new LogReader(dir, parseCheckpoint(parseNote(note).text).size), note };
-}
 
 const show: Command = async (argv, io) => {
   const args = readArguments(argv, 1, ["json", "from", "to", "type", "decision", "reveal"], 1);
@@ -202,83 +182,6 @@ const exportEntries: Command = async (argv, io) => {
   }
   return 0;
 };
-
-const anchor: Command = async (argv, io) => {
-  const args = readArguments(argv, 1, [
-    "json",
-    "sessions",
-    "origin",
-    "key-file",
-    "policy",
-    "rekor",
-    "tsa",
-    "anchor-key",
-  ]);
-  const [dir = ""] = args.positionals;
-  openReader(dir);
-  const ledger = ledgerOf(args, dir, await anchorsOf(args));
-  const results = await ledger.anchor();
-  const seen = results.find(({ error }) => error === undefined);
-  for (const session of seen ? sessionsBelow(args.text("sessions")) : [])
-    await ledger.renewProofs(session, seen?.size);
-  if (args.flag("json"))
-    io.stdout(
-      `${JSON.stringify(results.map(({ error, ...rest }) => ({ ...rest, error: error?.message })))}\n`,
-    );
-  for (const { anchor: name, size, error } of args.flag("json") ? [] : results) {
-    io.stdout(
-      error ? `${name}: ${error.message} [${error.code}]\n` : `${name}: has seen ${size} records\n`,
-    );
-  }
-  if (results.some(({ error }) => error?.code === "ERR_NONO_AUDIT_FORK")) return 1;
-  return results.some(({ error }) => error) ? 2 : 0;
-};
-
-/** The session logs in a directory. */
-function sessionsBelow(root: string | undefined): string[] {
-  return root === undefined
-    ? []
-    : listDirectory(root, ".")
-        .map((name) => path.join(root, name))
-        .filter((dir) => existsSync(path.join(dir, layout.ledger)));
-}
-
-/** Witnesses with a URL in the policy, and Sigstore where a service and a key are named. */
-async function anchorsOf(args: Arguments): Promise<Anchor[]> {
-  const policy = args.text("policy");
-  const anchors: Anchor[] = [];
-  for (const [name, { verifier, url }] of policy === undefined
-    ? []
-    : parsePolicy(readNamed(policy)).witnesses) {
-    if (url !== undefined)
-      anchors.push(witnessAnchor({ name: name.toLowerCase(), url, keys: [verifier.vkey] }));
-  }
-  const [rekorUrl, tsaUrl, keyFile] = [
-    args.text("rekor"),
-    args.text("tsa"),
-    args.text("anchor-key"),
-  ];
-  if (rekorUrl !== undefined || tsaUrl !== undefined) {
-    if (keyFile === undefined)
-      throw new UsageError("--rekor and --tsa need --anchor-key FILE, a P-256 key in PEM");
-    // Loaded on demand: the Sigstore packages are optional.
-    const { sigstoreAnchor } = await import("../sigstore.ts");
-    const urls = {
-      ...(rekorUrl !== undefined && { rekorUrl }),
-      ...(tsaUrl !== undefined && { tsaUrl }),
-    };
-    anchors.push(
-      sigstoreAnchor({
-        name: rekorUrl === undefined ? "tsa" : "rekor",
-        key: readNamed(keyFile),
-        ...urls,
-      }),
-    );
-  }
-  if (anchors.length === 0)
-    throw new UsageError("no anchor: --policy FILE with witness URLs, --rekor URL or --tsa URL");
-  return anchors;
-}
 
 /** The commands by name. */
 export const commands: ReadonlyMap<string, Command> = new Map([

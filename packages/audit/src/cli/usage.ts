@@ -33,6 +33,7 @@ export type OptionName =
   | "rekor"
   | "tsa"
   | "anchor-key"
+  | "fulcio"
   | "format"
   | "sessions"
   | "root"
@@ -61,6 +62,7 @@ const known: Readonly<Record<OptionName, ParseArgsOptionDescriptor>> = {
   rekor: { type: "string" },
   tsa: { type: "string" },
   "anchor-key": { type: "string" },
+  fulcio: { type: "string" },
   format: { type: "string" },
   sessions: { type: "string" },
   root: { type: "string" },
