@@ -284,10 +284,10 @@ export class Sandbox extends Declaration {
   }
 
   /**
-   * What was refused so far, to all commands since the sandbox was built (`rollback` builds it anew): the
-   * first 10,000 attempts that the kernel refused, and the latest 1000 that the gate did.
+   * What was refused so far, to all commands since the sandbox was built (after `rollback` it is built
+   * anew): the first 10,000 attempts that the kernel refused, and the latest 1000 that the gate did. None
+   * when nothing runs.
    *
-   * @throws the same errors as `run` when the sandbox can't be built.
    * @example
    * ```ts
    * const child = await sandbox.spawn(["npm", "test"], { stdio: "inherit" });
@@ -296,7 +296,7 @@ export class Sandbox extends Declaration {
    * ```
    */
   async violations(): Promise<readonly PolicyViolation[]> {
-    return (await this.#build()).violations();
+    return (await this.#running)?.violations() ?? [];
   }
 
   /**

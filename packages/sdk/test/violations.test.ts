@@ -80,6 +80,19 @@ describe.for(tiers)("in the tier %s", (tier) => {
     });
   });
 
+  test("what was refused to a command of spawn can be asked for", async () => {
+    await using sandbox = make();
+    expect(await sandbox.violations()).toEqual([]);
+    const child = await sandbox.spawn(["cat", "/etc/login.defs"], {
+      cwd: workspace,
+      stdio: "ignore",
+    });
+    await child.exited;
+    expect(await sandbox.violations()).toMatchObject([
+      { operation: "read", path: "/etc/login.defs", suggestion: { capability: "read" } },
+    ]);
+  });
+
   test("onViolation: kill ends everything at once", async () => {
     await using sandbox = make({ onViolation: "kill" });
     const script = "echo x > /etc/nono-test; sleep 30; echo survived > file";
