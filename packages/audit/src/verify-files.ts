@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint, sameHead, type TreeHead } from "./checkpoint.ts";
-import { AuditError } from "./errors.ts";
+import { AuditError, errnoOf } from "./errors.ts";
 import { listDirectory, readOptional } from "./files.ts";
 import { listSegments, readSegment } from "./journal.ts";
 import { headPath, layout } from "./layout.ts";
@@ -157,13 +157,16 @@ export function checkJournal(
   const reader = new LogReader(dir, head.size);
   let next = head.next;
   let seq: number | undefined;
+  /** Where the journal goes on behind entries that neither it nor the checkpoint has. */
+  let gap: { file: string; first: number } | undefined;
   const segments = existsSync(path.join(dir, layout.journal))
     ? listSegments(path.join(dir, layout.journal))
     : [];
   for (const first of segments) {
     const file = path.posix.join(layout.journal, String(first));
     try {
-      if (facts.torn > 0 || (seq ?? first) !== first) throw corrupt(`should start at entry ${seq}`);
+      if (facts.torn > 0 || first < (seq ?? 0)) throw corrupt(`should start at entry ${seq}`);
+      if (first > (seq ?? head.size)) gap = { file, first };
       const { frames, end, bytes } = readSegment(path.join(dir, file));
       seq = first;
       for (const { kind, data, digest } of frames) {
@@ -174,16 +177,23 @@ export function checkJournal(
         } else if (!reader.entry(seq).equals(data))
           throw corrupt(`entry ${seq} differs from the one in the log`);
         seq += 1;
-        if (seq !== next?.size) continue;
+        if (gap || seq !== next?.size) continue;
         if (!tree.root().equals(next.root)) throw corrupt(`does not lead to ${layout.head}`);
         next = undefined;
       }
       facts.torn = bytes - end;
     } catch (error) {
-      problems.push(problemOf(error, { file }));
+      // Dropped since it was listed: what follows it shows whether a checkpoint covers it.
+      if (errnoOf(error) !== "ENOENT") problems.push(problemOf(error, { file }));
     }
   }
-  if (next) {
+  // Its writer drops what a later checkpoint covers.
+  const covered = next || gap ? (readHead(dir, [])?.size ?? 0) : 0;
+  if (gap && gap.first > covered) {
+    const message = `starts at entry ${gap.first}, and what is before it is missing`;
+    problems.push({ code: "ERR_NONO_AUDIT_CORRUPT", file: gap.file, message });
+  }
+  if (next && next.size > covered) {
     const message = `is of ${next.size} entries, but only ${head.size + facts.unsealed} are here`;
     problems.push({ code: "ERR_NONO_AUDIT_FORK", file: layout.head, message });
   }

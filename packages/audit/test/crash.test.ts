@@ -5,6 +5,7 @@ import {
   cpSync,
   readFileSync,
   readdirSync,
+  rmSync,
   statSync,
   writeFileSync,
 } from "node:fs";
@@ -172,6 +173,26 @@ describe("a log that is being written", () => {
     writeFileSync(file, lines.replace(`\n${seq} `, "\n99 "));
     checkDisclosures(dir, size, problems);
     expect(problems).toMatchObject([{ code: "ERR_NONO_AUDIT_CORRUPT", seq: 99 }]);
+  });
+
+  test("a journal that lacks acknowledged entries is damaged", async () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const log = await openTestLog(dir);
+    for (let n = 0; n < 5; n += 1) await log.record(connectEvent(n));
+    const before = path.join(temporaryDirectory(), "before");
+    cpSync(dir, before, { recursive: true });
+    await log.checkpoint();
+    await log.record(connectEvent(5));
+    // As if the checkpoint had failed after the journal's next segment was begun, and the one before it were gone.
+    const [segment = ""] = readdirSync(path.join(dir, layout.journal));
+    rmSync(path.join(before, layout.journal), { recursive: true });
+    cpSync(path.join(dir, layout.journal), path.join(before, layout.journal), { recursive: true });
+    await log.close("done");
+    expect(segment).toBe("6");
+    expect(await verifyLog(before, { keys: [signer.vkey] })).toMatchObject({
+      verdict: "TAMPERED",
+      problems: [{ file: `${layout.journal}/6`, message: expect.stringContaining("is missing") }],
+    });
   });
 
   test("a head that was archived, but not published yet, is one of the log", async () => {
