@@ -56,6 +56,7 @@ export function trustEnvironment(files: TrustFiles): Record<string, string> {
     CARGO_HTTP_CAINFO: files.bundle,
     AWS_CA_BUNDLE: files.bundle,
     GRPC_DEFAULT_SSL_ROOTS_FILE_PATH: files.bundle, // gRPC in C, Python, Ruby, PHP and Node
+    GRPC_DNS_RESOLVER: "native", // getaddrinfo(3): its own resolver asks over UDP alone
     CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE: files.bundle,
     WGETRC: files.wgetrc,
     JAVA_TOOL_OPTIONS:
@@ -64,10 +65,11 @@ export function trustEnvironment(files: TrustFiles): Record<string, string> {
   };
 }
 
-/** The variables by which clients find the explicit proxy. */
+/** The variables by which clients find the explicit proxy, beside those of {@link trustEnvironment}. */
 export function proxyEnvironment(
   { host, port }: { host: string; port: number },
   token: string,
+  trust: Record<string, string>,
 ): Record<string, string> {
   const url = `http://nono:${token}@${host.includes(":") ? `[${host}]` : host}:${port}`;
   // The agent's own servers are reached directly; in a sandbox they are all that loopback has.
@@ -82,6 +84,10 @@ export function proxyEnvironment(
     NO_PROXY: direct,
     no_proxy: direct,
     NODE_USE_ENV_PROXY: "1", // Node from 24.0
+    // Java has no setting for the token: a program gives it by its Authenticator, for which Basic must not be off.
+    JAVA_TOOL_OPTIONS:
+      `${trust["JAVA_TOOL_OPTIONS"]} -Dhttp.proxyHost=${host} -Dhttp.proxyPort=${port} ` +
+      `-Dhttps.proxyHost=${host} -Dhttps.proxyPort=${port} -Djdk.http.auth.tunneling.disabledSchemes=`,
   };
 }
 

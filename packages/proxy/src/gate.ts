@@ -225,9 +225,10 @@ class RunningGate implements Gate {
   }
 
   env(): Record<string, string> {
+    const trust = trustEnvironment(this.trustFiles);
     return {
-      ...trustEnvironment(this.trustFiles),
-      ...(this.#proxyAddress && proxyEnvironment(this.#proxyAddress, this.#token)),
+      ...trust,
+      ...(this.#proxyAddress && proxyEnvironment(this.#proxyAddress, this.#token, trust)),
       ...this.#broker.env(),
     };
   }

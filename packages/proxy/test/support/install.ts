@@ -1,6 +1,6 @@
 // Installs and builds what the tests use and this machine may lack. What cannot be had is named; tests skip it.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { cached } from "./cache.ts";
@@ -20,6 +20,10 @@ const tools: readonly (readonly [string, string])[] = [
   ["command -v secret-tool", "libsecret-tools"],
   ["pkg-config --exists libsecret-1", "libsecret-1-dev"],
   ["command -v tinyproxy", "tinyproxy-bin"],
+  ["command -v musl-gcc", "musl-tools"],
+  ["command -v ruby", "ruby"],
+  ["/usr/bin/python3 -m pip --version", "python3-pip"],
+  ["command -v dig", "bind9-dnsutils"],
   ["command -v ip", "iproute2"],
   ["test -x /usr/sbin/sshd", "openssh-server"],
   ["command -v ssh", "openssh-client"],
@@ -81,16 +85,65 @@ func main() {
 }
 `;
 
-function buildGoClient(): void {
-  if (existsSync(cached.goClient) || !succeeds("command -v go")) return;
+/** Once as Go does it here, and once with nothing of the C library. */
+function buildGoClients(): void {
+  if (!succeeds("command -v go")) return;
   const source = path.join(cached.directory, "go-client.go");
   writeFileSync(source, goProgram);
-  const args = ["build", "-o", cached.goClient, source];
-  const env = { ...process.env, GOFLAGS: "-mod=mod" };
-  spawnSync("go", args, { stdio: "ignore", env, timeout: 120_000 });
+  for (const [program, more] of [
+    [cached.goClient, {}],
+    [cached.goStatic, { CGO_ENABLED: "0" }],
+  ] as const) {
+    if (existsSync(program)) continue;
+    const env = { ...process.env, GOFLAGS: "-mod=mod", ...more };
+    const args = ["build", "-o", program, source];
+    spawnSync("go", args, { stdio: "ignore", env, timeout: 120_000 });
+  }
+}
+
+/** Reads a server's first words, the name resolved by musl. */
+function buildMuslClient(): void {
+  if (existsSync(cached.muslClient) || !succeeds("command -v musl-gcc")) return;
+  const source = path.join(import.meta.dirname, "musl-client.c");
+  spawnSync("musl-gcc", ["-static", "-o", cached.muslClient, source], { stdio: "inherit" });
+}
+
+/** cargo itself, not rustup's stand-in for it, where every user can read it; and a client. */
+function buildRustClients(): void {
+  const located = spawnSync("rustup", ["which", "cargo"], { encoding: "utf8" });
+  if (located.status === 0 && !existsSync(cached.cargo)) {
+    copyFileSync(located.stdout.trim(), cached.cargo);
+  }
+  if (existsSync(cached.rustClient)) return;
+  const manifest = path.join(import.meta.dirname, "rust-client", "Cargo.toml");
+  const target = path.join(cached.directory, "rust-target");
+  const args = ["build", "--release", "--locked", "--manifest-path", manifest];
+  const built = spawnSync("cargo", [...args, "--target-dir", target], {
+    stdio: "ignore",
+    timeout: 600_000,
+  });
+  if (built.status === 0) copyFileSync(path.join(target, "release/rust-client"), cached.rustClient);
+}
+
+function fetchDeno(): void {
+  if (existsSync(cached.deno)) return;
+  const prefix = path.join(cached.directory, "deno");
+  mkdirSync(prefix, { recursive: true });
+  const args = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", prefix];
+  spawnSync("npm", [...args, "deno@2"], { stdio: "ignore", timeout: 120_000 });
+}
+
+function fetchAwsCli(): void {
+  if (existsSync(cached.aws)) return;
+  const args = ["-m", "pip", "install", "--quiet", "--target", cached.aws, "awscli"];
+  spawnSync("/usr/bin/python3", args, { stdio: "ignore", timeout: 180_000 });
 }
 
 mkdirSync(cached.directory, { recursive: true });
 installPackages();
 buildKeytar();
-buildGoClient();
+buildGoClients();
+buildMuslClient();
+buildRustClients();
+fetchDeno();
+fetchAwsCli();

@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { cached } from "../support/cache.ts";
 import { at } from "./scratch.ts";
+import type { SshServer } from "./ssh.ts";
 
 /** A program run in the sandbox's network as it is: no proxy variable, no setting of ours but the trust files. */
 export interface Client {
@@ -26,6 +27,15 @@ export function fetchers(): Client[] {
     `public class Echo { public static void main(String[] a) throws Exception {
     System.out.print(new String(new java.net.URL("https://echo.test/java").openStream().readAllBytes())); } }`,
   );
+  writeFileSync(
+    at("Authenticated.java"),
+    `import java.net.*;
+    public class Authenticated { public static void main(String[] a) throws Exception {
+    String[] pair = URI.create(System.getenv("HTTPS_PROXY")).getUserInfo().split(":");
+    Authenticator.setDefault(new Authenticator() { protected PasswordAuthentication getPasswordAuthentication() {
+      return new PasswordAuthentication(pair[0], pair[1].toCharArray()); } });
+    System.out.print(new String(new URL("https://echo.test/java").openStream().readAllBytes())); } }`,
+  );
   const get = "GET / HTTP/1.0\\r\\nHost: echo.test\\r\\n\\r\\n";
   const s_client = `printf '${get}' | openssl s_client -quiet -verify_return_error -CAfile "$SSL_CERT_FILE" -connect echo.test:443 -servername echo.test`;
   const socket =
@@ -34,6 +44,10 @@ export function fetchers(): Client[] {
   const h2 =
     "const s = require('http2').connect('https://echo.test'); const r = s.request({':path': '/'});" +
     "r.on('data', (d) => process.stdout.write(d)); r.on('end', () => s.close())";
+  const aws =
+    `PYTHONPATH=${cached.aws} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=nono-test-1 ` +
+    "/usr/bin/python3 -m awscli sts get-caller-identity --endpoint-url https://sts.test --query Arn --output text";
+  const cargo = `CARGO_HOME=${at("cargo")} ${cached.cargo} search -q tiny --index sparse+https://cargo.test/`;
   return [
     client("curl", ["curl", "-sS", "https://echo.test/"]),
     client("curl over IPv6", ["curl", "-6", "-sS", "https://echo.test/"]),
@@ -68,7 +82,22 @@ export function fetchers(): Client[] {
     ),
     client("wget", ["wget", "-qO-", "https://echo.test/"]),
     client("go net/http", [cached.goClient, "https://echo.test/go"]),
+    client("go net/http without cgo", [cached.goStatic, "https://echo.test/go"]),
+    client("rust ureq", [cached.rustClient, "https://echo.test/"]),
+    client("ruby", [
+      "ruby",
+      "-e",
+      "require 'net/http'; print Net::HTTP.get(URI('https://echo.test/'))",
+    ]),
+    client("deno", [
+      cached.deno,
+      "eval",
+      "console.log(await (await fetch('https://echo.test/')).text())",
+    ]),
+    client("AWS CLI", ["sh", "-c", aws], `test -d ${cached.aws}`),
+    client("cargo", ["sh", "-c", cargo], cached.cargo),
     client("java", ["java", at("Echo.java")]),
+    client("java with an Authenticator", ["java", at("Authenticated.java")]),
     client("openssl s_client", ["sh", "-c", s_client], "openssl"),
   ];
 }
@@ -81,6 +110,20 @@ export function installers(): Client[] {
   return [client("npm install", npm), client("pip download", [...pip.split(" "), ...from])];
 }
 
+/** Resolvers other than the C library's, which bring their own DNS over UDP. */
+export function resolvers(): Client[] {
+  const cares =
+    "require('dns').resolve4('ssh.test', (e, [a] = []) => { if (e) throw e;" +
+    "require('net').connect(22, a).on('data', (d) => { console.log(String(d)); process.exit() }) })";
+  const dug =
+    "exec 2>&1; a=$(dig +short +tries=1 +time=3 ssh.test | tail -1); curl -sm5 telnet://$a:22 </dev/null | head -c 8";
+  return [
+    client("c-ares (node dns.resolve)", [node, "-e", cares]),
+    client("musl", [cached.muslClient, "ssh.test", "22"]),
+    client("dig", ["sh", "-c", dug], "dig"),
+  ];
+}
+
 /** git over HTTPS, the credential injected, and HTTP/2 clients against nginx. */
 export function nginxClients(): Client[] {
   const commit =
@@ -88,14 +131,43 @@ export function nginxClients(): Client[] {
   // More than 1 MiB: git sends it in chunks then, as it sends gzip in what it asks for.
   const large =
     "cd clone && head -c 3000000 /dev/urandom > blob && git add blob && git -c user.name=a -c user.email=a@nono.test commit -q -m large && git push -q origin main";
+  const needs = "test -x /usr/sbin/nginx && test -x /usr/sbin/fcgiwrap";
+  const cloned = ["clone", "-q", "https://git.test/repo.git", at("clone")];
   return [
-    client("curl h2 to nginx", ["curl", "-sS", "--http2", "https://git.test/"]),
-    client("curl h1 to nginx", ["curl", "-sS", "--http1.1", "https://git.test/"]),
+    client("curl h2 to nginx", ["curl", "-sS", "--http2", "https://git.test/"], needs),
+    client("curl h1 to nginx", ["curl", "-sS", "--http1.1", "https://git.test/"], needs),
+    client("git clone", ["git", ...cloned], needs),
+    client("git push", ["sh", "-c", commit], needs),
+    client("git push of a large file", ["sh", "-c", large], needs),
+    client("git fetch", ["git", "-C", at("clone"), "fetch", "-q", "origin"], needs),
+  ];
+}
+
+export const needsGrpc = "/usr/bin/python3 -c 'import grpc'";
+
+/** One that nobody looks into, and gRPC, of which nobody may notice that somebody does. */
+export function tunnelled(grpcPeer: string): Client[] {
+  const grpc = ["/usr/bin/python3", grpcPeer, "client", "grpc.test:443"];
+  return [
+    client("opaque with its own certificate", ["curl", "-sS", "https://opaque.test/"]),
+    client("gRPC", grpc, needsGrpc),
+  ];
+}
+
+/** git over SSH, and who waits for the server's first word. */
+export function sshClients(ssh: SshServer | undefined): Client[] {
+  const needs = ssh ? "true" : "sshd";
+  const commit =
+    "cd ssh-clone && git -c user.name=a -c user.email=a@nono.test commit -q --allow-empty -m agent && git push -q origin main";
+  const first = python(
+    "import socket",
+    "print(socket.create_connection(('ssh.test', 22)).recv(99))",
+  );
+  return [
+    client("git clone over SSH", ["git", "clone", "-q", ssh?.url ?? "", at("ssh-clone")], needs),
+    client("git push over SSH", ["sh", "-c", commit], needs),
+    client("server speaks first", first, needs),
     client("nghttp to nginx", ["nghttp", "https://git.test/"]),
-    client("git clone", ["git", "clone", "-q", "https://git.test/repo.git", at("clone")]),
-    client("git push", ["sh", "-c", commit], "git"),
-    client("git push of a large file", ["sh", "-c", large], "git"),
-    client("git fetch", ["git", "-C", at("clone"), "fetch", "-q", "origin"]),
   ];
 }
 

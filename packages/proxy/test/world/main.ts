@@ -1,16 +1,27 @@
-// Runs in the world that netns.py makes: servers and the gate here, unmodified clients in the sandbox's namespace.
-// Prints one JSON line for each client: name, exit status, output.
+// Runs in the world that netns.py makes: servers and the gate here, unmodified clients in a sandbox of @nono/core, whose
+// tier is the argument; or, with `explicit`, clients that know the gate by its environment alone. Prints one JSON line for each client: name, exit status, output.
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { type GateListener, createGate } from "../../src/index.ts";
+import { createGate } from "../../src/index.ts";
 import { upstreamAuthority } from "../support/upstream.ts";
-import { type Client, fetchers, installers, nginxClients, offenders } from "./clients.ts";
+import {
+  type Client,
+  fetchers,
+  installers,
+  needsGrpc,
+  nginxClients,
+  offenders,
+  resolvers,
+  sshClients,
+  tunnelled,
+} from "./clients.ts";
 import { nginxServer } from "./nginx.ts";
 import { packageServer } from "./packages.ts";
+import { openSandbox, runClient } from "./sandbox.ts";
 import { at, clear, directory, has, secret, selfSigned } from "./scratch.ts";
 import { sshServer } from "./ssh.ts";
 
@@ -27,22 +38,17 @@ const addresses: Record<string, string> = {
 const stopPackages = await packageServer(packages);
 const nginx = nginxServer(web);
 const ssh = await sshServer(packages, "ssh.test");
-const grpcPeer = path.join(import.meta.dirname, "grpc-peer.py");
-const grpcNeeds = "/usr/bin/python3 -c 'import grpc'";
+const grpcPeer = at("grpc-peer.py");
+copyFileSync(path.join(import.meta.dirname, "grpc-peer.py"), grpcPeer);
 const grpcFiles = selfSigned("grpc.test");
-const grpc = has(grpcNeeds)
+const grpc = has(needsGrpc)
   ? spawn("/usr/bin/python3", [grpcPeer, "server", `${rpc}:443`, grpcFiles.cert, grpcFiles.key])
   : undefined;
 if (grpc) await once(grpc.stdout, "data");
 
-const listeners: GateListener[] = (
-  JSON.parse(process.env["NONO_FDS"] ?? "[]") as Omit<GateListener, "destination">[]
-).map((listener) => ({
-  ...listener,
-  destination: ({ localAddress, localPort }) => ({ address: localAddress, port: localPort }),
-}));
 const value = { description: "the test's value", read: async () => Buffer.from(secret) };
-const bearer = ["echo.test", "npm.test", "pypi.test", "grpc.test"];
+const hosts = ["echo", "npm", "pypi", "grpc", "cargo", "sts"];
+const bearer = hosts.map((name) => `${name}.test`);
 const gate = createGate({
   allow: [...bearer, "git.test", "ssh.test:22", "rebound.test", "opaque.test"],
   resolver: { resolve: async (name) => [addresses[name] ?? packages] },
@@ -63,11 +69,13 @@ const gate = createGate({
     },
   ],
 });
-await gate.serve(listeners);
-
-writeFileSync(at("resolv.conf"), "nameserver 9.9.9.9\n");
+const [, , way = ""] = process.argv;
+const explicit = way === "explicit";
+const sandbox = explicit ? undefined : await openSandbox(way as "namespaces" | "flat", gate);
+if (explicit) await gate.listen();
 const environment = {
-  PATH: process.env["PATH"] ?? "",
+  // The system's own programs: another Python in front of it lies where the sandbox reads nothing.
+  PATH: `${path.dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin`,
   HOME: directory,
   GIT_CONFIG_GLOBAL: "/dev/null",
   GIT_TERMINAL_PROMPT: "0",
@@ -77,59 +85,26 @@ const environment = {
   npm_config_update_notifier: "false",
   ...gate.env(),
 };
-const enter =
-  'mount --bind "$1" /etc/resolv.conf; shift; exec setpriv --bounding-set=-all --inh-caps=-all "$@"';
-const inSandbox = [
-  `--net=${process.env["NONO_NETNS"]}`,
-  ..."unshare --mount --propagation private sh -c".split(" "),
-  enter,
-  "sh",
-  at("resolv.conf"),
-];
-
 async function tryClient({ name, argv, needs }: Client): Promise<void> {
   if (!has(needs)) {
     emit({ name, skipped: `${needs} is not there` });
     return;
   }
-  try {
-    const options = { cwd: directory, env: environment, timeout: 60_000 };
-    const { stdout, stderr } = await run("nsenter", [...inSandbox, ...argv], options);
-    emit({ name, status: 0, output: stdout + stderr });
-  } catch (error) {
-    const { code, stdout, stderr } = error as { code?: number; stdout?: string; stderr?: string };
-    emit({ name, status: code ?? -1, output: `${stdout}${stderr}` });
-  }
+  emit({ name, ...(await runClient(sandbox, argv, environment)) });
 }
 
-const skipped = (name: string, why: string): void => emit({ name, skipped: why });
-for (const each of [...fetchers(), ...installers(), ...offenders()]) await tryClient(each);
+const everywhere = [...fetchers(), ...installers(), ...nginxClients(), ...tunnelled(grpcPeer)];
+// Neither SSH nor DNS has a proxy, and what is refused through one has tests of its own.
+const transparent = [...offenders(), ...resolvers(), ...sshClients(ssh)];
+for (const each of explicit ? everywhere : [...everywhere, ...transparent]) await tryClient(each);
 if (nginx) {
-  for (const each of nginxClients()) await tryClient(each);
   const { stdout } = await run("git", ["-C", at("repo.git"), "log", "--format=%s"]);
   emit({ name: "pushed log", status: 0, output: stdout });
-} else {
-  for (const { name } of nginxClients()) skipped(name, "nginx or fcgiwrap is not there");
-  skipped("pushed log", "nginx or fcgiwrap is not there");
 }
-if (ssh) {
-  const clone = ["git", "clone", "-q", ssh.url, at("ssh-clone")];
-  await tryClient({ name: "git clone over SSH", argv: clone, needs: "git" });
-  const commit =
-    "cd ssh-clone && git -c user.name=a -c user.email=a@nono.test commit -q --allow-empty -m agent && git push -q origin main";
-  await tryClient({ name: "git push over SSH", argv: ["sh", "-c", commit], needs: "git" });
-} else {
-  for (const what of ["clone", "push"]) skipped(`git ${what} over SSH`, "OpenSSH is not there");
-}
-const curl = ["curl", "-sS", "https://opaque.test/"];
-await tryClient({ name: "opaque with its own certificate", argv: curl, needs: "curl" });
-const first = "import socket; print(socket.create_connection(('ssh.test', 22)).recv(99))";
-await tryClient({ name: "server speaks first", argv: ["python3", "-c", first], needs: "sshd" });
-const grpcClient = ["/usr/bin/python3", grpcPeer, "client", "grpc.test:443"];
-await tryClient({ name: "gRPC", argv: grpcClient, needs: grpcNeeds });
 await tryClient({ name: "environment", argv: ["env"], needs: "env" });
 emit({ name: "violations", status: 0, output: JSON.stringify(gate.violations) });
 emit({ name: "secret", status: 0, output: secret });
+await sandbox?.close();
 await gate.close();
 nginx?.stop();
 ssh?.stop();

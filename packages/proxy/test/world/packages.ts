@@ -6,7 +6,7 @@ import { parseHost } from "../../src/net/host.ts";
 import { upstreamAuthority } from "../support/upstream.ts";
 import { at, secret } from "./scratch.ts";
 
-/** An npm registry, a Python index, a WebSocket and an echo, behind one certificate authority of their own. */
+/** A registry of npm and one of cargo, a Python index, AWS's identities, a WebSocket and an echo, behind one certificate authority of their own. */
 export async function packageServer(address: string): Promise<() => void> {
   mkdirSync(at("npm", "package"), { recursive: true });
   writeFileSync(at("npm", "package", "package.json"), '{"name":"tiny","version":"1.0.0"}');
@@ -32,6 +32,18 @@ export async function packageServer(address: string): Promise<() => void> {
         response.end('<a href="/tiny-1.0-py3-none-any.whl">tiny-1.0-py3-none-any.whl</a>');
       } else if (request.url?.endsWith(".whl") === true) {
         response.end(readFileSync(at("tiny-1.0-py3-none-any.whl")));
+      } else if (host === "cargo.test") {
+        const description = echo(request.headers.authorization).trim();
+        const crates = [{ name: "tiny", max_version: "1.0.0", description }];
+        const registry = { dl: "https://cargo.test/dl", api: "https://cargo.test" };
+        const isIndex = request.url === "/config.json";
+        response.end(JSON.stringify(isIndex ? registry : { crates, meta: { total: 1 } }));
+      } else if (host === "sts.test") {
+        const arn = echo(request.headers.authorization).trim();
+        response.setHeader("content-type", "text/xml");
+        response.end(
+          `<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>${arn}</Arn></GetCallerIdentityResult></GetCallerIdentityResponse>`,
+        );
       } else {
         // After the whole body: curl 7.88 waits for ever when HTTP/2 answers an upload early.
         request.resume();
