@@ -28,6 +28,7 @@ mod who;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
@@ -70,7 +71,10 @@ impl Supervisor {
         std::thread::Builder::new().name("nono-supervisor".into()).spawn(move || {
             // What it opens on a command's behalf it must not reach by a privilege of its own.
             if privileges::drop_capabilities(&[privileges::SYS_PTRACE]).is_ok() {
-                while desk.wait(&stopped) && desk.serve() {}
+                let mut last = 0;
+                while let Some(arrival) = desk.wait(&stopped)
+                    && desk.serve(arrival, &mut last)
+                {}
             }
         })?;
         Ok(Supervisor { stop })
@@ -116,34 +120,57 @@ pub(crate) struct Desk {
     pub(crate) approver: Option<(Approver, Remembered)>,
 }
 
+/// When a call was parked.
+enum Arrival {
+    /// While nothing else was being answered.
+    Awaited,
+    /// Before that was done.
+    Earlier,
+}
+
 impl Desk {
-    /// Sleeps until a call is parked; false: there will be none any more.
-    fn wait(&self, stop: &OwnedFd) -> bool {
+    /// Sleeps until a call is parked; `None`: there will be none any more.
+    fn wait(&self, stop: &OwnedFd) -> Option<Arrival> {
+        /// No sleep is as short as this.
+        const AT_ONCE: Duration = Duration::from_micros(2);
         let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
         let mut fds = [
             watch(self.listener.as_fd().as_raw_fd(), libc::POLLIN),
             watch(stop.as_raw_fd(), libc::POLLIN),
         ];
+        let began = Instant::now();
         loop {
             // SAFETY: the kernel fills `revents` of two elements.
             let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
             if ready > 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 // POLLHUP alone: the last process that could make a call is gone.
-                return ready > 0 && fds[1].revents == 0 && fds[0].revents & libc::POLLIN != 0;
+                let is_parked = fds[1].revents == 0 && fds[0].revents & libc::POLLIN != 0;
+                let waited = began.elapsed() >= AT_ONCE;
+                let arrival = if waited { Arrival::Awaited } else { Arrival::Earlier };
+                return (ready > 0 && is_parked).then_some(arrival);
             }
         }
     }
 
     /// Answers one call; false: the listener is of no use any more.
-    fn serve(&mut self) -> bool {
-        match self.listener.receive() {
-            Ok(Some(call)) => {
-                self.answer(&call);
-                true
-            }
-            Ok(None) => true,
-            Err(_) => false,
+    fn serve(&mut self, arrival: Arrival, last: &mut i32) -> bool {
+        let call = match self.listener.receive() {
+            Ok(Some(call)) => call,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
+        // It is the call of a thread on another processor, which goes on there: else commands that
+        // work side by side would all be gathered on this one.
+        let is_beside = matches!(arrival, Arrival::Earlier) && call.thread != *last;
+        *last = call.thread;
+        if is_beside {
+            self.listener.wake_here(false);
         }
+        self.answer(&call);
+        if is_beside {
+            self.listener.wake_here(true);
+        }
+        true
     }
 
     fn answer(&mut self, call: &Notification) {

@@ -23,18 +23,19 @@ pub(super) struct Notification {
 
 impl Listener {
     pub(crate) fn new(listener: OwnedFd) -> Self {
-        // The kernel switches to the supervisor and back on one processor: an order of magnitude
-        // less where processors are woken by interrupts. Before Linux 6.6 EINVAL, and slower.
+        let listener = Listener(listener);
+        listener.wake_here(true);
+        listener
+    }
+
+    /// Whether the kernel switches to the supervisor and back on one processor: an order of magnitude
+    /// less where processors are woken by interrupts. But whoever came from another processor while
+    /// the supervisor was busy is then called away from it. Before Linux 6.6 EINVAL, and slower.
+    pub(super) fn wake_here(&self, here: bool) {
         const SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP: u64 = 1;
+        let flags = if here { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } else { 0 };
         // SAFETY: this argument is a value, not a pointer.
-        unsafe {
-            libc::ioctl(
-                listener.as_raw_fd(),
-                libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS,
-                SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP,
-            )
-        };
-        Listener(listener)
+        unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) };
     }
 
     /// The next parked call; `None` if the one that was announced has died meanwhile.
