@@ -35,6 +35,9 @@ export async function undo(directory: string, settings: SandboxSettings): Promis
     .allowWrite(repository)
     .allowExec(executable)
     .enableRollback({ store: path.join(directory, "checkpoints") });
+  const start = performance.now();
+  await sandbox.guarantees(); // builds it, and keeps the state of the repository
+  const built = performance.now() - start;
   const result = await sandbox.run([executable, "-c", careless], { cwd: repository });
   const kinds = new Map<string, number>();
   for await (const { kind } of result.changes()) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
@@ -46,11 +49,19 @@ export async function undo(directory: string, settings: SandboxSettings): Promis
   const restored = fingerprint(repository) === before && after !== before && result.exitCode === 0;
   const summary = [...kinds].map(([kind, count]) => `${count} ${kind}`).join(", ");
   console.log("\nWhat a careless one does is undone:\n");
-  console.log(`${fileCount} files and a .git: ${summary}`);
+  console.log(`${fileCount} files and a .git, on ${fileSystem(repository)}: ${summary}`);
+  console.log(`sandbox and checkpoint in ${built.toFixed(1)} ms`);
   console.log(
     `rollback in ${took.toFixed(1)} ms: ${restored ? "every byte, mode and time is back" : "NOT RESTORED"}`,
   );
   return restored;
+}
+
+/** What the directory is on. */
+function fileSystem(directory: string): string {
+  return execFileSync("stat", ["--file-system", "--format=%T", directory], {
+    encoding: "utf8",
+  }).trim();
 }
 
 /** One hash over names, modes, times and contents. */

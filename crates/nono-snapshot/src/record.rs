@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::meta::Time;
 use crate::strategy::{self, Placement};
-use crate::transaction::write_durably;
+use crate::transaction::{create_durably, write_durably};
 
 /// What has become of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,8 @@ impl Record {
         let path = home.join("record");
         match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            // Its checkpoint was about to be made.
+            Ok(bytes) if bytes.is_empty() => Ok(None),
             bytes => serde_json::from_slice::<Self>(&bytes.context("read", &path)?)
                 .map(|record| Some(record.settled(home)))
                 .map_err(|error| Error::Corrupt { path, reason: error.to_string() }),
@@ -105,9 +107,18 @@ impl Record {
         self
     }
 
+    /// Writes the first record, which takes one commit of the file system's journal less.
+    pub(crate) fn create(&self, home: &Path) -> Result<()> {
+        create_durably(&home.join("record"), &self.encoded(home)?)
+    }
+
     pub(crate) fn write(&self, home: &Path) -> Result<()> {
+        write_durably(&home.join("record"), &self.encoded(home)?)
+    }
+
+    fn encoded(&self, home: &Path) -> Result<Vec<u8>> {
         let bytes = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
-        write_durably(&home.join("record"), &bytes.context("encode the record in", home)?)
+        bytes.context("encode the record in", home)
     }
 }
 

@@ -132,6 +132,21 @@ fn times_around(steps: &[Step]) -> Vec<(Place, Time)> {
     around.into_iter().filter_map(|place| place.time().ok().map(|time| (place, time))).collect()
 }
 
+/// Writes a file that is not there yet. After a crash it may be empty.
+pub(crate) fn create_durably(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        fault::point("write")?;
+        let mut file = File::create_new(path)?;
+        fault::point("fill")?;
+        // One call, which a process is not killed in the middle of.
+        file.write_all(bytes)?;
+        fault::point("fsync")?;
+        file.sync_all()?;
+        sync_parent(path)
+    };
+    write().context("write", path)
+}
+
 /// Writes a file so that after a crash it is there wholly or not at all. When the disk is full, the
 /// space kept by [`reserve`] in the same directory is given up for it.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -1,14 +1,16 @@
 // Checkpoint, listing, rollback and commit against cp -a, rsync and git stash, interleaved in one run.
 //
-//   pnpm --filter @nono/rollback bench [--files 100000] [--bytes 20000] [--rounds 3] [--fs ext4] [--dir /path]
+//   pnpm --filter @nono/rollback bench [--files N --bytes N] [--rounds 3] [--fs ext4|xfs|btrfs] [--dir /path]
+//
+// By default 100,000 files of 20 KB, 30,000 of 4 KiB and 1000 of 1 MiB.
 //
 // As root each round runs on a fresh file system in an image file: ext4 looks for a free inode past
 // each one that was freed within the last minutes (fs/ext4/ialloc.c, recently_deleted), so
 // whoever copies a tree after another copy was deleted would pay for that. Otherwise, and with
 // `--fs none`, everything happens in --dir, and that cost shows.
 import { execFileSync, type ExecFileSyncOptions } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from "node:fs";
+import { loadavg, tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -16,23 +18,56 @@ import { type Checkpoint, checkpoint, type StrategyName } from "../src/index.ts"
 
 const { values } = parseArgs({
   options: {
-    files: { type: "string", default: "100000" },
+    files: { type: "string" },
     bytes: { type: "string", default: "20000" },
     rounds: { type: "string", default: "3" },
     fs: { type: "string", default: process.getuid?.() === 0 ? "ext4" : "none" },
     dir: { type: "string", default: tmpdir() },
   },
 });
-const files = Number(values.files);
-const directories = Math.min(400, files);
-const edits = Math.min(250, files);
+interface Shape {
+  readonly files: number;
+  readonly bytes: number;
+}
+
+const shapes: Shape[] =
+  values.files === undefined
+    ? [
+        { files: 100_000, bytes: 20_000 },
+        { files: 30_000, bytes: 4096 },
+        { files: 1000, bytes: 1 << 20 },
+      ]
+    : [{ files: Number(values.files), bytes: Number(values.bytes) }];
+const edits = Math.min(250, ...shapes.map(({ files }) => files));
 const scratch = mkdtempSync(path.join(values.dir, "nono-bench-"));
 const samples = new Map<string, number[]>();
+let directories = 0;
+
+/** What each is to take at most with 100,000 files, in milliseconds. */
+const targets = new Map([
+  ["copy: rollback (swap)", 5],
+  ["reflink: begin", 1500],
+  ["reflink: rollback (swap)", 5],
+  ["btrfs: begin", 5],
+  ["btrfs: rollback (swap)", 5],
+  ["overlay: begin", 5],
+  ["overlay: rollback (discard)", 5],
+  [`overlay: commit ${edits} changes`, 150],
+  ...["copy", "reflink", "btrfs", "overlay"].map(
+    (name) => [`${name}: list ${edits} changes`, 200] as const,
+  ),
+]);
+/** And in multiples of `cp -a`. */
+const ratios = new Map([["copy: begin", 0.6]]);
+
+function note(name: string, value: number): void {
+  samples.set(name, [...(samples.get(name) ?? []), value]);
+}
 
 async function time<T>(name: string, work: () => T | Promise<T>): Promise<T> {
   const start = performance.now();
   const result = await work();
-  samples.set(name, [...(samples.get(name) ?? []), performance.now() - start]);
+  note(name, performance.now() - start);
   return result;
 }
 
@@ -45,8 +80,16 @@ function settle(): void {
   run("sync", []);
 }
 
-function furnish(project: string): void {
-  const contents = Buffer.alloc(Number(values.bytes), "contents of a source file\n");
+/** Bytes of the file system in use. */
+function used(root: string): number {
+  settle();
+  const { bfree, blocks, bsize } = statfsSync(root);
+  return (blocks - bfree) * bsize;
+}
+
+function furnish(project: string, { files, bytes }: Shape): void {
+  directories = Math.min(400, files);
+  const contents = Buffer.alloc(bytes, "contents of a source file\n");
   for (let n = 0; n < files; n++) {
     const dir = path.join(project, `d${n % directories}`);
     if (n < directories) mkdirSync(dir, { recursive: true });
@@ -70,9 +113,11 @@ async function list(before: Checkpoint): Promise<void> {
 
 async function whole(root: string, project: string, strategy: StrategyName): Promise<void> {
   const options = { store: path.join(root, "state"), strategy };
+  const empty = used(root);
   const before = await time(`${strategy}: begin`, () => checkpoint(project, options));
   // Flushed to disk, which cp leaves to the kernel too.
   await before.rollback({ paths: [path.relative(project, edited(project, 0))] });
+  note(`${strategy}: disk (MB)`, (used(root) - empty) / 1e6);
   await time(`${strategy}: list no change`, () => list(before));
   edit(project);
   await time(`${strategy}: list ${edits} changes`, () => list(before));
@@ -112,11 +157,11 @@ async function layered(root: string, project: string): Promise<void> {
 }
 
 /** Everything, each once, in `root`. */
-async function round(root: string, first: boolean): Promise<void> {
+async function round(root: string, shape: Shape, first: boolean): Promise<void> {
   const project = path.join(root, "project");
   if (values.fs === "btrfs") run("btrfs", ["-q", "subvolume", "create", project]);
   else mkdirSync(project);
-  furnish(project);
+  furnish(project, shape);
   await time("cp -a", () => run("cp", ["-a", project, path.join(root, "cp")]));
   settle();
   await time("rsync -a", () => run("rsync", ["-a", `${project}/`, path.join(root, "rsync")]));
@@ -140,12 +185,16 @@ async function round(root: string, first: boolean): Promise<void> {
   await time(`git stash -u (${edits} changes)`, () => git("stash", "-u", "-q"));
 }
 
-async function onImage(kind: string, work: (root: string) => Promise<void>): Promise<void> {
+async function onImage(
+  kind: string,
+  { files, bytes }: Shape,
+  work: (root: string) => Promise<void>,
+): Promise<void> {
   const image = path.join(scratch, "image");
   const root = path.join(scratch, "mnt");
   writeFileSync(image, "");
   // Sparse: it takes as much as is written.
-  truncateSync(image, 4e9 + files * Number(values.bytes) * 8);
+  truncateSync(image, 4e9 + files * bytes * 8);
   mkdirSync(root);
   run(`mkfs.${kind}`, [
     "-q",
@@ -162,32 +211,42 @@ async function onImage(kind: string, work: (root: string) => Promise<void>): Pro
   }
 }
 
-try {
+async function measure(shape: Shape): Promise<void> {
+  samples.clear();
   for (let number = 0; number < Number(values.rounds); number++) {
-    const work = (root: string): Promise<void> => round(root, number === 0);
+    const work = (root: string): Promise<void> => round(root, shape, number === 0);
     // oxlint-disable-next-line no-await-in-loop -- rounds take turns
     await (values.fs === "none"
       ? work(mkdtempSync(path.join(scratch, "round-")))
-      : onImage(values.fs, work));
+      : onImage(values.fs, shape, work));
   }
-} finally {
-  rmSync(scratch, { recursive: true, force: true });
+  const { files, bytes } = shape;
+  const load = loadavg()[0]?.toFixed(1);
+  console.log(
+    `${files} files of ${bytes} bytes on ${values.fs}, medians of ${values.rounds} rounds, load ${load}`,
+  );
+  const baseline = median(samples.get("cp -a") ?? []);
+  for (const [name, numbers] of samples) {
+    const [value, ratio] = [median(numbers), median(numbers) / baseline];
+    const columns = [name.padEnd(40), value.toFixed(1).padStart(10)];
+    if (!name.includes("disk")) {
+      columns.push("ms ", ratio.toFixed(3), "x cp -a");
+      const [most, share] = [targets.get(name), ratios.get(name)];
+      if (most !== undefined) columns.push(` target ${most} ms: ${value <= most}`);
+      if (share !== undefined) columns.push(` target ${share}: ${ratio <= share}`);
+    }
+    console.log(columns.join(" "));
+  }
+  console.log();
 }
 
-const median = (numbers: number[]): number =>
-  numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
-const baseline = median(samples.get("cp -a") ?? []);
-console.log(
-  `${files} files of ${values.bytes} bytes on ${values.fs}, medians of ${values.rounds} rounds`,
-);
-for (const [name, numbers] of samples) {
-  const value = median(numbers);
-  const columns = [
-    name.padEnd(40),
-    value.toFixed(1).padStart(10),
-    "ms ",
-    (value / baseline).toFixed(3),
-    "x cp -a",
-  ];
-  console.log(columns.join(" "));
+function median(numbers: number[]): number {
+  return numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+}
+
+try {
+  // oxlint-disable-next-line no-await-in-loop -- one after the other
+  for (const shape of shapes) await measure(shape);
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
 }

@@ -51,7 +51,7 @@ impl Checkpoint {
                 placements,
                 ended: None,
             };
-            record.write(&store.home(&id))?;
+            record.create(&store.home(&id))?;
             reserve(&store.home(&id))?;
             for placement in &record.placements {
                 fault::point("begin").context("begin", &placement.dir)?;

@@ -33,7 +33,10 @@ fn zfs(args: &[&str]) -> std::result::Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "))
+    match String::from_utf8_lossy(&output.stderr).trim() {
+        "" => Err(format!("zfs {} ended with {}", args[0], output.status)),
+        complaint => Err(complaint.replace('\n', "; ")),
+    }
 }
 
 /// `zfs` on behalf of a directory's checkpoint.
