@@ -10,6 +10,7 @@ import {
   realpathSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -79,6 +80,10 @@ function project(
   return where;
 }
 
+function manifestOf(where: string): object {
+  return JSON.parse(readFileSync(path.join(where, "package.json"), "utf8")) as object;
+}
+
 function node(where: string, file: string, text: string): string {
   writeFileSync(path.join(where, file), text);
   return run(process.execPath, [file], where);
@@ -104,6 +109,46 @@ describe.skipIf(isSecondUser)("as published", () => {
     const bumped = [...told.matchAll(/^ {2}- (@nono\/\S+)/gm)].map(([, name]) => name);
     expect(bumped).toEqual(expect.arrayContaining(layers.map((layer) => `@nono/${layer}`)));
     expect(bumped.filter((name) => name?.includes("example"))).toEqual([]);
+  });
+
+  test("what was built for a platform becomes a package that its layer asks for", () => {
+    const checkout = path.join(directory, "checkout");
+    for (const [layer, addon] of [
+      ["core", "nono"],
+      ["rollback", "nono-snapshot"],
+    ] as const) {
+      const from = path.join(root, "packages", layer);
+      const to = path.join(checkout, "packages", layer);
+      mkdirSync(path.join(to, "artifacts"), { recursive: true });
+      cpSync(path.join(from, "package.json"), path.join(to, "package.json"));
+      symlinkSync(path.join(from, "node_modules"), path.join(to, "node_modules"));
+      for (const platform of ["linux-x64-gnu", "linux-arm64-musl"]) {
+        writeFileSync(path.join(to, "artifacts", `${addon}.${platform}.node`), platform);
+      }
+    }
+    run(process.execPath, [path.join(root, "scripts/native-packages.ts"), checkout], root);
+    const core = path.join(checkout, "packages/core");
+    expect(manifestOf(core)).toMatchObject({
+      optionalDependencies: {
+        "@nono/core-linux-x64-gnu": "workspace:*",
+        "@nono/core-linux-arm64-musl": "workspace:*",
+      },
+    });
+    expect(readdirSync(path.join(core, "npm")), "and no other").toEqual([
+      "linux-arm64-musl",
+      "linux-x64-gnu",
+    ]);
+    const native = path.join(core, "npm/linux-arm64-musl");
+    expect(readFileSync(path.join(native, "nono.linux-arm64-musl.node"), "utf8")).toBe(
+      "linux-arm64-musl",
+    );
+    expect(manifestOf(native)).toMatchObject({
+      name: "@nono/core-linux-arm64-musl",
+      os: ["linux"],
+      cpu: ["arm64"],
+      libc: ["musl"],
+      publishConfig: { access: "public", provenance: true },
+    });
   });
 
   test("core alone pulls no other layer, and enforces", () => {

@@ -1,0 +1,49 @@
+// Before publishing, in a checkout that is thrown away: makes packages of the native parts that were built
+// (packages/*/artifacts), and lets @nono/core and @nono/rollback ask for them by platform. What was not
+// built for a platform is not published for it.
+//
+//   node scripts/native-packages.ts [ROOT]
+import { execFileSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import process from "node:process";
+
+interface Manifest {
+  name: string;
+  napi: { binaryName: string };
+  publishConfig: object;
+  optionalDependencies: Record<string, string>;
+}
+
+const root = path.resolve(process.argv[2] ?? path.join(import.meta.dirname, ".."));
+
+for (const layer of ["core", "rollback"]) packageNatives(path.join(root, "packages", layer));
+
+function packageNatives(directory: string): void {
+  const manifest = read<Manifest>(path.join(directory, "package.json"));
+  const napi = path.join(directory, "node_modules/.bin/napi");
+  execFileSync(napi, ["create-npm-dirs"], { cwd: directory, stdio: "ignore" });
+  const platforms = readdirSync(path.join(directory, "npm")).filter((platform) => {
+    const addon = `${manifest.napi.binaryName}.${platform}.node`;
+    const built = path.join(directory, "artifacts", addon);
+    const home = path.join(directory, "npm", platform);
+    if (existsSync(built)) renameSync(built, path.join(home, addon));
+    else rmSync(home, { recursive: true });
+    return existsSync(home);
+  });
+  for (const platform of platforms) {
+    const file = path.join(directory, "npm", platform, "package.json");
+    write(file, { ...read<object>(file), publishConfig: manifest.publishConfig });
+    manifest.optionalDependencies[`${manifest.name}-${platform}`] = "workspace:*";
+  }
+  write(path.join(directory, "package.json"), manifest);
+  console.log(`${manifest.name}: ${platforms.join(", ")}`);
+}
+
+function read<T>(file: string): T {
+  return JSON.parse(readFileSync(file, "utf8")) as T;
+}
+
+function write(file: string, value: object): void {
+  writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+}
