@@ -22,6 +22,11 @@ export interface RunOptions extends Pick<
    * then the end of input; and what the terminal shows, with the echo, is collected as stdout.
    */
   readonly input?: Input;
+  /**
+   * Where stdin leads when there is no `input`: to nothing (`"ignore"`, the default), to the owner's
+   * (`"inherit"`), or to a descriptor of the owner.
+   */
+  readonly stdin?: Exclude<StdioOption, "pipe">;
   /** `"pipe"` (default) collects the output in the result; else see {@link StdioOption}. */
   readonly stdout?: StdioOption;
   /** The same for stderr. */
@@ -70,7 +75,7 @@ export async function run(
       ? { pty: options.pty }
       : {
           stdio: [
-            input === undefined ? "ignore" : "pipe",
+            input === undefined ? (options.stdin ?? "ignore") : "pipe",
             options.stdout ?? "pipe",
             options.stderr ?? "pipe",
           ],

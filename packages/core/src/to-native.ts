@@ -185,11 +185,20 @@ function terminal(pty: unknown, stdio: unknown): NativeTerminalSize {
 /** Refuses options of `run` that are not of the declared shape; those of `spawn` follow later. */
 export function checkRunOptions(options: RunOptions): void {
   const ofSpawn = ["cwd", "env", "pty", "signal", "killGrace"];
-  const known = [...ofSpawn, "input", "stdout", "stderr", "timeout", "maxOutput", "encoding"];
+  const streams = ["input", "stdin", "stdout", "stderr"];
+  const known = [...ofSpawn, ...streams, "timeout", "maxOutput", "encoding"];
   const given = fields(options, "The options", known, refuseOption);
-  const { input, timeout, maxOutput, encoding, signal, pty = false, stdout, stderr } = given;
-  if (pty !== false && (stdout ?? stderr) !== undefined) {
-    throw refuseOption("stdout or stderr", stdout ?? stderr, "absent where there is a pty");
+  const { input, timeout, maxOutput, encoding, signal, pty = false, stdin, stdout, stderr } = given;
+  if (pty !== false && (stdin ?? stdout ?? stderr) !== undefined) {
+    const stream = stdin ?? stdout ?? stderr;
+    throw refuseOption("stdin, stdout or stderr", stream, "absent where there is a pty");
+  }
+  if (stdin === "pipe" || (stdin !== undefined && input !== undefined)) {
+    throw refuseOption(
+      "stdin",
+      stdin,
+      '"ignore", "inherit" or a descriptor, and absent with input',
+    );
   }
   if (timeout !== undefined) milliseconds(timeout, "timeout");
   if (maxOutput !== undefined && !(Number.isSafeInteger(maxOutput) && (maxOutput as number) >= 0)) {

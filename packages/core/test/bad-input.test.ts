@@ -161,6 +161,7 @@ test.for<[string, Wrong<RunOptions>]>([
   ["encoding", { encoding: "latin1" }],
   ["input", { input: 1 }],
   ["stdin", { stdin: "pipe" }],
+  ["stdin", { stdin: "ignore", input: "text" }],
 ])("run refuses a wrong %s", async ([, options]) => {
   using workspace = new Workspace();
   await using sandbox = await sandboxIn(workspace);

@@ -22,6 +22,15 @@ test("input may be a stream", async () => {
   expect(stdout).toBe("abc");
 });
 
+test("stdin may be a descriptor of the owner", async () => {
+  using workspace = new Workspace();
+  await using sandbox = await sandboxIn(workspace);
+  const stdin = openSync(import.meta.filename, "r");
+  const { stdout } = await sandbox.run(["head", "-n", "1"], { stdin });
+  closeSync(stdin);
+  expect(stdout).toBe('import { createHash } from "node:crypto";\n');
+});
+
 test("an input stream that fails makes the run fail, and ends the command", async () => {
   using workspace = new Workspace();
   await using sandbox = await sandboxIn(workspace);
