@@ -28,8 +28,9 @@ pub struct Event {
     pub operation: Operation,
     /// On what.
     pub target: Target,
-    /// How the kernel answered: 0, or an errno. `None`: it went on unseen (a read that no rule
-    /// refuses).
+    /// How the kernel answered: 0, or an errno. `None`: it went on unseen, since no rule refuses it:
+    /// reading, giving a socket an address, or a connection that takes its time. A connection that is
+    /// under way (`EINPROGRESS`) is told as made.
     pub errno: Option<i32>,
     /// Set if a rule of the sandbox refused it.
     pub refused: Option<Refusal>,
@@ -122,9 +123,10 @@ impl Operation {
 pub enum Target {
     /// A path.
     Path {
-        /// As the kernel names it, without symbolic links.
+        /// As the kernel names it, without symbolic links. Of a script that was executed, its
+        /// interpreter.
         path: PathBuf,
-        /// As the command named it.
+        /// As the command named it; of a script that was executed, the script.
         asked: PathBuf,
         /// The second path of a rename or link.
         to: Option<PathBuf>,

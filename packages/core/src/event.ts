@@ -28,9 +28,12 @@ export interface EventProcess {
 export interface SandboxEvent {
   /** What was attempted. */
   readonly operation: Operation;
-  /** The path that it was about, as the kernel names it: without symbolic links. */
+  /**
+   * The path that it was about, as the kernel names it: without symbolic links. Of a script that was
+   * executed, its interpreter.
+   */
   readonly path?: Path;
-  /** The path as the command named it. */
+  /** The path as the command named it; of a script that was executed, the script. */
   readonly asked?: Path;
   /** The second path of a rename or link. */
   readonly to?: Path;
@@ -41,8 +44,8 @@ export interface SandboxEvent {
   /** `"denied"`: a rule of the sandbox refused it. What failed by itself counts as allowed. */
   readonly verdict: "allowed" | "denied";
   /**
-   * Why the kernel let it fail, such as `"ENOENT"`; null: it succeeded. Undefined: nobody looked (a
-   * read that no rule refuses).
+   * Why the kernel let it fail, such as `"ENOENT"`; null: it succeeded. Undefined: nobody looked, since
+   * no rule refuses it (reading, giving a socket an address, a connection that takes its time).
    */
   readonly errno?: string | null;
   /** True: a rule would have refused it, and `onRequest` let it pass. */

@@ -1,8 +1,8 @@
 //! Names of the calls that a sandbox may refuse, for people.
 
 macro_rules! names {
-    ($($call:ident),* $(,)?) => {
-        &[$((libc::$call, stringify!($call))),*]
+    ($($(#[$attribute:meta])? $call:ident),* $(,)?) => {
+        &[$($(#[$attribute])? (libc::$call, stringify!($call))),*]
     };
 }
 
@@ -62,6 +62,9 @@ const NAMES: &[(i64, &str)] = names![
     SYS_ptrace,
     SYS_process_vm_readv,
     SYS_process_vm_writev,
+    SYS_mknodat,
+    #[cfg(target_arch = "x86_64")]
+    SYS_mknod,
 ];
 
 /// The call's name, such as `socket`; or its number.

@@ -94,7 +94,9 @@ pub(crate) fn rules(internet: InternetSockets, supervised: Supervised) -> Rules 
     if supervised.leads || supervised.sockets == SocketAccess::Made {
         rules.notify(&[libc::SYS_listen]);
     }
-    if supervised.files != Parked::None {
+    let is_parked = supervised.files != Parked::None;
+    refuse_device_nodes(&mut rules, if is_parked { Action::Notify } else { Action::Allow });
+    if is_parked {
         park_files(&mut rules, supervised.files);
     }
     if supervised.refusals {
@@ -250,6 +252,19 @@ fn park_starting_programs(rules: &mut Rules) {
         let set_fs = (vec![argument(0).is(ARCH_SET_FS)], Action::Notify);
         rules.decide(libc::SYS_arch_prctl, [set_fs], Action::Allow);
     }
+}
+
+/// No device can be made, wherever it is: Landlock's right to is never granted, and nobody inside has
+/// the capability (`mknod(2)`). Whatever else is made is a file.
+fn refuse_device_nodes(rules: &mut Rules, otherwise: Action) {
+    let devices = |mode: usize| {
+        let kind = argument(mode).mask(libc::S_IFMT);
+        [libc::S_IFCHR, libc::S_IFBLK]
+            .map(|device| (vec![kind.is(device as i32)], Action::Errno(libc::EPERM)))
+    };
+    rules.decide(libc::SYS_mknodat, devices(2), otherwise);
+    #[cfg(target_arch = "x86_64")]
+    rules.decide(libc::SYS_mknod, devices(1), otherwise);
 }
 
 /// Operations on files that the supervisor judges and carries out. `openat2` has its flags in memory,

@@ -170,9 +170,12 @@ fn ask(listener: &Listener, call: &Notification, sockets: &Sockets) -> Result<As
     let name = match (&place, path) {
         (Some(Ok(place)), _) => process::path_of(place),
         (_, Some(path)) => path.display().to_string(),
-        _ => address::parse(&address).map_or("an address".into(), |address| {
-            SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
-        }),
+        _ => match address::parse(&address) {
+            Some(internet) => {
+                SocketAddr::new(internet.ip().to_canonical(), internet.port()).to_string()
+            }
+            None => address::describe(&address),
+        },
     };
     Ok(Asked { socket, family, address, place, name })
 }

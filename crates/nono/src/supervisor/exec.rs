@@ -10,9 +10,11 @@
 //! no memory of the process is read, so there is nothing it could change in between.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -137,8 +139,22 @@ pub(super) fn account(
     refused: Option<Refusal>,
 ) -> Account {
     let path = std::fs::read_link(format!("/proc/{}/exe", call.thread)).unwrap_or_default();
-    let target = Target::Path { asked: path.clone(), path, to: None };
+    let asked = asked(call.thread).unwrap_or_else(|| path.clone());
+    let target = Target::Path { asked, path, to: None };
     Account { operation: Operation::Execute, target, errno, refused }
+}
+
+/// The path that was given to execve(), of a script its own, from the copy that the kernel made of it
+/// (AT_EXECFN in `getauxval(3)`). None of the program's code but its loader's has run since.
+fn asked(thread: i32) -> Option<PathBuf> {
+    const LONGEST: usize = libc::PATH_MAX as usize + "/dev/fd/2147483647/".len(); // of execveat()
+    let vector = std::fs::read(format!("/proc/{thread}/auxv")).ok()?;
+    let (words, _) = vector.as_chunks::<{ size_of::<libc::c_ulong>() }>();
+    let (entries, _) = words.as_chunks::<2>();
+    let word = |bytes| libc::c_ulong::from_ne_bytes(bytes);
+    let [_, address] = entries.iter().find(|[kind, _]| word(*kind) == libc::AT_EXECFN)?;
+    let path = process::read_string(thread, word(*address), LONGEST).ok()?;
+    Some(PathBuf::from(OsString::from_vec(path)))
 }
 
 /// Ends the process of a parked call, without an answer. Its number is turned into a descriptor

@@ -1,6 +1,7 @@
 //! What is told about attempts is what happened: in each tier, nothing invented and nothing missing.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -187,6 +188,24 @@ fn changes_are_told_without_reads_and_nothing_when_off() {
     in_each_tier_observed(&capabilities, Observe::Off, |sandbox| {
         run(sandbox, &script);
         assert_eq!(take_all(sandbox), []);
+    });
+}
+
+#[test]
+fn a_script_is_told_by_its_own_name_and_its_interpreter() {
+    let scratch = Scratch::in_public();
+    let script = scratch.file("w/script", "#!/bin/sh\nexit 0\n");
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let place = scratch.path().join("w");
+    let capabilities = shell().allow_write(&place).allow_exec(&place);
+    in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
+        let (exit, output) = run(sandbox, &format!("cd {}; ./script", place.display()));
+        assert!(exit.status.success(), "{output}");
+        let told = take_all(sandbox).pop().unwrap();
+        let (path, asked) = ("/bin/sh".as_ref(), "./script".into());
+        let path = Path::canonicalize(path).unwrap();
+        assert_eq!(told.target, Target::Path { path, asked, to: None });
+        assert_eq!(told.operation, Operation::Execute);
     });
 }
 

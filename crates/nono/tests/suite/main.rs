@@ -21,4 +21,5 @@ mod restrict;
 mod stress;
 mod terminal;
 mod test_gate;
+mod traced;
 mod unix_sockets;

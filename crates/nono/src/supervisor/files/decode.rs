@@ -70,11 +70,10 @@ pub(super) enum Request {
 
 const SYS_FCHMODAT2: i64 = 452; // Linux 6.6
 
-/// The calls that [`request`] knows, but open and openat, which are parked by their flags.
+/// The calls that [`request`] knows, but open and mknod and their like, which are parked by their flags.
 pub(crate) const PARKED: &[i64] = &[
     libc::SYS_truncate,
     libc::SYS_mkdirat,
-    libc::SYS_mknodat,
     libc::SYS_symlinkat,
     libc::SYS_linkat,
     libc::SYS_renameat,
@@ -96,8 +95,6 @@ pub(crate) const PARKED: &[i64] = &[
     libc::SYS_creat,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_mkdir,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_mknod,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_symlink,
     #[cfg(target_arch = "x86_64")]
