@@ -1,6 +1,9 @@
 //! The policy's file rules as a Landlock ruleset.
 
-use std::os::fd::OwnedFd;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
@@ -42,6 +45,9 @@ fn try_build(
     let mut created = ruleset.create()?;
     for (path, access) in &policy.rules {
         let Ok(object) = PathFd::new(path) else { continue }; // gone since it was resolved
+        if tier == TierName::Flat {
+            keep_process_file(path, &object); // the other one has its own /proc
+        }
         let mut rights = rights(*access, abi);
         if !path.is_dir() {
             rights &= AccessFs::from_file(abi);
@@ -52,6 +58,27 @@ fn try_build(
     }
     let fd: Option<OwnedFd> = created.into();
     Ok(fd.expect("a ruleset under HardRequirement is always backed by the kernel"))
+}
+
+/// Keeps a file of `/proc` from being forgotten. A rule is about an inode and holds it; but when memory
+/// is scarce the kernel lets go of the name, and then makes another inode for it (`proc_get_inode` in
+/// fs/proc/inode.c), for which there is no rule. There are few such files, all sandboxes share them, and
+/// whoever restricted itself needs them to the end: they are kept as long as this process lives.
+fn keep_process_file(path: &Path, object: &PathFd) {
+    static KEPT: Mutex<BTreeMap<PathBuf, OwnedFd>> = Mutex::new(BTreeMap::new());
+    let Ok(below) = path.strip_prefix("/proc") else { return };
+    let first = below.components().next().and_then(|name| name.as_os_str().to_str());
+    // A process's own files end with it.
+    let is_of_a_process = first.is_none_or(|name| name.parse::<u32>().is_ok());
+    if is_of_a_process {
+        return;
+    }
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if !kept.contains_key(path)
+        && let Ok(object) = object.as_fd().try_clone_to_owned()
+    {
+        kept.insert(path.to_owned(), object);
+    }
 }
 
 /// The rights of a rule as the kernel takes them, of those that it knows.

@@ -355,3 +355,20 @@ fn a_program_is_found_by_the_link_that_granted_it() {
         assert_eq!(run(sandbox, &script).1, "by path\n");
     });
 }
+
+/// The kernel forgets names that nobody uses when memory is scarce, and `/proc` makes its files anew
+/// when they are looked up again.
+#[test]
+fn grants_hold_for_files_that_the_kernel_has_forgotten_meanwhile() {
+    let scratch = Scratch::in_public();
+    let file = scratch.file("file", "contents");
+    let capabilities = shell().allow_read(&file);
+    in_each_tier(&capabilities, |sandbox| {
+        if std::fs::write("/proc/sys/vm/drop_caches", "2").is_err() {
+            return println!("SKIPPED: files that the kernel has forgotten: this takes root");
+        }
+        let files = format!("{} /proc/meminfo /proc/sys/vm/overcommit_memory", file.display());
+        let (exit, output) = run(sandbox, &format!("cat {files} >/dev/null"));
+        assert!(exit.status.success(), "{output}");
+    });
+}
