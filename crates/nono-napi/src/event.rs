@@ -19,7 +19,7 @@ type NativeText = Either<String, Buffer>;
 pub struct NativeEvent {
     /// What was attempted.
     #[napi(
-        ts_type = "\"read\" | \"write\" | \"create\" | \"make-directory\" | \"symlink\" | \"link\" | \"rename\" | \"delete\" | \"attributes\" | \"execute\" | \"connect\" | \"bind\" | \"system-call\""
+        ts_type = "\"read\" | \"write\" | \"create\" | \"make-directory\" | \"symlink\" | \"link\" | \"rename\" | \"delete\" | \"attributes\" | \"execute\" | \"connect\" | \"bind\" | \"listen\" | \"system-call\""
     )]
     pub operation: String,
     /// The path as the kernel names it.

@@ -82,6 +82,8 @@ pub enum Operation {
     Connect,
     /// Giving a socket an address.
     Bind,
+    /// Waiting for connections to a socket.
+    Listen,
     /// A system call that the sandbox refuses whatever it is about.
     SystemCall,
 }
@@ -103,6 +105,7 @@ impl Operation {
             Operation::Execute => "execute",
             Operation::Connect => "connect",
             Operation::Bind => "bind",
+            Operation::Listen => "listen",
             Operation::SystemCall => "system-call",
         }
     }

@@ -127,7 +127,7 @@ export interface NativeEnv {
 /** One attempt. */
 export interface NativeEvent {
   /** What was attempted. */
-  operation: "read" | "write" | "create" | "make-directory" | "symlink" | "link" | "rename" | "delete" | "attributes" | "execute" | "connect" | "bind" | "system-call"
+  operation: "read" | "write" | "create" | "make-directory" | "symlink" | "link" | "rename" | "delete" | "attributes" | "execute" | "connect" | "bind" | "listen" | "system-call"
   /** The path as the kernel names it. */
   path?: string | Buffer
   /** The path as the command named it. */

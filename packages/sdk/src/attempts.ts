@@ -38,6 +38,7 @@ const types = {
   execute: "process.exec",
   connect: "net.connect",
   bind: "net.bind",
+  listen: "net.listen",
   "system-call": "process.syscall",
 } as const satisfies Readonly<Record<Operation, keyof EventObjects>>;
 
@@ -60,6 +61,7 @@ const objects: { readonly [T in Recorded]: (event: SandboxEvent) => EventObjects
   "process.syscall": ({ systemCall = "" }) => ({ name: systemCall }),
   "net.connect": socket,
   "net.bind": socket,
+  "net.listen": socket,
 };
 
 function file({ path = "", asked, to }: SandboxEvent): EventObjects["file.create"] {

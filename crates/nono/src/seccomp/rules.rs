@@ -18,7 +18,7 @@ pub(crate) struct Supervised {
     pub(crate) leads: bool,
     /// Which file operations.
     pub(crate) files: Parked,
-    /// Programs about to be executed, and calls that are refused: to tell of them.
+    /// Programs about to be executed, servers, and calls that are refused: to tell of them.
     pub(crate) refusals: bool,
 }
 
@@ -91,7 +91,8 @@ pub(crate) fn rules(internet: InternetSockets, supervised: Supervised) -> Rules 
     if supervised.sockets != SocketAccess::None {
         rules.notify(&[libc::SYS_connect, libc::SYS_bind]);
     }
-    if supervised.leads || supervised.sockets == SocketAccess::Made {
+    let tells = supervised.refusals && supervised.sockets == SocketAccess::Taken;
+    if supervised.leads || supervised.sockets == SocketAccess::Made || tells {
         rules.notify(&[libc::SYS_listen]);
     }
     let is_parked = supervised.files != Parked::None;

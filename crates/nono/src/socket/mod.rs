@@ -45,13 +45,19 @@ pub(crate) fn listen(socket: &OwnedFd, backlog: c_int) -> Result<(), Errno> {
 
 /// The address that an internet socket is bound to; the port is 0 if it is not.
 pub(crate) fn local_address(socket: &OwnedFd) -> Result<SocketAddr, Errno> {
-    let mut bytes = [0u8; size_of::<libc::sockaddr_storage>()];
+    address::parse(&local_name(socket)?).ok_or(libc::EAFNOSUPPORT)
+}
+
+/// The address that a socket of any family is bound to, as the kernel has it.
+pub(crate) fn local_name(socket: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0u8; size_of::<libc::sockaddr_storage>()];
     let mut length = bytes.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes.
     check(unsafe {
         libc::getsockname(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut length)
     })?;
-    address::parse(&bytes[..length as usize]).ok_or(libc::EAFNOSUPPORT)
+    bytes.truncate(length as usize);
+    Ok(bytes)
 }
 
 /// A socket's option, of `T`'s size.

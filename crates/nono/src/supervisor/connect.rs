@@ -18,7 +18,7 @@ use super::internet::{Internet, Lead};
 use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
-use super::record::{Account, Given};
+use super::record::{Account, Given, Recorder};
 use super::sockets::Sockets;
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::Reason;
@@ -118,22 +118,36 @@ impl Connection {
 
 /// Carries a listen() out: an internet socket that was not bound would get an address of its own
 /// then, and one that was made for the caller needs us no more.
-pub(super) fn listen(listener: &Listener, call: &Notification, sockets: &mut Sockets) {
+pub(super) fn listen(
+    listener: &Listener,
+    call: &Notification,
+    sockets: &mut Sockets,
+    recorder: &Recorder,
+) {
     let backlog = call.arguments[1] as i32;
-    let listens = sockets.of(call).and_then(|socket| {
-        parked(listener, call)?;
-        match &mut sockets.internet {
-            Internet::Led(led) if socket::family(&socket) != Some(libc::AF_UNIX) => {
-                led.listen(&socket, backlog)
-            }
-            _ => socket::listen(&socket, backlog),
-        }?;
-        if let Some(made) = &sockets.made {
-            made.give_up(&socket);
-        }
-        Ok(())
+    let found = sockets.of(call).and_then(|socket| parked(listener, call).map(|()| socket));
+    let socket = match found {
+        Ok(socket) => socket,
+        Err(errno) => return listener.finish(call, Err(errno)),
+    };
+    let is_unix = socket::family(&socket) == Some(libc::AF_UNIX);
+    // Whoever calls is the peer that connecting programs see (`SO_PEERCRED` in `unix(7)`).
+    let made_by_kernel = is_unix && sockets.made.is_none();
+    let listens = (!made_by_kernel).then(|| match &sockets.internet {
+        Internet::Led(led) if !is_unix => led.listen(&socket, backlog),
+        _ => socket::listen(&socket, backlog),
     });
-    listener.finish(call, listens);
+    if let (Some(Ok(())), Some(made)) = (listens, &sockets.made) {
+        made.give_up(&socket);
+    }
+    let name = socket::local_name(&socket).unwrap_or_default();
+    let target = Target::Address(address::describe(&name));
+    let errno = listens.map(|listens| listens.err().unwrap_or(0));
+    recorder.tell(call, Account { operation: Operation::Listen, target, errno, refused: None });
+    match listens {
+        Some(listens) => listener.finish(call, listens),
+        None => listener.carry_on(call),
+    }
 }
 
 /// A connect() that may be made.

@@ -201,7 +201,9 @@ impl Desk {
                 let files = self.files.as_mut();
                 bind::bind(&self.listener, call, sockets, files, &self.recorder);
             }
-            (libc::SYS_listen, Some(sockets)) => connect::listen(&self.listener, call, sockets),
+            (libc::SYS_listen, Some(sockets)) => {
+                connect::listen(&self.listener, call, sockets, &self.recorder);
+            }
             (libc::SYS_socket, Some(sockets)) => sockets.make(&self.listener, call),
             (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
             (libc::SYS_execve | libc::SYS_execveat, _) => self.foresee_execution(call),

@@ -106,6 +106,7 @@ function attemptOf(event: SandboxEvent, names: ReadonlyMap<string, string>): Att
   if (event.operation === "system-call") {
     return { kind: "other", value: event.systemCall ?? "", ...refusal };
   }
+  if (event.operation === "listen") return undefined; // it takes what bind takes
   if (event.operation === "connect" || event.operation === "bind") {
     return socketOf(event, names, refusal);
   }

@@ -49,6 +49,7 @@ pub(super) const CALLS: &[&str] = &[
     "execveat",
     "connect",
     "bind",
+    "listen",
     // Refused whatever they are about, or by their arguments.
     "socket",
     "socketpair",
@@ -74,7 +75,7 @@ pub(super) const CALLS: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Expected {
     pub(super) operations: Vec<Operation>,
-    /// What the call names, in any of these ways.
+    /// What the call names, in any of these ways; none: strace does not say.
     pub(super) names: Vec<String>,
     pub(super) errno: i32,
     /// The directory that the path begins in, with the path: for a look from outside.
@@ -89,7 +90,8 @@ impl Expected {
             Target::Address(address) => address.clone(),
             Target::SystemCall(name) => name.clone(),
         };
-        self.operations.contains(&event.operation) && self.names.contains(&name)
+        self.operations.contains(&event.operation)
+            && (self.names.is_empty() || self.names.contains(&name))
     }
 }
 
@@ -168,6 +170,7 @@ pub(super) fn event_of(call: &Returned, place: &Path) -> Option<Expected> {
         "execveat" => at(Some(0), 1, &[Operation::Execute]),
         "connect" => expected(&[Operation::Connect], address(argument(1), place)?, None),
         "bind" => expected(&[Operation::Bind], address(argument(1), place)?, None),
+        "listen" => expected(&[Operation::Listen], Vec::new(), None),
         // Told of only if it is refused, and not by the kernel itself.
         _ if matches!(call.errno, 0 | libc::ENOSYS) => None,
         "socket" | "socketpair" if matches!(call.errno, libc::EACCES | libc::EAFNOSUPPORT) => {

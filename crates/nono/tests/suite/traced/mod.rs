@@ -5,7 +5,7 @@
 //! Differences that are meant, and looked for by name here:
 //! - an open that only names a file (`O_PATH`), `openat2` (it does not exist inside, and programs
 //!   then call `openat`) and an execve that fails without a rule's doing are not told of;
-//! - reading that no rule refuses, and a connect or bind that is yet to be made, are told of without an
+//! - reading that no rule refuses, and a connect, bind or listen that is yet to be made, are told of without an
 //!   errno: then the kernel must not have refused them either; a connection under way is told as made;
 //! - what fails without a rule's doing (ENOENT; file modes, EACCES) is told of and no violation.
 
@@ -129,7 +129,9 @@ for port in (443, 22, 9):
     six = call(socket.socket, socket.AF_INET6)
     if six != -1: call(six.connect, ('::ffff:203.0.113.9', port)); call(six.connect, ('2001:db8::9', port))
 for address in (('127.0.0.1', 0), ('127.0.0.1', 8080), ('0.0.0.0', 443), ('192.0.2.1', 80), ('0.0.0.0', 80)):
-    call(socket.socket().bind, address)
+    server = socket.socket(); call(server.bind, address); call(server.listen); call(server.listen)
+server = unix(); call(server.bind, W + '/server'); call(server.listen); call(unix().connect, 'server')
+call(unix().listen); call(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).listen)
 open(W + '/shut', 'w').close(); os.chmod(W + '/shut', 0)
 call(open, W + '/shut'); call(open, W + '/shut', 'w'); call(os.execv, W + '/shut', ['x'])
 open(W + '/empty', 'w').close(); os.chmod(W + '/empty', 0o700); call(os.execv, W + '/empty', ['x'])
@@ -306,7 +308,7 @@ fn is_not_told(expected: &Expected) -> bool {
 }
 
 fn may_go_unseen(operation: Operation) -> bool {
-    matches!(operation, Operation::Read | Operation::Connect | Operation::Bind)
+    matches!(operation, Operation::Read | Operation::Connect | Operation::Bind | Operation::Listen)
 }
 
 /// What is wrong with an event that has the call's name and errno, or no errno.
@@ -317,10 +319,8 @@ fn contradiction(expected: &Expected, event: &Event) -> Option<&'static str> {
         (libc::EACCES, _) => !file_modes_refuse(expected),
         // Nobody is where the gate is not, but on loopback that is nobody's doing.
         (libc::ECONNREFUSED, Operation::Connect) => expected.leaves_out(GATE),
-        (errno, _) => matches!(
-            errno,
-            libc::EPERM | libc::EROFS | libc::EXDEV | libc::EAFNOSUPPORT | libc::EOPNOTSUPP
-        ),
+        (libc::EAFNOSUPPORT | libc::EOPNOTSUPP, operation) => operation == Operation::SystemCall,
+        (errno, _) => matches!(errno, libc::EPERM | libc::EROFS | libc::EXDEV),
     };
     match (event.refused.is_some(), by_a_rule) {
         (true, false) => Some("called a violation, but it is none"),
