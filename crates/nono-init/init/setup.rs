@@ -67,7 +67,6 @@ fn take(
             let (kind, data) = (payload.string(step.kind), payload.string(step.data));
             call!(MOUNT, source, path, kind, step.flags, data).map(|_| ())
         }
-        p::STEP_UNMOUNT => call!(UMOUNT2, path, step.flags).map(|_| ()),
         p::STEP_OPEN_TREE => {
             let tree = call!(OPEN_TREE, sys::AT_FDCWD, path, step.flags)?;
             registers.put(step.register, tree);
@@ -84,7 +83,6 @@ fn take(
         p::STEP_SYMLINK => call!(SYMLINKAT, source, sys::AT_FDCWD, path).map(|_| ()),
         p::STEP_WRITE => mounts::write_file(path, source, step.extra),
         p::STEP_LANDLOCK_RULE => mounts::add_rule(ruleset, path, step.flags),
-        p::STEP_HOSTNAME => call!(SETHOSTNAME, source, step.extra).map(|_| ()),
         p::STEP_LOOPBACK_UP => network::loopback_up(),
         p::STEP_LOCAL_ROUTE => network::route_everything_here(step.flags),
         p::STEP_LISTEN => {

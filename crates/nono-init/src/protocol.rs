@@ -218,19 +218,13 @@ pub const STEP_LISTEN: u32 = 12;
 pub const LISTEN_ON_LOOPBACK: u64 = 1;
 /// Option of [`STEP_LISTEN`]: another step listens on the same port of other addresses.
 pub const LISTEN_SHARED: u64 = 2;
-/// `umount2(path, flags)`.
-pub const STEP_UNMOUNT: u32 = 13;
-/// `sethostname(source)` with length `extra`.
-pub const STEP_HOSTNAME: u32 = 14;
 /// Open a socket that answers about this network namespace's sockets (`sock_diag(7)`); it is sent
 /// with [`READY`] in the order of the steps.
-pub const STEP_SOCKET_DIAGNOSIS: u32 = 15;
-
+pub const STEP_SOCKET_DIAGNOSIS: u32 = 13;
 /// Open `path` as a place (`O_PATH`); it is sent with [`READY`] in the order of the steps.
-pub const STEP_OPEN_PLACE: u32 = 16;
-
+pub const STEP_OPEN_PLACE: u32 = 14;
 /// `register = ` the tree that came with the plan as number `flags`, counted from 0.
-pub const STEP_GIVEN_TREE: u32 = 17;
+pub const STEP_GIVEN_TREE: u32 = 15;
 
 /// First bytes of a [`SPAWN`] payload.
 #[repr(C)]

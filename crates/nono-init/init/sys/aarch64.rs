@@ -9,7 +9,6 @@ pub mod nr {
     pub const IOCTL: u64 = 29;
     pub const MKDIRAT: u64 = 34;
     pub const SYMLINKAT: u64 = 36;
-    pub const UMOUNT2: u64 = 39;
     pub const MOUNT: u64 = 40;
     pub const CHDIR: u64 = 49;
     pub const OPENAT: u64 = 56;
@@ -26,7 +25,6 @@ pub mod nr {
     pub const RT_SIGACTION: u64 = 134;
     pub const RT_SIGPROCMASK: u64 = 135;
     pub const SETSID: u64 = 157;
-    pub const SETHOSTNAME: u64 = 161;
     pub const PRCTL: u64 = 167;
     pub const SOCKET: u64 = 198;
     pub const BIND: u64 = 200;

@@ -31,8 +31,6 @@ pub mod nr {
     pub const CAPSET: u64 = 126;
     pub const PRCTL: u64 = 157;
     pub const MOUNT: u64 = 165;
-    pub const UMOUNT2: u64 = 166;
-    pub const SETHOSTNAME: u64 = 170;
     pub const CLOCK_GETTIME: u64 = 228;
     pub const EXIT_GROUP: u64 = 231;
     pub const OPENAT: u64 = 257;

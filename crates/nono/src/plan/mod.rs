@@ -1,6 +1,7 @@
 //! The plan by which `nono-init` builds the sandbox: steps, then the lock-down.
 
 mod mounts;
+mod names;
 mod network;
 
 use std::ffi::CString;

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use nono_init::protocol::{self as p, Step};
 
 use super::PlanBuilder;
-use crate::capabilities::Network;
 use crate::overlay::{OverlayMount, Overlays};
 use crate::policy::Policy;
 use crate::ruleset;
@@ -34,9 +33,9 @@ fn size(policy: &Policy, percent: u32) -> String {
 const SMALL: &str = "size=1m,nr_inodes=10k";
 
 /// Rights of `linux/landlock.h` for places that only exist inside.
-mod landlock {
+pub(super) mod landlock {
     const WRITE_FILE: u64 = 1 << 1;
-    pub(super) const READ_FILE: u64 = 1 << 2;
+    pub(in crate::plan) const READ_FILE: u64 = 1 << 2;
     pub(super) const READ_DIR: u64 = 1 << 3;
     const REMOVE_DIR: u64 = 1 << 4;
     const REMOVE_FILE: u64 = 1 << 5;
@@ -64,11 +63,11 @@ mod landlock {
 }
 
 /// A tree taken aside, to be put where it was.
-struct Kept {
-    path: PathBuf,
-    register: u32,
-    is_dir: bool,
-    writable: bool,
+pub(super) struct Kept {
+    pub(super) path: PathBuf,
+    pub(super) register: u32,
+    pub(super) is_dir: bool,
+    pub(super) writable: bool,
 }
 
 pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overlays) {
@@ -88,12 +87,14 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overla
     if policy.private_tmp {
         builder.private_directory("/tmp", 0o1777, landlock::WRITE, &size(policy, 25));
     }
+    // Made before anything of the machine's is back in /run, where it could be written to.
+    let names = builder.private_names(policy);
     for tree in kept {
         builder.put_back(policy, &tree, 0);
     }
     builder.put_program_links_back(policy);
-    if matches!(policy.network, Network::Gate { .. }) {
-        builder.private_resolver(policy);
+    for file in names {
+        builder.show(policy, &file);
     }
 }
 
@@ -177,26 +178,32 @@ impl PlanBuilder {
     }
 
     fn keep(&mut self, path: PathBuf, writable: bool) -> Kept {
+        let register = self.take_aside(&path);
+        Kept { is_dir: path.is_dir(), path, register, writable }
+    }
+
+    /// Holds on to a tree; returns the register that has it.
+    pub(super) fn take_aside(&mut self, path: &Path) -> u32 {
         const OPEN_TREE_CLONE: u64 = 1;
         const AT_RECURSIVE: u64 = 0x8000;
         let register = self.register();
         let step = Step {
             op: p::STEP_OPEN_TREE,
-            path: self.path(&path),
+            path: self.path(path),
             register,
             flags: OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC as u64,
             ..Step::default()
         };
         self.step(format!("taking {} aside", path.display()), step);
-        Kept { is_dir: path.is_dir(), path, register, writable }
+        register
     }
 
     /// `options`: [`p::OPTIONAL`], or nothing.
-    fn put_back(&mut self, policy: &Policy, tree: &Kept, options: u32) {
+    pub(super) fn put_back(&mut self, policy: &Policy, tree: &Kept, options: u32) {
         let below_private = private_directories(policy)
             .any(|directory| tree.path.starts_with(directory) && tree.path != Path::new(directory));
         if below_private {
-            self.make_way(tree);
+            self.make_way(tree, options);
         }
         let step = Step {
             op: p::STEP_MOVE_TREE | options,
@@ -213,13 +220,13 @@ impl PlanBuilder {
     }
 
     /// Makes the directories down to a tree's place, and the place itself.
-    fn make_way(&mut self, tree: &Kept) {
+    fn make_way(&mut self, tree: &Kept, options: u32) {
         let parents: Vec<_> = tree.path.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev().skip(2) {
-            self.make(p::STEP_MKDIR, parent, 0o755);
+            self.make(p::STEP_MKDIR | options, parent, 0o755);
         }
         let op = if tree.is_dir { p::STEP_MKDIR } else { p::STEP_CREATE };
-        self.make(op, &tree.path, if tree.is_dir { 0o755 } else { 0o644 });
+        self.make(op | options, &tree.path, if tree.is_dir { 0o755 } else { 0o644 });
     }
 
     /// A program that was granted by a link in a private directory is found there, too, as `PATH` says.
@@ -244,7 +251,7 @@ impl PlanBuilder {
         }
     }
 
-    fn make(&mut self, op: u32, path: &Path, mode: u64) {
+    pub(super) fn make(&mut self, op: u32, path: &Path, mode: u64) {
         let step = Step { op, path: self.path(path), flags: mode, ..Step::default() };
         self.step(format!("making {}", path.display()), step);
     }
@@ -302,34 +309,6 @@ impl PlanBuilder {
         let options = format!("mode={mode:o},{size}");
         self.mount(&description, path, Some("tmpfs"), flags, Some(&options));
         self.rule(Path::new(path), access & self.landlock_rights);
-    }
-
-    /// A resolver configuration that leads to the gate: any address does, since all are local.
-    fn private_resolver(&mut self, policy: &Policy) {
-        const CONTENTS: &[u8] = b"nameserver 198.18.0.1\n";
-        const SOURCE: &str = "/run/resolv.conf";
-        let Ok(configuration) = Path::new("/etc/resolv.conf").canonicalize() else { return };
-        self.make(p::STEP_CREATE, Path::new(SOURCE), 0o644);
-        let step = Step {
-            op: p::STEP_WRITE,
-            path: self.bytes(SOURCE.as_bytes()),
-            source: self.bytes(CONTENTS),
-            extra: CONTENTS.len() as u64,
-            ..Step::default()
-        };
-        self.step("writing the resolver configuration", step);
-        let source = self.keep(PathBuf::from(SOURCE), true);
-        // Where it cannot be put (a resolver configuration below /run that is not granted), libc
-        // asks the default, 127.0.0.1, which leads to the gate as well.
-        let tree = Kept { path: configuration.clone(), is_dir: false, ..source };
-        self.put_back(policy, &tree, p::OPTIONAL);
-        let step = Step {
-            op: p::STEP_LANDLOCK_RULE | p::OPTIONAL,
-            path: self.path(&configuration),
-            flags: landlock::READ_FILE,
-            ..Step::default()
-        };
-        self.step("granting the resolver configuration", step);
     }
 
     fn rule(&mut self, path: &Path, access: u64) {

@@ -2,9 +2,10 @@
 //! outside, and says where it was meant to go. Everything else is refused at once.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use crate::common::{in_each_setting, run_command, shell};
+use crate::common::{in_each_setting, run, run_command, shell};
 use crate::test_gate::with_gate;
 use nono::{Capabilities, Command, Network, Sandbox, Status, TierName};
 
@@ -256,4 +257,37 @@ fn the_report_says_what_holds_of_the_network() {
     in_each_setting(&shell().network(Network::Open), |sandbox| {
         assert_eq!(status(sandbox, "net-tcp"), None, "nothing is promised of an open network");
     });
+}
+
+/// What the machine's own files say of names leads to addresses that are not there.
+#[test]
+fn a_network_of_its_own_has_its_own_names() {
+    let script = "print(open('/etc/hosts').read(), end='')
+for name in 'localhost', socket.gethostname(): print(socket.gethostbyname(name))";
+    let machine = std::fs::read_to_string("/etc/hosts").unwrap();
+    let networks =
+        [(gated(&[443]), true), (shell(), true), (shell().network(Network::Open), false)];
+    for (capabilities, is_own) in networks {
+        in_each_setting(&capabilities, |sandbox| {
+            let output = python(sandbox, script);
+            if is_own && sandbox.tier() == TierName::Namespaces {
+                assert!(output.starts_with("127.0.0.1 localhost"), "{output}");
+                assert!(output.ends_with("\n127.0.0.1\n127.0.0.1\n"), "{output}");
+            } else {
+                assert!(output.starts_with(&machine), "{output}");
+            }
+        });
+    }
+}
+
+#[test]
+fn what_it_has_of_its_own_is_not_left_in_the_machines_directories() {
+    let is_there = || ["/run/hosts", "/run/resolv.conf"].map(|path| Path::new(path).exists());
+    let before = is_there();
+    for capabilities in [gated(&[443]).allow_read("/run"), gated(&[443]).allow_write("/run")] {
+        in_each_setting(&capabilities, |sandbox| {
+            assert!(run(sandbox, "cat /etc/resolv.conf /etc/hosts >/dev/null").0.status.success());
+        });
+    }
+    assert_eq!(is_there(), before);
 }
