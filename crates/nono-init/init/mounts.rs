@@ -11,8 +11,8 @@ pub fn move_tree(tree: i32, path: *const u8) -> Result<()> {
 }
 
 /// `mount_setattr(2)` on `path` and all mounts below it.
-pub fn set_attributes(path: *const u8, set: u64, clear: u64) -> Result<()> {
-    let attributes = [set, clear, 0, 0];
+pub fn set_attributes(path: *const u8, set: u64) -> Result<()> {
+    let attributes = [set, 0, 0, 0];
     call!(
         MOUNT_SETATTR,
         sys::AT_FDCWD,

@@ -77,7 +77,7 @@ fn take(
             Ok(())
         }
         p::STEP_MOVE_TREE => mounts::move_tree(registers.take(step.register), path),
-        p::STEP_MOUNT_ATTRIBUTES => mounts::set_attributes(path, step.flags, step.extra),
+        p::STEP_MOUNT_ATTRIBUTES => mounts::set_attributes(path, step.flags),
         p::STEP_MKDIR => mounts::make_directory(path, step.flags),
         p::STEP_CREATE => mounts::create_file(path, step.flags),
         p::STEP_SYMLINK => call!(SYMLINKAT, source, sys::AT_FDCWD, path).map(|_| ()),

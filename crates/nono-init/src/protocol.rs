@@ -182,7 +182,7 @@ pub struct Step {
     pub register: u32,
     /// Flags, mode, port or access rights.
     pub flags: u64,
-    /// `mount_setattr`'s attributes to clear; the length of contents.
+    /// The length of contents; a socket's options.
     pub extra: u64,
 }
 
@@ -195,7 +195,7 @@ pub const STEP_MOUNT: u32 = 1;
 pub const STEP_OPEN_TREE: u32 = 2;
 /// `move_mount(register -> path)`.
 pub const STEP_MOVE_TREE: u32 = 3;
-/// `mount_setattr(path, AT_RECURSIVE, set flags, clear extra)`.
+/// `mount_setattr(path, AT_RECURSIVE, set flags)`.
 pub const STEP_MOUNT_ATTRIBUTES: u32 = 4;
 /// `mkdir(path, flags)`; an existing directory is fine.
 pub const STEP_MKDIR: u32 = 5;

@@ -30,7 +30,7 @@ fn size(policy: &Policy, percent: u32) -> String {
 }
 
 /// For what only nono puts something into.
-const SMALL: &str = "size=1m,nr_inodes=10k";
+pub(super) const SMALL: &str = "size=1m,nr_inodes=10k";
 
 /// Rights of `linux/landlock.h` for places that only exist inside.
 pub(super) mod landlock {
@@ -83,12 +83,11 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overla
     builder.private_dev();
     builder.private_proc();
     builder.private_directory("/dev/shm", 0o1777, landlock::WRITE, &size(policy, 10));
+    let names = builder.private_names(policy);
     builder.private_directory("/run", 0o755, landlock::READ_DIR, SMALL);
     if policy.private_tmp {
         builder.private_directory("/tmp", 0o1777, landlock::WRITE, &size(policy, 25));
     }
-    // Made before anything of the machine's is back in /run, where it could be written to.
-    let names = builder.private_names(policy);
     for tree in kept {
         builder.put_back(policy, &tree, 0);
     }
@@ -156,7 +155,7 @@ impl PlanBuilder {
         }
     }
 
-    fn mount(
+    pub(super) fn mount(
         &mut self,
         description: &str,
         path: &str,

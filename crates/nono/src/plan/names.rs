@@ -6,16 +6,19 @@ use std::path::Path;
 use nono_init::protocol::{self as p, Step};
 
 use super::PlanBuilder;
-use super::mounts::{Kept, landlock};
+use super::mounts::{Kept, SMALL, landlock};
 use crate::capabilities::Network;
 use crate::policy::Policy;
 
 impl PlanBuilder {
     /// Makes them, to be shown in the place of the machine's, unless its network is the sandbox's too.
+    /// They are in a directory of their own, which the private /run then covers.
     pub(super) fn private_names(&mut self, policy: &Policy) -> Vec<Kept> {
         if policy.network == Network::Open {
             return Vec::new();
         }
+        let flags = libc::MS_NOSUID | libc::MS_NODEV;
+        self.mount("mounting a place for names", "/run", Some("tmpfs"), flags, Some(SMALL));
         let mut files = Vec::new();
         if matches!(policy.network, Network::Gate { .. }) {
             // Any address leads to the gate, since all are local. Where this cannot be put (a

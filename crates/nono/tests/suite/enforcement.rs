@@ -82,6 +82,10 @@ fn has_a_private_tmp_proc_and_dev() {
     let (_, output) = run(&sandbox, "ls /proc | grep -c '^[0-9]'; ls /dev /run");
     let expected = "3\n/dev:\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n\n/run:\n";
     assert_eq!(output, expected);
+    if std::path::Path::new("/usr/bin/ps").exists() {
+        let (_, output) = run(&sandbox, "ps -e -o comm=");
+        assert_eq!(output, "sh\nps\n");
+    }
     let terminal = "import os, pty; a, b = pty.openpty(); os.write(b, b'x'); print(os.read(a, 1), os.ttyname(b))";
     let (_, output) = run_command(&sandbox, Command::new(["/usr/bin/python3", "-c", terminal]));
     assert_eq!(output, "b'x' /dev/pts/0\n");
