@@ -128,8 +128,10 @@ impl Blueprint {
             return Parked::All;
         }
         let protects = policy.protect && policy.has_writable_directory();
-        // Nothing else judges changes of metadata in the tier `flat`.
-        if protects || options.observe == Observe::Changes || tier == TierName::Flat {
+        // Nothing else judges changes of metadata in the tier `flat`, and nobody else moves anything from
+        // one mount to another in the other one.
+        let has_mounts = policy.writable_places() > 1;
+        if protects || options.observe == Observe::Changes || tier == TierName::Flat || has_mounts {
             return Parked::Changes;
         }
         Parked::None

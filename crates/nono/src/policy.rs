@@ -211,6 +211,16 @@ impl Policy {
         self.rules.iter().any(|(path, access)| access.write && !access.device && is_open(path))
     }
 
+    /// How many directories can be written that are not below another such one.
+    pub(crate) fn writable_places(&self) -> usize {
+        let is_writable = |path: &Path| self.rules.get(path).is_some_and(|access| access.write);
+        let is_topmost = |path: &Path| !path.ancestors().skip(1).any(is_writable);
+        self.rules
+            .keys()
+            .filter(|path| is_writable(path) && path.is_dir() && is_topmost(path))
+            .count()
+    }
+
     /// A denied path is denied by the name that was given, too, where that leads through links.
     fn deny(&mut self, given: &Path) -> Result<()> {
         let pattern = Pattern::new(given)?;

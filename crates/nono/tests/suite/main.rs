@@ -16,6 +16,7 @@ mod gate_programs;
 mod limits;
 mod loopback;
 mod overlay;
+mod places;
 mod protected;
 mod restrict;
 mod stress;

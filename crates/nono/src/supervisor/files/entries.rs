@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::super::place::{self, Entry, errno};
+use super::super::place::{self, Entry, Place, errno};
+use super::across::between;
 use super::open::open_at;
 use super::{Answer, Attempt, Caller, Reply, check, decode, refuse};
 use crate::event::Operation;
@@ -99,19 +100,12 @@ impl Caller<'_> {
             .map_err(exists_if_dots)?;
         attempt.to = Some(target.path.clone());
         self.judge_entry(&target, attempt)?;
+        let granted = attempt.reason.is_none();
         self.last(move || {
-            let link = CString::new(place::own_link(&source.file).as_os_str().as_bytes())?;
-            let name = target.given_name()?;
-            // SAFETY: C strings.
-            check(unsafe {
-                libc::linkat(
-                    libc::AT_FDCWD,
-                    link.as_ptr(),
-                    target.directory.as_raw_fd(),
-                    name.as_ptr(),
-                    libc::AT_SYMLINK_FOLLOW,
-                )
-            })
+            match granted {
+                true => between(&source, &target, link),
+                false => link(&source, &target),
+            }
             .map(|()| Reply::Done)
         })
     }
@@ -173,7 +167,15 @@ impl Caller<'_> {
                 return Err(errno(libc::EXDEV)); // a copy then asks for each name
             }
         }
-        self.last(move || rename(&source, &target, flags).map(|()| Reply::Done))
+        let granted = attempt.reason.is_none();
+        let rename = move |source: &Entry, target: &Entry| rename(source, target, flags);
+        self.last(move || {
+            match granted {
+                true => between(&source, &target, rename),
+                false => rename(&source, &target),
+            }
+            .map(|()| Reply::Done)
+        })
     }
 
     /// A new git configuration takes the place of the old one as a copy that nobody can write to any
@@ -232,7 +234,7 @@ impl Caller<'_> {
 
 impl Entry {
     /// The same name in the same directory.
-    fn reference(&self) -> io::Result<Entry> {
+    pub(super) fn reference(&self) -> io::Result<Entry> {
         let Entry { directory, name, path, is_directory } = self;
         Ok(Entry {
             directory: directory.try_clone()?,
@@ -318,6 +320,21 @@ fn is_file(found: &libc::stat) -> bool {
 fn amend(entry: &Entry, mode: libc::mode_t) -> io::Result<()> {
     // SAFETY: a C string.
     check(unsafe { libc::fchmodat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode, 0) })
+}
+
+fn link(source: &Place, target: &Entry) -> io::Result<()> {
+    let link = CString::new(place::own_link(&source.file).as_os_str().as_bytes())?;
+    let name = target.given_name()?;
+    // SAFETY: C strings.
+    check(unsafe {
+        libc::linkat(
+            libc::AT_FDCWD,
+            link.as_ptr(),
+            target.directory.as_raw_fd(),
+            name.as_ptr(),
+            libc::AT_SYMLINK_FOLLOW,
+        )
+    })
 }
 
 fn rename(source: &Entry, target: &Entry, flags: u32) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! File operations that are parked: what they are about is found and judged here, and the operation
 //! itself is then carried out by [`super::hands`], in the sandbox's own Landlock domain.
 
+mod across;
 mod attributes;
 mod bind;
 mod decode;

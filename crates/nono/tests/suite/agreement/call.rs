@@ -44,11 +44,9 @@ pub(super) enum Call {
 pub(super) struct Expected {
     /// They refuse it, unless it fails anyway.
     pub(super) refused: bool,
-    /// It may be answered like one between two file systems (EXDEV), so that programs copy: in every
-    /// tier, because more could be done with it there;
+    /// It may be answered like one between two file systems (EXDEV), so that programs copy, because
+    /// more could be done with it there.
     pub(super) is_border: bool,
-    /// or in the tier `namespaces`, where separately granted places are mounts.
-    pub(super) is_between_mounts: bool,
     /// What was asked, for `explain`.
     pub(super) asked: Vec<(PathBuf, Right, bool)>,
     /// What a grant itself is bound to would move (see [`Call::expected`]).
@@ -464,7 +462,5 @@ impl Resolver<'_> {
 
     fn border(&self, from: &Path, to: &Path, expected: &mut Expected) {
         expected.is_border |= self.rules.is_a_border(from, to);
-        expected.is_between_mounts |=
-            self.rules.writable_place(from) != self.rules.writable_place(to);
     }
 }

@@ -127,14 +127,6 @@ impl Rules {
         unprotected || (executable(to) && !executable(from))
     }
 
-    /// The topmost writable place that a path is in: a mount of its own in the tier `namespaces`.
-    pub(super) fn writable_place(&self, path: &Path) -> Option<&PathBuf> {
-        self.write
-            .iter()
-            .filter(|place| path.starts_with(place))
-            .min_by_key(|place| place.components().count())
-    }
-
     /// Whether a grant names this path, or one below it.
     pub(super) fn leads_to_grant(&self, path: &Path) -> bool {
         self.read
