@@ -87,7 +87,10 @@ impl Judge {
                     Right::Execute => Operation::Execute,
                 };
                 let judgement = match path.metadata() {
-                    Ok(file) => self.judge_object(&path, &file, *right),
+                    Ok(file) => self.judge_object(&path, &file, *right).and_then(|rule| {
+                        let is_other = rule == path && self.policy().is_replaced(&path, &file);
+                        if is_other { self.grant_above(&path, *right) } else { Ok(rule) }
+                    }),
                     Err(_) => self.judge(&path, *right),
                 };
                 Ok(explanation(judgement, path, operation))

@@ -134,6 +134,11 @@ impl Judge {
         }
     }
 
+    /// What grants it if a rule for the path itself does not.
+    pub(crate) fn grant_above(&self, path: &Path, right: Right) -> Judgement {
+        path.parent().map_or(Err(Reason::NotGranted), |above| self.grant(above, right))
+    }
+
     /// What grants it, leaving aside what is refused inside.
     fn grant(&self, path: &Path, right: Right) -> Judgement {
         let grants = |access: Access| match right {

@@ -1,6 +1,6 @@
 //! Capabilities resolved against this machine: canonical paths with access rights.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
@@ -82,6 +82,9 @@ impl FileIdentity {
 pub(crate) struct Policy {
     /// What may be done where: paths that exist, without symbolic links.
     pub(crate) rules: BTreeMap<PathBuf, Access>,
+    /// Files that rules name, by what they were: the kernel's rules are about the files, whatever has
+    /// their names later.
+    granted_files: HashMap<PathBuf, FileIdentity>,
     pub(crate) network: Network,
     /// Ports of services on the host's loopback that may be connected to.
     pub(crate) localhost_ports: BTreeSet<u16>,
@@ -118,6 +121,7 @@ impl Policy {
         let environment = Environment::new(&capabilities.environment, owner_environment)?;
         let mut policy = Policy {
             rules: BTreeMap::new(),
+            granted_files: HashMap::new(),
             network: capabilities.network.clone(),
             localhost_ports: capabilities.localhost_ports.iter().copied().collect(),
             publish: capabilities.publish.iter().copied().collect(),
@@ -156,6 +160,7 @@ impl Policy {
         for given in &capabilities.deny {
             policy.deny(given)?;
         }
+        policy.granted_files = policy.rules.keys().filter_map(|path| identified(path)).collect();
         Ok(policy)
     }
 
@@ -164,6 +169,16 @@ impl Policy {
         path.ancestors()
             .filter_map(|ancestor| self.rules.get(ancestor))
             .fold(Access::default(), |access, rule| access.with(*rule))
+    }
+
+    /// Whether a rule names this path, and it was no directory.
+    pub(crate) fn names_file(&self, path: &Path) -> bool {
+        self.granted_files.contains_key(path)
+    }
+
+    /// Whether a rule names this path, but this is not the file that it had then.
+    pub(crate) fn is_replaced(&self, path: &Path, file: &Metadata) -> bool {
+        self.granted_files.get(path).is_some_and(|granted| *granted != FileIdentity::of(file))
     }
 
     /// Whether commands are confined in what they reach by the internet protocols, but not without
@@ -296,6 +311,11 @@ impl Policy {
             }
         }
     }
+}
+
+fn identified(path: &Path) -> Option<(PathBuf, FileIdentity)> {
+    let file = path.metadata().ok().filter(|file| !file.is_dir())?;
+    Some((path.to_owned(), FileIdentity::of(&file)))
 }
 
 fn check_network(capabilities: &Capabilities) -> Result<()> {

@@ -1,7 +1,11 @@
 //! What holds of granted places themselves: between two of them, and when another file takes the place
 //! of one.
 
-use nono::{Command, Observe, Options, Sandbox};
+use std::os::unix::fs::PermissionsExt;
+
+use nono::{
+    Capabilities, Command, Observe, Operation, Options, Question, Reason, Right, Sandbox, Target,
+};
 
 use crate::common::{Scratch, run_command, shell};
 
@@ -16,7 +20,7 @@ fn python(sandbox: &Sandbox, script: &str, place: &Scratch) -> String {
 }
 
 /// In a sandbox of each tier, watched and not.
-fn in_each_way(capabilities: &nono::Capabilities, test: impl Fn(&Sandbox, Observe)) {
+fn in_each_way(capabilities: impl Fn() -> Capabilities, test: impl Fn(&Sandbox, Observe)) {
     for tier in nono::support().tiers {
         if let Some(reason) = tier.unavailable {
             println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
@@ -25,7 +29,7 @@ fn in_each_way(capabilities: &nono::Capabilities, test: impl Fn(&Sandbox, Observ
         for observe in [Observe::All, Observe::Changes, Observe::Off] {
             println!("tier {}, {observe:?}", tier.name.as_str());
             let options = Options { tier: Some(tier.name), observe, ..Options::default() };
-            test(&Sandbox::create(capabilities, &options).unwrap(), observe);
+            test(&Sandbox::create(&capabilities(), &options).unwrap(), observe);
         }
     }
 }
@@ -36,11 +40,13 @@ fn files_and_directories_are_moved_between_granted_places() {
     for name in ["a/file", "b/file", "readable/file"] {
         scratch.file(name, name);
     }
-    let capabilities = shell()
-        .allow_write(scratch.path().join("a"))
-        .allow_write(scratch.path().join("b"))
-        .allow_read(scratch.path())
-        .protect(false);
+    let capabilities = || {
+        shell()
+            .allow_write(scratch.path().join("a"))
+            .allow_write(scratch.path().join("b"))
+            .allow_read(scratch.path())
+            .protect(false)
+    };
     let script = "
 attempt(os.rename, 'a/file', 'b/moved'); attempt(os.rename, 'b/moved', 'a/file')
 os.makedirs('a/d/e', exist_ok=True)
@@ -50,7 +56,7 @@ attempt(os.link, 'a/d', 'a/link'); attempt(os.link, 'a/d', 'b/link')
 attempt(os.rename, 'a/file', 'readable/file'); attempt(os.rename, 'readable/file', 'a/stolen')
 attempt(os.link, 'readable/file', 'a/link'); attempt(os.rename, 'a/file', 'file')
 print(open('a/file').read(), open('b/file').read(), open('readable/file').read())";
-    in_each_way(&capabilities, |sandbox, _| {
+    in_each_way(capabilities, |sandbox, _| {
         let output = python(sandbox, script, &scratch);
         let lines: Vec<_> = output.lines().collect();
         let done = ["done", "done", "done", "done", "done", "True", "EPERM", "EPERM"];
@@ -59,4 +65,64 @@ print(open('a/file').read(), open('b/file').read(), open('readable/file').read()
         assert!(lines[8..12].iter().all(|line| refusals.contains(line)), "{output}");
         assert_eq!(lines[12..], ["a/file b/file readable/file"], "{output}");
     });
+}
+
+/// A grant is about what had the name when the sandbox was made. What is put in its place is refused,
+/// and that is on record.
+#[test]
+fn what_takes_the_place_of_a_granted_file_is_not_granted() {
+    let scratch = Scratch::in_public();
+    let (tool, file) = (scratch.path().join("w/tool"), scratch.path().join("file"));
+    std::fs::create_dir(scratch.path().join("w")).unwrap();
+    let new = |path: &std::path::Path| {
+        let (made, mode) = (scratch.path().join("new"), std::fs::Permissions::from_mode(0o755));
+        std::fs::copy("/bin/true", &made).unwrap();
+        std::fs::set_permissions(&made, mode).unwrap();
+        std::fs::rename(made, path).unwrap();
+    };
+    let capabilities = || {
+        new(&tool);
+        new(&file);
+        shell().allow_exec(&tool).allow_write(tool.parent().unwrap()).allow_read(&file)
+    };
+    let script = "
+import subprocess
+subprocess.run(['w/tool'], check=True); open('file').close(); print('before')
+open('w/other', 'wb').write(open('w/tool', 'rb').read()); os.chmod('w/other', 0o755)
+os.rename('w/other', 'w/tool')
+attempt(os.execv, 'w/tool', ['tool'])";
+    in_each_way(capabilities, |sandbox, observe| {
+        let question = Question::Path(file.clone(), Right::Read);
+        let is_readable = || sandbox.explain(&question).unwrap().allowed;
+        assert!(is_readable());
+        assert_eq!(python(sandbox, script, &scratch), "before\nEACCES\n");
+        new(&file);
+        assert!(!is_readable());
+        assert_eq!(python(sandbox, "attempt(open, 'file')", &scratch), "EACCES\n");
+        let events = sandbox.events().take(usize::MAX).0;
+        let told = |operation, name: &str| {
+            events.iter().any(|event| {
+                let reason = event.refused.as_ref().map(|refused| (refused.layer, &refused.reason));
+                let is_it = matches!(&event.target, Target::Path { asked, .. } if asked == name);
+                is_it
+                    && event.operation == operation
+                    && reason == Some(("landlock", &Reason::NotGranted))
+            })
+        };
+        assert_eq!(told(Operation::Read, "file"), observe == Observe::All, "{events:#?}");
+        if tells_of_executions() {
+            assert_eq!(told(Operation::Execute, "w/tool"), observe != Observe::Off, "{events:#?}");
+        } else {
+            println!(
+                "SKIPPED: events of replaced programs: they take Linux 6.14 (AT_EXECVE_CHECK)"
+            );
+        }
+    });
+}
+
+/// Whether the kernel says what would become of an execve().
+fn tells_of_executions() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,9 @@ struct Attempt {
     to: Option<PathBuf>,
     /// Why the rules refuse it, if they do: so far nobody may have acted on it.
     reason: Option<Reason>,
+    /// A rule grants what had this name when the sandbox was made, and this is something else: if the
+    /// kernel refuses it, that is why.
+    is_replaced: bool,
 }
 
 type Answer = io::Result<Reply>;
@@ -142,7 +146,7 @@ pub(super) fn attempt(files: &mut Files, listener: &Arc<Listener>, call: &Notifi
         files.with_view(listener, call, |caller| caller.serve(request, &mut attempt))
     });
     let answer = match answer {
-        Ok(Reply::Last(last)) if attempt.reason.is_none() => {
+        Ok(Reply::Last(last)) if attempt.reason.is_none() && !attempt.is_replaced => {
             return Outcome::Open(last, attempt.account(None));
         }
         // Landlock or a mount may refuse it: then all there is to say about the caller is looked up.
@@ -168,10 +172,31 @@ pub(super) fn foresee(
         let place = caller.place(&path, at.follow)?;
         caller.note_judgement(&place, Right::Execute, &mut attempt)?;
         let found = place.file.metadata()?;
-        Ok(found.is_file() && found.mode() & 0o111 != 0)
+        let is_executable = found.is_file() && found.mode() & 0o111 != 0;
+        if is_executable && attempt.is_replaced && attempt.reason.is_none() {
+            attempt.reason = caller.carry_out(move || Ok(refuses_to_execute(&place.file)))?;
+        }
+        Ok(is_executable)
     });
     let will_be_refused = is_executable.ok()? && attempt.reason.is_some();
     will_be_refused.then(|| attempt.account(Some(libc::EACCES)))
+}
+
+/// Whether the kernel would refuse it (AT_EXECVE_CHECK in `execveat(2)`, Linux 6.14). Older ones do not
+/// say, and nothing is told then.
+fn refuses_to_execute(file: &File) -> Option<Reason> {
+    const AT_EXECVE_CHECK: i32 = 0x10000;
+    let flags = libc::AT_EMPTY_PATH | AT_EXECVE_CHECK;
+    let (name, fd) = (c"".as_ptr(), file.as_raw_fd());
+    let (arguments, environment) = ([name, std::ptr::null()], [std::ptr::null::<libc::c_char>()]);
+    // SAFETY: C strings, and lists of them that end with null. Nothing is executed: a kernel that does
+    // not know the flag refuses it (EINVAL).
+    let checked = unsafe {
+        libc::syscall(libc::SYS_execveat, fd, name, arguments.as_ptr(), environment.as_ptr(), flags)
+    };
+    let is_refused =
+        checked == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EACCES);
+    is_refused.then_some(Reason::NotGranted)
 }
 
 impl Files {
@@ -238,11 +263,15 @@ impl Files {
 impl Attempt {
     fn new(operation: Operation) -> Self {
         let path = PathBuf::new;
-        Attempt { operation, asked: path(), path: path(), to: None, reason: None }
+        let (reason, is_replaced) = (None, false);
+        Attempt { operation, asked: path(), path: path(), to: None, reason, is_replaced }
     }
 
     fn account(self, errno: Option<i32>) -> Account {
-        let Attempt { operation, asked, path, to, reason } = self;
+        let Attempt { operation, asked, path, to, mut reason, is_replaced } = self;
+        if is_replaced && errno == Some(libc::EACCES) {
+            reason.get_or_insert(Reason::NotGranted);
+        }
         let refused = reason.zip(errno).and_then(|(reason, errno)| {
             let layer = match (&reason, errno) {
                 (_, libc::EROFS) => "mounts",
@@ -350,9 +379,14 @@ impl Caller<'_> {
         if !place.has_path() {
             return Ok(());
         }
-        let judgement = match self.files.judge.denies_files() {
-            true => self.files.judge.judge_object(&place.path, &place.file.metadata()?, right),
-            false => self.files.judge.judge(&place.path, right),
+        let judge = &self.files.judge;
+        let policy = judge.policy();
+        let judgement = if judge.denies_files() || policy.names_file(&place.path) {
+            let file = place.file.metadata()?;
+            attempt.is_replaced = policy.is_replaced(&place.path, &file);
+            judge.judge_object(&place.path, &file, right)
+        } else {
+            judge.judge(&place.path, right)
         };
         attempt.reason = judgement.err().or(attempt.reason.take());
         Ok(())

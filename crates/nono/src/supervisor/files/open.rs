@@ -79,7 +79,7 @@ impl Caller<'_> {
     ) -> Answer {
         if flags & WRITING == 0 && !self.decides_reads() {
             self.note_judgement(&place, Right::Read, attempt)?;
-            if attempt.reason.is_none() {
+            if attempt.reason.is_none() && !attempt.is_replaced {
                 return Ok(Reply::CarryOn); // Landlock alone decides, and will let it pass
             }
         }
