@@ -1,6 +1,7 @@
 //! What a sandbox promises, and how far each promise is kept.
 
 use crate::capabilities::Network;
+use crate::pattern::Pattern;
 use crate::policy::Policy;
 use crate::seccomp::{InternetSockets, Parked, SocketAccess, Supervised};
 use crate::tier::TierName;
@@ -125,7 +126,16 @@ fn exceptions(policy: &Policy, parked: Parked) -> Vec<Guarantee> {
         "seccomp can notify nobody: the kernel cannot, or this process is itself supervised";
     let mut report = Vec::new();
     if !policy.deny.is_empty() {
-        report.push(Guarantee::when(parked == Parked::All, "fs-deny", MECHANISM, NOBODY));
+        let has_form = policy.deny.iter().any(|pattern| matches!(pattern, Pattern::Form(_)));
+        report.push(match parked {
+            Parked::All if has_form => Guarantee::weaker(
+                "fs-deny",
+                Status::Partial,
+                MECHANISM,
+                "a file that only a pattern denies can be read by another name (a hard link) that it has already; commands can give it none",
+            ),
+            _ => Guarantee::when(parked == Parked::All, "fs-deny", MECHANISM, NOBODY),
+        });
     }
     if policy.protect && policy.has_writable_directory() {
         report.push(match parked {

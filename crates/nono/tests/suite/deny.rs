@@ -141,6 +141,50 @@ os.rename(W + '/keys2', W + '/keys')
 }
 
 #[test]
+fn a_denied_file_gets_no_other_name() {
+    let scratch = Scratch::new();
+    scratch.file("keys/a.pem", "a key");
+    scratch.file("open", "open");
+    refused(
+        &scratch,
+        &["**/*.pem"],
+        r#"
+K = W + '/keys/a.pem'
+def linkat(base, source, flags):
+    if libc.linkat(base, source.encode(), -100, (W + '/link').encode(), flags): raise OSError(ctypes.get_errno(), '')
+attempt('link', lambda: os.link(K, W + '/link'))
+attempt('relative', lambda: (os.chdir(W + '/keys'), os.link('a.pem', '../link')))
+attempt('from a directory', lambda: linkat(os.open(W + '/keys', os.O_PATH), 'a.pem', 0))
+os.path.lexists(W + '/sym') or os.symlink(K, W + '/sym')
+attempt('through a link', lambda: linkat(-100, W + '/sym', 0x400))
+attempt('by a descriptor', lambda: linkat(-100, '/proc/self/fd/%d' % os.open(K, os.O_PATH), 0x400))
+attempt('by an empty path', lambda: linkat(os.open(K, os.O_PATH), '', 0x1000))
+attempt('to a denied name', lambda: os.link(W + '/open', W + '/other.pem'))
+attempt('by moving it', lambda: os.rename(K, W + '/link'))
+attempt('by exchanging it', lambda: libc.renameat2(-100, K.encode(), -100, (W + '/open').encode(), 2) and (_ for _ in ()).throw(OSError(ctypes.get_errno(), '')))
+attempt('by moving its directory to where no form holds', lambda: (os.rename(W + '/keys', W + '/k'), os.rename(W + '/k', W + '/keys'), read(K)))
+attempt('any of these', lambda: read(W + '/link'))
+"#,
+    );
+}
+
+/// What a pattern cannot say is in the report: which other names a file had before.
+#[test]
+fn a_second_name_that_was_there_before_is_told_of_in_the_report() {
+    let scratch = Scratch::new();
+    let denied = scratch.file("a.pem", "a key");
+    std::fs::hard_link(&denied, scratch.path().join("other")).unwrap();
+    for (deny, is_kept) in [(denied.to_str().unwrap(), true), ("**/*.pem", false)] {
+        in_each_tier(&shell().allow_write(scratch.path()).deny(deny), |sandbox| {
+            let report = sandbox.guarantees().iter().find(|one| one.name == "fs-deny").unwrap();
+            assert_eq!(report.status == nono::Status::Enforced, is_kept, "{report:?}");
+            let (exit, _) = run(sandbox, &format!("cat {}/other", scratch.path().display()));
+            assert_eq!(exit.status.success(), !is_kept);
+        });
+    }
+}
+
+#[test]
 fn no_race_leads_around_a_denial() {
     let scratch = Scratch::new();
     scratch.file("aaaa/secret", "the secret");
