@@ -369,4 +369,55 @@ mod tests {
         assert_eq!(found.own, Path::new("/sys/fs/cgroup/job"));
         assert!(parse(mounts, "0::/../other\n").is_empty());
     }
+
+    /// On the real hierarchy, with whichever controllers it has: where version 1 has them all, a group
+    /// of version 2 is still made, entered, left and removed.
+    #[test]
+    fn a_group_of_version_2_is_made_entered_and_removed() {
+        let limits = Limits {
+            memory: Some(64 << 20),
+            processes: Some(7),
+            cpus: Some(0.5),
+            ..Limits::default()
+        };
+        let Some(hierarchy) = hierarchies().into_iter().find(|one| one.version == Version::V2)
+        else {
+            return println!("SKIPPED: control groups of version 2: none are mounted");
+        };
+        let all = Controller::ALL.into_iter().collect();
+        let offered = hierarchy.offers(&hierarchy.own, &all);
+        let group = match Group::create(&hierarchy.own, Version::V2, offered.clone(), &limits) {
+            Ok(group) => group,
+            Err(error) => {
+                return println!("SKIPPED: control groups of version 2: none can be made: {error}");
+            }
+        };
+        let directory = group.directory.clone();
+        let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap();
+        for controller in Controller::ALL {
+            let (file, limit) = match controller {
+                Controller::Memory => ("memory.max", "67108864\n"),
+                Controller::Processes => ("pids.max", "7\n"),
+                Controller::Cpus => ("cpu.max", "50000 100000\n"),
+            };
+            match offered.contains(&controller) {
+                true => assert_eq!(read(file), limit),
+                false => println!("SKIPPED: {file}: {} is not offered here", controller.name()),
+            }
+        }
+        let left_over = hierarchy.own.join(format!("{PREFIX}{}-0", i32::MAX));
+        fs::create_dir(&left_over).unwrap();
+        let cgroup = Cgroup { groups: vec![group], own_processes: 0 };
+        let mut sleep = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        cgroup.add(sleep.id() as i32).unwrap();
+        let entered = fs::read_to_string(format!("/proc/{}/cgroup", sleep.id())).unwrap();
+        let name = directory.file_name().unwrap().to_str().unwrap();
+        assert!(entered.lines().any(|line| line.starts_with("0::") && line.ends_with(name)));
+        sweep(&hierarchy.own);
+        assert!(directory.exists() && !left_over.exists());
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        drop(cgroup);
+        assert!(!directory.exists());
+    }
 }
