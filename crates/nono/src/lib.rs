@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! What this machine can enforce is not guessed: [`support`] asks the kernel,
+//! What this machine can enforce is not guessed: [`support()`] asks the kernel,
 //! [`Sandbox::guarantees`] says what is in force and by which mechanism, and a policy that cannot be
 //! enforced is refused by name ([`Error::UnsupportedPolicy`]).
 #![cfg(target_os = "linux")]
