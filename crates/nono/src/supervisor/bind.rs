@@ -88,7 +88,7 @@ fn note(socket: &OwnedFd, sockets: &mut Sockets) {
 /// The port may be that of a socket which only we have still, or, for a moment longer, a child of
 /// ours on its way to execve.
 fn bind_after_sweep(made: &MadeSockets, bind: impl Fn() -> Result<(), Errno>) -> Result<(), Errno> {
-    const ATTEMPTS: u32 = 50;
+    const ATTEMPTS: u32 = 300; // a child that is not scheduled holds it for as long
     if !made.sweep() {
         return Err(libc::EADDRINUSE);
     }
