@@ -31,8 +31,8 @@ export interface RollbackSettings extends Omit<CheckpointOptions, "events" | "mo
    * Whether what commands change may stay out of the directories until `commit()`, `checkpoint()` or
    * `close()`: commands see it, nobody else does. `auto` then takes `overlay`, whose checkpoint and
    * rollback cost next to nothing however large the directory is, where directories can be renamed in one:
-   * for root, in the tier `namespaces`. Elsewhere nothing is deferred, and
-   * `strategy.reason` says why. Default: false; `strategy: "overlay"` implies it.
+   * for root, in the tier `namespaces`. Elsewhere nothing is deferred, and the record of the run says why.
+   * Default: false; `strategy: "overlay"` implies it.
    */
   readonly deferred?: boolean;
 }
@@ -40,6 +40,8 @@ export interface RollbackSettings extends Omit<CheckpointOptions, "events" | "mo
 /** The states that a sandbox can go back to, the latest last. */
 export class KeptStates {
   readonly #checkpoints: Checkpoint[] = [];
+  /** Rolled back to or committed. What they kept is being deleted, which may take a while. */
+  readonly #over: Checkpoint[] = [];
 
   /** Whether there is a state to go back to. */
   get isEmpty(): boolean {
@@ -81,9 +83,11 @@ export class KeptStates {
 
   /** Goes back to the latest, which is then the one before. The sandbox must have ended. */
   async rollback(options: RollbackOptions): Promise<RollbackResult> {
-    const result = await this.#latest("rollback").rollback(options);
+    const latest = this.#latest("rollback");
+    const result = await latest.rollback(options);
     if (options.paths !== undefined) return result;
     this.#checkpoints.pop();
+    this.#over.push(latest);
     // Its changes are below those that were just dropped, and may be rolled back in part.
     await this.mounts();
     return result;
@@ -96,7 +100,7 @@ export class KeptStates {
     const isWhole = options.paths === undefined;
     const order = isWhole ? this.#checkpoints : this.#checkpoints.toReversed();
     for (const checkpoint of order) await checkpoint.commit(options);
-    if (isWhole) this.#checkpoints.length = 0;
+    if (isWhole) this.#over.push(...this.#checkpoints.splice(0));
   }
 
   /** Brings deferred changes in, and deletes what is not to be kept. The sandbox must have ended. */
@@ -107,9 +111,10 @@ export class KeptStates {
     const kept = keep ? (isDeferred ? this.#checkpoints.length : 1) : 0;
     for (const checkpoint of this.#checkpoints.splice(kept)) {
       if (isDeferred) await checkpoint.commit();
-      await checkpoint.dispose();
+      this.#over.push(checkpoint);
     }
     this.#checkpoints.length = 0;
+    for (const checkpoint of this.#over.splice(0)) await checkpoint.dispose();
   }
 
   /** @throws {@link ArgumentError} when there is none. */

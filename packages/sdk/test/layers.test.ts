@@ -1,5 +1,13 @@
 // The layers together: what commands do is on record, and can be undone.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { decodeEntry, LogReader, verifyLog } from "@nono/audit";
@@ -54,6 +62,8 @@ test("what a command did comes back, and the next command starts from there", as
   await box.commit();
   await box.rollback();
   expect(readFileSync(path.join(workspace, "later.txt"), "utf8")).toBe("y\n");
+  await box.close();
+  expect(readdirSync(path.join(directory, "store"))).toEqual([]);
 });
 
 test("every command is on record, and the record holds", async () => {

@@ -104,6 +104,8 @@ describe.runIf(isPossible)("strategy overlay", () => {
     await sh(sandbox, "rm three");
     await sandbox.rollback();
     expect(read("three")).toBe("3\n");
+    await sandbox.close();
+    expect(await listCheckpoints({ store })).toEqual([]);
   });
 
   test("states kept between commands are gone back to one after the other", async () => {
