@@ -59,9 +59,8 @@ export async function undo(directory: string, settings: SandboxSettings): Promis
 
 /** What the directory is on. */
 function fileSystem(directory: string): string {
-  return execFileSync("stat", ["--file-system", "--format=%T", directory], {
-    encoding: "utf8",
-  }).trim();
+  const table = execFileSync("df", ["--output=fstype", directory], { encoding: "utf8" });
+  return table.trim().split("\n").at(-1) ?? "";
 }
 
 /** One hash over names, modes, times and contents. */
