@@ -32,17 +32,27 @@ export function gateViolation(refused: Gate["violations"][number]): GateViolatio
   return { layer: "gate", verdict: "denied", operation, code, message, value, rule, time };
 }
 
-/** One line for people: what was refused, by which rule, and what would let it pass. */
+/**
+ * One line for people: what was refused, by which rule, and what to do about it.
+ *
+ * @param advise The last of these, in words.
+ */
 export function describeViolation(
   violation: PolicyViolation,
-  remedy: (suggestion: Suggestion) => string = ({ call }) => call,
+  advise: (violation: PolicyViolation) => string | undefined = remedyFor,
 ): string {
   const { operation, rule } = violation;
   const [object, reason] =
     violation.layer === "gate" ? [violation.value, violation.message] : [objectOf(violation), rule];
+  const advice = advise(violation);
+  return printable(
+    `${operation} ${object ?? ""}: ${reason}${advice === undefined ? "" : ` (${advice})`}`,
+  );
+}
+
+function remedyFor(violation: PolicyViolation): string | undefined {
   const suggestion = suggestionFor(violation);
-  const advice = suggestion === undefined ? "" : ` (${wouldPass(suggestion, remedy)})`;
-  return printable(`${operation} ${object ?? ""}: ${reason}${advice}`);
+  return suggestion && wouldPass(suggestion);
 }
 
 /** What was attempted on what, in words; as the command has chosen them, so not yet for a terminal. */
@@ -52,15 +62,13 @@ export function objectOf({ path, to, address, systemCall }: Violation): string {
 }
 
 /** In words, such as `would pass with allowRead("/etc/issue")`. */
-export function wouldPass(
-  suggestion: Suggestion,
-  remedy: (suggestion: Suggestion) => string,
-): string {
+export function wouldPass({ capability, call }: Suggestion): string {
   // What takes something back begins with "without".
-  return `would pass ${suggestion.capability === "deny" ? "" : "with "}${remedy(suggestion)}`;
+  return `would pass ${capability === "deny" ? "" : "with "}${call}`;
 }
 
-function suggestionFor(violation: PolicyViolation): Suggestion | undefined {
+/** The narrowest grant that would let it pass, if there is a narrow one. */
+export function suggestionFor(violation: PolicyViolation): Suggestion | undefined {
   if (violation.layer !== "gate") return violation.suggestion;
   const { code, value, rule } = violation;
   // What a rule denies is not to be allowed by another.

@@ -112,6 +112,12 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
     expect(shown).not.toContain("the first");
   });
 
+  test("what nobody should allow is named as such", async () => {
+    writeFileSync(path.join(directory, "id_ed25519"), "a key\n");
+    const shown = await ask("cat ../id_ed25519; exit 0", [[prompt, "d\r"]]);
+    expect(shown).toContain("better not allowed: it is, or holds, a secret");
+  });
+
   test("a name can't hide the question", async () => {
     const name = "\u001B[2Kname\u202E";
     writeFileSync(path.join(directory, name), "hidden\n");

@@ -118,7 +118,7 @@ function ask(...args: string[]): ReturnType<typeof nono> {
 test("why answers by the code that decides, and nothing is run", () => {
   expect(ask("--read", "/etc/shadow")).toMatchObject({ status: 1 });
   expect(ask("--read", "/etc/shadow").stdout).toContain(
-    'would pass with allowRead("/etc/shadow")\non the command line: --allow-read /etc/shadow\n',
+    'would pass with allowRead("/etc/shadow")\non the command line: --allow-read /etc/shadow\nbetter not allowed: it is, or holds, a secret\n',
   );
   expect(ask("--exec", "cat")).toMatchObject({ status: 0, stderr: "" });
   expect(ask("--write", directory, "--allow-write", directory)).toMatchObject({ status: 0 });
@@ -136,7 +136,14 @@ test("a command that fails because it was refused something is told what", () =>
   const run = ["run", "--no-audit", "-p", "shell", "--allow-read", directory, "--cwd", directory];
   const failed = nono([...run, "--", "sh", "-c", script]);
   expect(failed.stderr).toContain("nono:   create /etc/nono-test: nothing grants it");
+  expect(failed.stderr).toContain("(nothing narrow enough to be allowed would let it pass)");
   expect(failed.stderr).toContain("1 attempt was refused");
+  const protectedName = path.join(directory, ".envrc");
+  const write = [...run, "--allow-write", directory];
+  const orders = nono([...write, "--", "sh", "-c", `echo x > ${protectedName}`]);
+  expect(orders.stderr).toMatch(/take orders from .*\.envrc \(better not allowed\)/);
+  const plain = nono([...run, "--", "sh", "-c", "cat /etc/login.defs"]);
+  expect(plain.stderr).toContain("(would pass with --allow-read /etc/login.defs)");
   const report = nono([...run, "--json", "--", "sh", "-c", `${script}; exit 0`]);
   const line = report.stderr.split("\n").find((one) => one.startsWith("{")) ?? "";
   expect(JSON.parse(line)).toMatchObject({

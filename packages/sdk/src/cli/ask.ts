@@ -1,5 +1,6 @@
 // --ask: the person at the terminal decides about what would be refused.
 import type { Approval, SandboxedProcess, Violation } from "@nono/core";
+import { Never } from "../learn/never.ts";
 import type { SandboxSettings } from "../sandbox.ts";
 import { objectOf } from "../violation.ts";
 import { refuse } from "./parse.ts";
@@ -31,8 +32,14 @@ export class Asker implements Disposable {
   /** Others may have asked the same before there was an answer. */
   readonly #known = new Map<string, Approval>();
 
-  /** @throws {@link ArgumentError} when there is nobody to ask. */
-  constructor() {
+  readonly #never: Never;
+
+  /**
+   * @param workspace Whose files are the command's own.
+   * @throws {@link ArgumentError} when there is nobody to ask.
+   */
+  constructor(workspace: string) {
+    this.#never = new Never(workspace);
     if (hasTerminal()) return;
     const remedy = "Run it on a terminal, or say what it may do by --allow-read and the like.";
     throw refuse("--ask needs a terminal, and there is none", "--ask", remedy);
@@ -63,7 +70,7 @@ export class Asker implements Disposable {
     if (known !== undefined) return known;
     if (signal.aborted) return false;
     using _ = joined.hold();
-    const answer = await askWhether(request, signal);
+    const answer = await askWhether(request, this.#never, signal);
     if (answer === undefined) return false;
     if (answer === "interrupt") this.#interrupt();
     if (answer === "session" || answer === "deny") this.#known.set(asked, approvals[answer]);

@@ -4,9 +4,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { ReadStream } from "node:tty";
 import type { Violation } from "@nono/core";
 import { printable } from "../printable.ts";
-import { objectOf, wouldPass } from "../violation.ts";
+import type { Never } from "../learn/never.ts";
+import { objectOf } from "../violation.ts";
 import { typedLine } from "./prompt.ts";
-import { flagFor } from "./refusals.ts";
+import { advice } from "./refusals.ts";
 
 /** What a person says to a question; `interrupt`: Ctrl-C. */
 export type Answer = "once" | "session" | "deny" | "interrupt";
@@ -48,6 +49,7 @@ export function hasTerminal(): boolean {
 /** Asks; undefined: `signal` was aborted before there was an answer. */
 export async function askWhether(
   request: Violation,
+  never: Never,
   signal: AbortSignal,
 ): Promise<Answer | undefined> {
   const screen = openSync("/dev/tty", "w");
@@ -57,7 +59,7 @@ export async function askWhether(
   signal.addEventListener("abort", stop, { once: true });
   input.setRawMode(true);
   try {
-    show(`${plain}${question(request)}`);
+    show(`${plain}${question(request, never)}`);
     input.resume();
     await delay(startled, undefined, { signal });
     for (;;) {
@@ -80,14 +82,14 @@ export async function askWhether(
   }
 }
 
-function question(request: Violation): string {
-  const { process, operation, rule, suggestion } = request;
+function question(request: Violation, never: Never): string {
+  const { process, operation, rule } = request;
   const command = process.arguments.map(String).join(" ").slice(0, recognisable);
-  const remedy = suggestion === undefined ? "" : `; ${wouldPass(suggestion, flagFor)}`;
+  const advised = advice(request, never);
   const lines = [
     `${String(process.executable) || "a process"} wants to ${operation} ${objectOf(request)}`,
     `  it is ${command} (pid ${process.pid}) in ${String(process.cwd)}`,
-    `  ${rule}${remedy}`,
+    `  ${rule}${advised === undefined ? "" : `; ${advised}`}`,
   ];
   return lines.map((line) => `nono: ${printable(line)}\n`).join("");
 }

@@ -1,8 +1,10 @@
 // What was refused, for whoever ran the command: in words, with the flag that would let it pass.
 import process from "node:process";
 import type { Suggestion } from "@nono/core";
+import type { LearnedRefusal } from "../learn/learn.ts";
+import { Never } from "../learn/never.ts";
 import { shellWord } from "../shell-word.ts";
-import { describeViolation, type PolicyViolation } from "../violation.ts";
+import { describeViolation, type PolicyViolation, suggestionFor, wouldPass } from "../violation.ts";
 
 const flags: Readonly<Record<Suggestion["capability"], string>> = {
   read: "--allow-read",
@@ -18,21 +20,52 @@ export function flagFor({ capability, value }: Suggestion): string {
   return `${flags[capability]} ${shellWord(String(value))}`;
 }
 
+/** Why something should not be granted. */
+export const reasons: Readonly<Record<LearnedRefusal["why"], string>> = {
+  secret: "it is, or holds, a secret",
+  "too-broad":
+    "more than this command's own is there; make a directory for it first, if it needs one",
+  system: "it belongs to the system, or starts by itself",
+  control: "this socket commands the machine, or the user's keys",
+  protected: "programs outside take orders from it",
+  denied: "the policy that was given denies it",
+  volatile: "it is another one in every run",
+  "not-undoable": "what is written there could not be undone",
+  network: "learn with --network, or grant it with --allow-net",
+  "system-call": "no sandbox lets it through",
+  "out-of-rounds": "it would be, with more --rounds",
+};
+
+/** The flag that would let it pass, or why nobody should allow it; undefined: there is nothing to say. */
+export function advice(violation: PolicyViolation, never: Never): string | undefined {
+  const suggestion = suggestionFor(violation);
+  if (suggestion === undefined) {
+    const isAboutPath = "path" in violation && violation.reason === "not-granted";
+    return isAboutPath ? "nothing narrow enough to be allowed would let it pass" : undefined;
+  }
+  // Then the rule has said why.
+  if ("reason" in violation && violation.reason === "protected") return "better not allowed";
+  const why = never.granting(suggestion);
+  if (why !== undefined) return `better not allowed: ${reasons[why]}`;
+  return wouldPass({ ...suggestion, call: flagFor(suggestion) });
+}
+
 /** More would be no help. */
 const told = 5;
 
 /** Tells on stderr what may have made a command fail. */
-export function tellRefusals(refused: readonly PolicyViolation[]): void {
+export function tellRefusals(refused: readonly PolicyViolation[], workspace: string): void {
   if (refused.length === 0) {
     tell("nothing was refused to it: the sandbox did not cause this failure, unless it misses");
     tell("a variable (--allow-env), a file in /tmp (--no-private-tmp) or a server on localhost");
     tell("(--allow-localhost) of yours");
     return;
   }
+  const never = new Never(workspace);
   const lines = new Map<string, number>();
   let attempts = 0;
   for (const violation of refused) {
-    const line = describeViolation(violation, flagFor);
+    const line = describeViolation(violation, (refusal) => advice(refusal, never));
     const count = "count" in violation ? violation.count : 1;
     lines.set(line, (lines.get(line) ?? 0) + count);
     attempts += count;

@@ -39,7 +39,7 @@ export async function runInSandbox(
 ): Promise<number> {
   const report = reporter(values);
   try {
-    using asker = values.has("ask") ? new Asker() : undefined;
+    using asker = values.has("ask") ? new Asker(workspaceOf(values)) : undefined;
     await using sandbox = makeSandbox(asker?.settings ?? {});
     return await runToEnd(sandbox, argv, values, { report, asker });
   } catch (error) {
@@ -87,7 +87,7 @@ async function runToEnd(
   });
   const hasFailed = exit.exitCode !== null && exit.exitCode !== 0;
   // Whoever has asked for JSON on stderr parses that.
-  if (hasFailed && !values.has("json")) tellRefusals(violations);
+  if (hasFailed && !values.has("json")) tellRefusals(violations, workspaceOf(values));
   return deadline.hasPassed ? timedOutStatus : exitStatus(exit);
 }
 

@@ -10,6 +10,7 @@ import {
 } from "node:fs";
 import { homedir, userInfo } from "node:os";
 import path from "node:path";
+import type { Suggestion } from "@nono/core";
 import { isBelow, stateDirectory } from "../state.ts";
 
 /** Why something is not granted; see {@link LearnedRefusal.why}. */
@@ -161,15 +162,32 @@ export class Never {
   /** Why `name` must not be written to; undefined: it may be. */
   writing(name: string): RefusalReason | undefined {
     if (isBelow(name, this.#workspace)) return existsSync(name) ? undefined : "volatile";
+    return this.#isOthers(name) ? "system" : this.reading(name);
+  }
+
+  /**
+   * Why nobody should grant what a refusal suggests, as far as its name says: directories are not looked
+   * through. Undefined: nothing speaks against it.
+   */
+  granting({ capability, value }: Suggestion): RefusalReason | undefined {
+    const name = String(value);
+    if (capability === "unixSockets") return controlSocket.test(name) ? "control" : undefined;
+    if (capability !== "read" && capability !== "write") return undefined;
+    if (this.#isSecret(name)) return "secret";
+    const isOutside = !isBelow(name, this.#workspace);
+    if (capability === "write" && isOutside && this.#isOthers(name)) return "system";
+    return isDirectory(name) && this.isBroad(name) ? "too-broad" : undefined;
+  }
+
+  /** Whether programs of others come from there, or change it: the system's, and what starts by itself. */
+  #isOthers(name: string): boolean {
     const started = startedAtHome.map((directory) => path.join(this.#home, directory));
     const outOfBounds = [...started, ...system.filter((top) => !isBelow(this.#home, top))];
     const isOwn = changeable.some((directory) => name !== directory && isBelow(name, directory));
     // Programs of others come from there, and would run what is put there.
     const holdsStarted = started.some((at) => isBelow(at, name) && existsSync(at));
     const isBelowOne = publicPlace.test(name) || outOfBounds.some((top) => isBelow(name, top));
-    const isShared = isBelowOne || (holdsStarted && !this.isBroad(name));
-    if (isShared && !isOwn) return "system";
-    return this.reading(name);
+    return !isOwn && (isBelowOne || (holdsStarted && !this.isBroad(name)));
   }
 
   /** Why a unix socket must not be connected to. */

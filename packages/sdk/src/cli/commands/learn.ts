@@ -6,6 +6,7 @@ import { learn as learnPolicy, type LearnedRefusal } from "../../learn/learn.ts"
 import type { Command, Flag, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { choice, number, pair } from "../parse.ts";
+import { reasons } from "../refusals.ts";
 import { programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
 
 /** Of the flags of `nono run`, those that a learned policy begins with. */
@@ -116,21 +117,6 @@ function baseOf(values: Values): LearnablePolicy {
 function denyPattern(text: string): string {
   return text.startsWith("**/") ? text : path.resolve(text);
 }
-
-const reasons: Readonly<Record<LearnedRefusal["why"], string>> = {
-  secret: "it is, or holds, a secret",
-  "too-broad":
-    "more than this command's own is there; make a directory for it first, if it needs one",
-  system: "it belongs to the system, or starts by itself",
-  control: "this socket commands the machine, or the user's keys",
-  protected: "programs outside take orders from it",
-  denied: "the policy that was given denies it",
-  volatile: "it is another one in every run",
-  "not-undoable": "what is written there could not be undone",
-  network: "learn with --network, or grant it with --allow-net",
-  "system-call": "no sandbox lets it through",
-  "out-of-rounds": "it would be, with more --rounds",
-};
 
 /** One line for each thing that was not granted. */
 function tellRefusal({ operation, value, why }: LearnedRefusal): void {

@@ -1,12 +1,13 @@
 import path from "node:path";
 import { ArgumentError, type Explanation, type Question } from "@nono/core";
 import type { HostQuestion } from "../../explain-host.ts";
+import { Never } from "../../learn/never.ts";
+import { wouldPass } from "../../violation.ts";
 import type { Command, Flag, Values } from "../command.ts";
 import { colored, print, printJson } from "../output.ts";
 import { number } from "../parse.ts";
-import { flagFor } from "../refusals.ts";
-import { programPath, sandboxFlags, sandboxFrom } from "../sandbox-flags.ts";
-import { wouldPass } from "../../violation.ts";
+import { flagFor, reasons } from "../refusals.ts";
+import { programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
 
 const questionFlags: readonly Flag[] = [
   { name: "read", value: "PATH", complete: "path", help: "whether it could read a path" },
@@ -40,7 +41,7 @@ status: 0 when it could, 1 when not.
     await using sandbox = sandboxFrom(values, undefined, { audit: false });
     const answer = await sandbox.explain(questionOf(values));
     if (values.has("json")) printJson({ ...answer, path: answer.path && String(answer.path) });
-    else show(answer);
+    else show(answer, new Never(workspaceOf(values)));
     return answer.allowed ? 0 : 1;
   },
 };
@@ -75,11 +76,12 @@ function hostOf(text: string): HostQuestion {
   return { host, ...(port !== undefined && { port: number("--host", port) }) };
 }
 
-function show({ allowed, rule, path: canonical, suggestion }: Explanation): void {
+function show({ allowed, rule, path: canonical, suggestion }: Explanation, never: Never): void {
   print(`${allowed ? colored("green", "allowed") : colored("red", "refused")}: ${rule}`);
   if (canonical !== undefined) print(`path: ${String(canonical)}`);
-  if (suggestion !== undefined) {
-    print(wouldPass(suggestion, ({ call }) => call));
-    print(`on the command line: ${flagFor(suggestion)}`);
-  }
+  if (suggestion === undefined) return;
+  print(wouldPass(suggestion));
+  print(`on the command line: ${flagFor(suggestion)}`);
+  const why = never.granting(suggestion);
+  if (why !== undefined) print(colored("yellow", `better not allowed: ${reasons[why]}`));
 }
