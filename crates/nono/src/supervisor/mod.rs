@@ -34,6 +34,7 @@ pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
 pub(crate) use files::Files;
 use files::Outcome;
+
 pub(crate) use hands::Hands;
 pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;

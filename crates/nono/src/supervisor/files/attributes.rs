@@ -9,8 +9,9 @@ use std::os::unix::fs::FileTypeExt;
 
 use super::super::place::{self, Place, errno};
 use super::super::process;
+use super::caller::{Caller, check};
 use super::decode::{Change, Object, TimeFormat};
-use super::{Answer, Attempt, Caller, Reply, check};
+use super::reply::{Answer, Attempt, Reply};
 use crate::event::Operation;
 use crate::judge::{Reason, Right};
 use crate::tier::TierName;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::super::notif::{Listener, Notification};
 use super::super::place::{self, errno};
 use super::super::record::Account;
-use super::{Answer, Attempt, Caller, Files, Reply, Verdict};
+use super::Files;
+use super::caller::Caller;
+use super::reply::{Answer, Attempt, Reply, Verdict};
 use crate::event::Operation;
 
 /// Judges the path that a unix socket is to be bound to. If it may be, the kernel makes the call: the

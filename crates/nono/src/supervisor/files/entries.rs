@@ -10,8 +10,10 @@ use std::path::Path;
 
 use super::super::place::{self, Entry, Place, errno};
 use super::across::between;
+use super::caller::{Caller, check, refuse, settle};
+use super::decode;
 use super::open::open_at;
-use super::{Answer, Attempt, Caller, Reply, check, decode, refuse};
+use super::reply::{Answer, Attempt, Reply};
 use crate::event::Operation;
 use crate::git_config;
 use crate::judge::{Reason, Right};
@@ -117,7 +119,7 @@ impl Caller<'_> {
             _ => error,
         })?;
         attempt.path.clone_from(&entry.path);
-        super::settle(self.files.judge.judge_removal(&entry.path), attempt)?;
+        settle(self.files.judge.judge_removal(&entry.path), attempt)?;
         // A read-only mount would refuse even what fails anyway (EROFS), and call that a violation.
         let found = entry.found()?;
         if entry.is_directory && !directory {

@@ -7,8 +7,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use super::super::hands::Mode;
-use super::Reply;
+use super::super::record::Given;
 use super::open::{amend, open_at, opened, reopen};
+use super::reply::{Reply, Verdict};
 
 /// An open that waits for a word: made without the sandbox's rules, on the object or in the directory
 /// that was found when it was asked for.
@@ -23,7 +24,15 @@ pub(in crate::supervisor) struct Grant {
 }
 
 impl Grant {
-    pub(super) fn perform(&self) -> io::Result<Reply> {
+    /// Opens it on somebody's word.
+    pub(in crate::supervisor) fn give(&self) -> Given {
+        let answer = self.perform();
+        let failed = answer.as_ref().err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
+        let verdict = Verdict(answer);
+        (failed.unwrap_or(0), Box::new(move |listener, call| verdict.send(listener, call)))
+    }
+
+    fn perform(&self) -> io::Result<Reply> {
         let file = match self.open(&self.place) {
             // In the sandbox's view of the file system the place is read-only. In the owner's it is
             // not, if it is the same place.

@@ -9,8 +9,10 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 
 use super::super::place::{self, Entry, Place, errno};
 use super::super::process;
+use super::caller::{Caller, check};
 use super::entries::exists_if_dots;
-use super::{Answer, Attempt, Caller, Grant, Reply, check, decode};
+use super::reply::{Answer, Attempt, Reply};
+use super::{Grant, decode};
 use crate::event::Operation;
 use crate::judge::Right;
 
