@@ -1,14 +1,28 @@
 // What the gate costs: ratios to the direct connection in the same run, rounds interleaved. Needs nginx, wrk and
-// curl; mitmdump (PyPI: mitmproxy) is measured beside the gate where MITMDUMP or the PATH has it.
+// curl; mitmdump (PyPI: mitmproxy) is measured beside the gate where MITMDUMP or the PATH has it. The gate, nginx and
+// the client are three processes; where they share two cores, a ratio holds all three, and the gate's own part is its
+// processor time.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
+import { cpus, loadavg } from "node:os";
 import net from "node:net";
 import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import tls from "node:tls";
-import { answers, at, clear, directory, freePort, median, startNginx } from "./upstream.ts";
+import {
+  answers,
+  at,
+  bulkMiB,
+  clear,
+  directory,
+  download,
+  freePort,
+  median,
+  processorTime,
+  startNginx,
+} from "./upstream.ts";
 
 const rounds = Number(process.env["NONO_BENCH_ROUNDS"] ?? 3);
 const seconds = 3;
@@ -90,21 +104,6 @@ function load(port: number, connections: number): { rate: number; p50: number; e
   };
 }
 
-/** MiB per second of one download. */
-function bulk(port: number): number {
-  const args = [
-    "-fsk",
-    "-H",
-    host,
-    "-o",
-    "/dev/null",
-    "-w",
-    "%{speed_download}",
-    `https://127.0.0.1:${port}/bulk`,
-  ];
-  return Number(execFileSync("curl", args, { encoding: "utf8" })) / 1024 / 1024;
-}
-
 /** Milliseconds from connecting to the answer's first byte, each on a connection of its own. */
 async function fresh(port: number): Promise<{ p50: number; p95: number }> {
   const times: number[] = [];
@@ -139,45 +138,84 @@ for (const mode of ["tunnel", "terminate", "credential"])
 const peer = await startMitmproxy(upstream);
 if (peer) ways.push(peer);
 
-const results = ways.map(() => ({
-  one: [] as number[],
-  rate: [] as number[],
-  bulk: [] as number[],
-  p50: [] as number[],
-  p95: [] as number[],
-}));
-for (let round = 0; round < rounds; round += 1) {
-  for (const [index, way] of ways.entries()) {
-    const result = results[index];
-    if (!result) continue;
-    result.one.push(load(way.port, 1).p50);
-    result.rate.push(load(way.port, 32).rate);
-    result.bulk.push(bulk(way.port));
-    const { p50, p95 } = await fresh(way.port);
-    result.p50.push(p50);
-    result.p95.push(p95);
-  }
+/** What `work` returns, and the gate's milliseconds of processor time for it. */
+function costing<T>({ child }: Way, work: () => T): { value: T; spent: number } {
+  const before = child ? processorTime(child) : Number.NaN;
+  const value = work();
+  return { value, spent: (child ? processorTime(child) : Number.NaN) - before };
 }
-const base = results[0];
+
+interface Result {
+  readonly one: number[];
+  readonly rate: number[];
+  /** Microseconds of processor time for a request. */
+  readonly each: number[];
+  readonly bulk: number[];
+  /** Seconds of processor time for a GiB. */
+  readonly gib: number[];
+  readonly bulk2: number[];
+  readonly p50: number[];
+  readonly p95: number[];
+}
+
+async function measure(way: Way, result: Result): Promise<void> {
+  const { port } = way;
+  result.one.push(load(port, 1).p50);
+  const many = costing(way, () => load(port, 32).rate);
+  result.rate.push(many.value);
+  result.each.push((1000 * many.spent) / (many.value * seconds));
+  const url = `https://127.0.0.1:${port}/bulk`;
+  const large = costing(way, () => download(url, "1.1", ["-H", host]));
+  result.bulk.push(large.value);
+  result.gib.push((large.spent / bulkMiB) * 1.024);
+  result.bulk2.push(download(url, "2", ["-H", host]));
+  const { p50, p95 } = await fresh(port);
+  result.p50.push(p50);
+  result.p95.push(p95);
+}
+
+const results = ways.map((): Result => ({
+  one: [],
+  rate: [],
+  each: [],
+  bulk: [],
+  gib: [],
+  bulk2: [],
+  p50: [],
+  p95: [],
+}));
+console.log(`load average at the start: ${loadavg()[0]?.toFixed(1)}, ${cpus().length} processors`);
+for (let round = 0; round < rounds; round += 1) {
+  for (const [index, way] of ways.entries()) await measure(way, results[index] as Result);
+}
+const [base] = results as [Result];
 console.log(`medians of ${rounds} interleaved rounds; nginx, wrk and curl share the machine\n`);
 console.log(
-  "| way | keep-alive p50 ms (over direct) | req/s, 32 connections | new TLS connection p50 / p95 ms | bulk MiB/s (to direct) |",
+  "| way | keep-alive p50 ms (over direct) | req/s, 32 connections (CPU each) | new TLS connection p50 / p95 ms | bulk MiB/s, HTTP/1.1 (to direct; CPU) | HTTP/2 (to direct) |",
 );
-console.log("|---|---|---|---|---|");
+console.log("|---|---|---|---|---|---|");
 for (const [index, { name }] of ways.entries()) {
-  const result = results[index];
-  if (!result || !base) continue;
-  const one = median(result.one);
-  const speed = median(result.bulk);
-  console.log(
-    `| ${name} | ${one.toFixed(3)} (+${(one - median(base.one)).toFixed(3)}) | ${median(result.rate).toFixed(0)} ` +
-      `| ${median(result.p50).toFixed(2)} / ${median(result.p95).toFixed(2)} ` +
-      `| ${speed.toFixed(0)} (${(speed / median(base.bulk)).toFixed(2)}x) |`,
-  );
+  const { one, rate, each, bulk, gib, bulk2, p50, p95 } = results[index] as Result;
+  const over = median(one) - median(base.one);
+  const speed = median(bulk);
+  const speed2 = median(bulk2);
+  const own = index > 0;
+  const cells = [
+    name,
+    `${median(one).toFixed(3)} (+${over.toFixed(3)})`,
+    median(rate).toFixed(0) + (own ? ` (${median(each).toFixed(0)} µs)` : ""),
+    `${median(p50).toFixed(2)} / ${median(p95).toFixed(2)}`,
+    `${speed.toFixed(0)} (${(speed / median(base.bulk)).toFixed(2)}x${own ? `; ${median(gib).toFixed(2)} s/GiB` : ""})`,
+    `${speed2.toFixed(0)} (${(speed2 / median(base.bulk2)).toFixed(2)}x)`,
+  ];
+  console.log(`| ${cells.join(" | ")} |`);
 }
-const [, , terminate, credential] = results;
-const cost = 1 - median(credential?.bulk ?? []) / median(terminate?.bulk ?? []);
-console.log(`\nscrubbing costs ${(100 * cost).toFixed(1)} % of terminated bulk throughput`);
+const [, , terminate, credential] = results as [Result, Result, Result, Result];
+const cost = 1 - median(credential.bulk) / median(terminate.bulk);
+const more = median(credential.gib) / median(terminate.gib) - 1;
+console.log(
+  `\nscrubbing costs ${(100 * cost).toFixed(1)} % of terminated bulk throughput, ${(100 * more).toFixed(1)} % more CPU`,
+);
 
 const scrubbing = ways[3];
 if (scrubbing) {

@@ -1,14 +1,23 @@
 // The gate as an explicit proxy beside others, by the same client in the same run: CONNECT, then TLS inside. Needs nginx
 // and curl. MITMDUMP names mitmproxy's mitmdump (PyPI: mitmproxy), SRT the directory of an installed
 // @anthropic-ai/sandbox-runtime (npm).
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import process from "node:process";
 import tls from "node:tls";
-import { at, clear, directory, freePort, listens, median, startNginx } from "./upstream.ts";
+import {
+  at,
+  clear,
+  directory,
+  download,
+  freePort,
+  listens,
+  median,
+  startNginx,
+} from "./upstream.ts";
 
 const rounds = Number(process.env["NONO_BENCH_ROUNDS"] ?? 3);
 const keepAlive = 400;
@@ -107,11 +116,8 @@ async function timed(work: () => Promise<void>): Promise<number> {
 function bulk({ port, authorization }: Way): number {
   const proxy = port === undefined ? [] : ["-x", `http://127.0.0.1:${port}`];
   const proof = authorization ? ["--proxy-header", `Proxy-Authorization: ${authorization}`] : [];
-  const args = ["-fsk", ...proxy, ...proof, "-o", "/dev/null", "-w", "%{speed_download}"];
-  return (
-    Number(execFileSync("curl", [...args, `https://${authority}/bulk`], { encoding: "utf8" })) /
-    1024 ** 2
-  );
+  // HTTP/1.1 for all: srt's proxy speaks nothing else.
+  return download(`https://${authority}/bulk`, "1.1", [...proxy, ...proof]);
 }
 
 const at95 = (values: number[]): number =>

@@ -1,13 +1,14 @@
 // The server that all benches talk to, and what they share.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 
-const bulkMiB = 256;
+/** Size of `/bulk`. */
+export const bulkMiB = 256;
 export const directory: string = mkdtempSync(path.join(tmpdir(), "nono-bench-"));
 export const at = (name: string): string => path.join(directory, name);
 export const clear = (): void => rmSync(directory, { recursive: true, force: true });
@@ -21,6 +22,24 @@ export async function freePort(): Promise<number> {
   const { port } = server.address() as net.AddressInfo;
   server.close();
   return port;
+}
+
+/** Milliseconds of processor time, all threads, that a process has had. */
+export function processorTime({ pid }: ChildProcess): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8")
+    .replace(/^.*\) /s, "")
+    .split(" ");
+  return (Number(fields[11]) + Number(fields[12])) * 10; // USER_HZ is 100
+}
+
+/** MiB per second of one download by curl; both ends must speak the protocol that is asked for. */
+export function download(url: string, version: "1.1" | "2", more: readonly string[] = []): number {
+  const wanted = ["-fsk", `--http${version}`, "-o", "/dev/null"];
+  const report = ["-w", "%{http_version} %{speed_download}"];
+  const text = execFileSync("curl", [...wanted, ...report, ...more, url], { encoding: "utf8" });
+  const [spoken, speed] = text.split(" ");
+  if (spoken !== version) throw new Error(`${url} speaks HTTP/${spoken}, not ${version}`);
+  return Number(speed) / 1024 ** 2;
 }
 
 /** nginx over TLS with `/small` (100 bytes) and `/bulk`; its certificate is `cert.pem`. */
@@ -44,7 +63,7 @@ export async function startNginx(port: number): Promise<ChildProcess> {
 events { worker_connections 4096; }
 http { access_log off; keepalive_requests 10000000; client_body_temp_path ${at("b")};
   proxy_temp_path ${at("p")}; fastcgi_temp_path ${at("f")}; uwsgi_temp_path ${at("u")}; scgi_temp_path ${at("s")};
-  server { listen 127.0.0.1:${port} ssl backlog=2048; root ${directory};
+  server { listen 127.0.0.1:${port} ssl http2 backlog=2048; root ${directory};
     ssl_certificate ${at("cert.pem")}; ssl_certificate_key ${at("key.pem")}; } }
 ${process.getuid?.() === 0 ? "user root;" : ""}
 `,

@@ -89,11 +89,13 @@ function blockAt(bytes: Buffer, end: number): number {
   return ((bytes[end - 1] ?? 0) << 8) | (bytes[end] ?? 0);
 }
 
+const nothing: Buffer = Buffer.alloc(0);
+
 /** Applies a function to every match in a stream of chunks, across their boundaries. */
 export class StreamReplacer {
   readonly #set: PatternSet;
   readonly #replace: (match: Match) => Buffer;
-  #held: Buffer = Buffer.alloc(0);
+  #held: Buffer = nothing;
 
   constructor(set: PatternSet, replace: (match: Match) => Buffer) {
     this.#set = set;
@@ -109,16 +111,17 @@ export class StreamReplacer {
       parts.push(bytes.subarray(from, match.at), this.#replace(match));
       from = match.at + (this.#set.patterns[match.pattern]?.length ?? 1);
     }
-    const end = bytes.length - this.#set.openTail(bytes, from);
-    this.#held = Buffer.from(bytes.subarray(end));
-    if (parts.length === 0) return bytes.subarray(0, end);
+    const tail = this.#set.openTail(bytes, from);
+    const end = bytes.length - tail;
+    this.#held = tail === 0 ? nothing : Buffer.from(bytes.subarray(end));
+    if (parts.length === 0) return tail === 0 ? bytes : bytes.subarray(0, end);
     return Buffer.concat([...parts, bytes.subarray(from, end)]);
   }
 
   /** The bytes held back, when no more come. */
   flush(): Buffer {
     const rest = this.#held;
-    this.#held = Buffer.alloc(0);
+    this.#held = nothing;
     return rest;
   }
 }

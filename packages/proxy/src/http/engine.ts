@@ -3,6 +3,7 @@ import http2 from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { GateError } from "../errors.ts";
+import { buffered } from "../net/buffers.ts";
 import type { CertificateAuthority } from "../tls/authority.ts";
 import { type ForwardContext, forward } from "./forward.ts";
 import {
@@ -86,6 +87,7 @@ export class HttpEngine {
       isServer: true,
       secureContext: this.#authority.contextFor(destination.endpoint.host),
       ALPNProtocols: ["h2", "http/1.1"],
+      ...buffered,
     });
     const timer = setTimeout(() => socket.destroy(), handshakeTimeout);
     secure.on("error", () => socket.destroy());

@@ -3,10 +3,8 @@ import type { Duplex } from "node:stream";
 import { GateError } from "../errors.ts";
 import { contentType } from "../tls/client-hello.ts";
 import type { HelloWatch } from "../tls/hello-watch.ts";
+import { streamBuffer } from "./buffers.ts";
 import type { OnRead } from "./dial.ts";
-
-/** One buffer for each tunnel; large reads are what makes bulk transfer cheap. */
-const readBuffer = 256 * 1024;
 
 /**
  * The upstream half of an opaque tunnel: reads the upstream socket straight into one buffer and gives it to the
@@ -22,7 +20,7 @@ export class Downlink {
   }
 
   readonly onread: OnRead = {
-    buffer: Buffer.allocUnsafe(readBuffer),
+    buffer: Buffer.allocUnsafe(streamBuffer), // one for each tunnel: large reads make bulk transfer cheap
     callback: (length, buffer) => {
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, length);
       if (this.#upstream) return this.#deliver(bytes);

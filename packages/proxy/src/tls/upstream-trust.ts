@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import tls from "node:tls";
 import { GateError } from "../errors.ts";
+import { buffered } from "../net/buffers.ts";
 import { type Host, parseHost } from "../net/host.ts";
 
 /** How the gate meets upstream servers in TLS. Certificates are always verified against the real name. */
@@ -64,6 +65,7 @@ export class UpstreamTrust {
       ...(session ? { session } : {}),
       secureContext: this.#contextFor(host.text),
       ALPNProtocols: alpn,
+      ...buffered,
     });
     secured.on("session", (ticket) => {
       this.#sessions.delete(sessionKey);
