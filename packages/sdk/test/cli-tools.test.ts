@@ -195,10 +195,13 @@ test("a directory that the sandbox does not have is named with what to do", () =
 test("keychain refuses what is not a value, and says where there is no keychain", () => {
   expect(nono(["keychain", "set", "NAME"], { input: "" }).stderr).toContain("The value is empty");
   expect(nono(["keychain", "set"], { input: "x" }).stderr).toContain("There is no name");
-  const without = nono(["keychain", "list"], {
+  const without = nono(["keychain", "list", "--json"], {
     env: { DBUS_SESSION_BUS_ADDRESS: "unix:path=/none" },
   });
-  expect(without).toMatchObject({ status: 125, stdout: "" });
+  expect(without.status).toBe(125);
+  expect(JSON.parse(without.stdout)).toMatchObject({
+    error: { code: "ERR_NONO_CREDENTIAL_STORE", remedy: expect.stringContaining("Secret Service") },
+  });
 });
 
 describe("completions", () => {

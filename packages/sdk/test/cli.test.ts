@@ -141,6 +141,33 @@ test("--json reports the result on stderr as one line", () => {
   expect(JSON.parse(failed)).toMatchObject({ error: { code: "ERR_NONO_EXEC_NOT_FOUND" } });
 });
 
+test.for([
+  ["why", 1, "--read", "/etc/shadow"],
+  ["policy", 0, "check", "node"],
+  ["policy", 0, "print", "node"],
+  ["policy", 0, "list"],
+  ["policy", 0, "schema"],
+  ["policy", 125, "check", "./no-such-file.json"],
+  ["doctor", 0],
+  ["keychain", 125, "set"],
+  ["checkpoints", 0],
+  ["recover", 0],
+  ["diff", 125],
+  ["commit", 125],
+  ["rollback", 125],
+  ["audit", 3, "verify", "no-such-directory"],
+] as const)("nono %s --json answers in JSON on stdout, its status is %i: %s", (given) => {
+  const [command, expected, ...args] = given;
+  const state = mkdtempSync(path.join(tmpdir(), "nono-state-"));
+  const env = { ...process.env, XDG_STATE_HOME: state };
+  const argv = [main, command, ...args, "--json"];
+  const { status, stdout } = spawnSync(process.execPath, argv, { env, encoding: "utf8" });
+  rmSync(state, { recursive: true });
+  const answer = JSON.parse(stdout) as { error?: { code: string } };
+  expect(status).toBe(expected);
+  if (expected === 125) expect(answer.error?.code).toMatch(/^ERR_NONO_/);
+});
+
 test("--json-fd reports it elsewhere", async () => {
   const args = [main, "run", ...writable, "--json-fd", "3", "--", "true"];
   const stdio = ["ignore", "ignore", "inherit", "pipe"] as const;
@@ -179,7 +206,7 @@ test("a run is on record, and can be looked at and brought back by commands", ()
     expect(JSON.parse(run("checkpoints", "--json").stdout)).toMatchObject([{ dirs: [work] }]);
     expect(run("diff", "--help")).toMatchObject({ status: 0, stderr: "" });
     const unknown = run("rollback", "--checkpoint", "none", "--json");
-    expect(unknown.status).toBe(1);
+    expect(unknown.status).toBe(125);
     expect(JSON.parse(unknown.stdout)).toMatchObject({ error: { code: expect.any(String) } });
     expect(run("rollback").status).toBe(0);
     expect(readFileSync(path.join(work, "file"), "utf8")).toBe("before\n");

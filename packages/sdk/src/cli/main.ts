@@ -4,12 +4,10 @@ import process from "node:process";
 import { ArgumentError } from "@nono/core";
 import { suggestion } from "../suggest.ts";
 import { commands } from "./commands/index.ts";
+import { ownFailure } from "./exit-status.ts";
 import { helpOf, overview, version } from "./help.ts";
 import { print, printJson } from "./output.ts";
 import { parse } from "./parse.ts";
-
-/** Exit status for nono's own errors, as of env(1), nohup(1) and timeout(1) of GNU. */
-const ownFailure = 125;
 
 async function main([name = "", ...args]: string[]): Promise<number> {
   const command = commands.find((candidate) => candidate.name === name);

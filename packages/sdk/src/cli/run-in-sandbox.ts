@@ -6,15 +6,13 @@ import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
 import type { Sandbox, SandboxSettings } from "../sandbox.ts";
 import { Asker } from "./ask.ts";
 import type { Flag, Values } from "./command.ts";
+import { timedOut } from "./exit-status.ts";
 import { number, refuse } from "./parse.ts";
 import { withProgress } from "./progress.ts";
 import { tellRefusals } from "./refusals.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
 import { joinStreams, streamsFor } from "./terminal.ts";
-
-/** GNU timeout's exit status for a command that was ended. */
-const timedOutStatus = 124;
 
 /** The flags of how it is run and reported. */
 export const runFlags: readonly Flag[] = [
@@ -88,7 +86,7 @@ async function runToEnd(
   const hasFailed = exit.exitCode !== null && exit.exitCode !== 0;
   // Whoever has asked for JSON on stderr parses that.
   if (hasFailed && !values.has("json")) tellRefusals(violations, workspaceOf(values));
-  return deadline.hasPassed ? timedOutStatus : exitStatus(exit);
+  return deadline.hasPassed ? timedOut : exitStatus(exit);
 }
 
 function endAfter(

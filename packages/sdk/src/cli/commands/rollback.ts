@@ -1,5 +1,6 @@
 import process from "node:process";
 import type { ForeignCommand } from "../command.ts";
+import { ownFailure } from "../exit-status.ts";
 import { withProgress } from "../progress.ts";
 
 const summaries = {
@@ -18,7 +19,9 @@ export const rollbackCommands: readonly ForeignCommand[] = Object.entries(summar
     summary,
     async runRaw(args) {
       const { runRollbackCommand } = await import("@nono/rollback/cli");
-      return withProgress(`${name} is under way`, runRollbackCommand([name, ...args], process));
+      const work = runRollbackCommand([name, ...args], process);
+      const status = await withProgress(`${name} is under way`, work);
+      return status === 0 ? 0 : ownFailure;
     },
   }),
 );
