@@ -71,15 +71,17 @@ async function variants(): Promise<Variant[]> {
       },
     },
   ];
-  const landstrip = install("@landstrip/landstrip");
+  // The program itself: the package around it starts a Node process first.
+  const program = "@landstrip/landstrip-linux-x64";
+  const landstrip = install(`${program}@0.19.2`);
   if (landstrip) {
     const policy = path.join(directory, "landstrip.json");
     writeFileSync(
       policy,
       JSON.stringify({ filesystem: { allowWrite: [workspace] }, network: { allowNetwork: false } }),
     );
-    const bin = path.join(landstrip, ".bin/landstrip");
-    const name = `landstrip ${version(landstrip, "@landstrip/landstrip")}`;
+    const bin = path.join(landstrip, program, "bin/landstrip");
+    const name = `landstrip ${version(landstrip, program)}`;
     list.push({ name, run: () => finish(bin, ["run", "-p", policy, "--", target]) });
   }
   if (existsSync("/usr/bin/bwrap")) {
@@ -100,7 +102,11 @@ async function variants(): Promise<Variant[]> {
     list.push({ name: shown, run: () => finish("bwrap", [...args, ...unshare, target]) });
   }
   const srt = install("@anthropic-ai/sandbox-runtime");
-  if (srt) list.push(await srtVariant(srt));
+  try {
+    if (srt) list.push(await srtVariant(srt));
+  } catch (error) {
+    console.log(`SKIPPED: sandbox-runtime: ${String(error)}`); // such as: it needs bwrap, socat and rg
+  }
   return list;
 }
 
