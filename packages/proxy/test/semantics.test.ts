@@ -215,6 +215,35 @@ test("both directions stream at once, and neither waits for the other's end", as
   await once(secure, "close");
 });
 
+test.each([true, false])(
+  "trailers of an HTTP/2 request go on, or are refused, never lost: announced %s",
+  async (announced) => {
+    let seen: string[] = [];
+    let ended = 0;
+    const { port } = await httpsUpstream((incoming, response) => {
+      incoming.on("error", () => undefined).resume();
+      incoming.once("end", () => {
+        ended += 1;
+        seen = incoming.rawTrailers;
+        response.end("taken");
+      });
+    });
+    const gate = await openGate(port, { credentials: [token(port)] });
+    const session = await h2Session(gate, port);
+    const stream = session.request(
+      { ":method": "POST", ":path": "/", ...(announced ? { trailer: "x-sum" } : {}) },
+      { waitForTrailers: true },
+    );
+    stream.once("wantTrailers", () => stream.sendTrailers({ "x-sum": "1" }));
+    stream.end("body");
+    const [headers] = (await once(stream, "response")) as [http2.IncomingHttpHeaders];
+    expect(headers[":status"]).toBe(announced ? 200 : 400);
+    expect(await bodyOf(stream)).toContain(announced ? "taken" : "no Trailer field has announced");
+    expect([ended, seen]).toEqual(announced ? [1, ["x-sum", "1"]] : [0, []]);
+    session.destroy();
+  },
+);
+
 /** Reads in fits and starts: the gate has to hold the server up, and to go on where it stopped. */
 async function digestOf(body: NodeJS.ReadableStream): Promise<string> {
   const hash = createHash("sha256");

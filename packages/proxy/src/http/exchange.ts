@@ -164,6 +164,10 @@ export class Exchange {
       );
       return;
     }
+    // HTTP/2 announces nothing before the end, and undici sends no trailers: better an error than their loss.
+    body?.once("end", () => {
+      if (trailersToPass(request.rawTrailers).length > 0) abort(unannounced());
+    });
     const dispatcher = this.#pool.for(request.httpVersionMajor);
     dispatcher.dispatch({ ...plain, body: body ? detached(body) : null }, handler);
   }
@@ -238,6 +242,14 @@ class Unauthorized extends Error {}
 
 function clientGone(): GateError {
   return new GateError("ERR_NONO_UPSTREAM", "The client went away before the answer was complete.");
+}
+
+function unannounced(): GateError {
+  return new GateError(
+    "ERR_NONO_PROTOCOL",
+    "The request ends in trailers that no Trailer field has announced.",
+    { remedy: "Name them in a Trailer field, or use HTTP/1.1." },
+  );
 }
 
 /** Trailers on HTTP/1.1 need chunks, so a length that came with them goes. */
