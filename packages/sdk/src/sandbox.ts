@@ -399,10 +399,11 @@ export class Sandbox extends Declaration {
   async #keepState(): Promise<void> {
     const { rollback, capabilities, scratch } = this.fix();
     if (rollback === undefined) return;
-    const writable = scratch.exclude(capabilities.write ?? []);
+    const { read = [], write = [], exec = [] } = capabilities;
     const record = await this.#record;
+    const sandbox = { tier: this.#settings.tier, granted: [...read, ...write, ...exec] };
     await traced("nono.checkpoint", {}, () =>
-      this.#states.keep(writable, rollback, record, this.#settings.tier),
+      this.#states.keep(scratch.exclude(write), rollback, record, sandbox),
     );
   }
 }

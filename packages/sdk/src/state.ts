@@ -36,6 +36,11 @@ export function keepOutOfReach(directory: string, granted: readonly Path[], what
   }
 }
 
+/** Whether one of the grants covers a path. */
+export function reaches(granted: readonly Path[], name: string): boolean {
+  return granted.some((grant) => isBelow(canonical(name), canonical(grant)));
+}
+
 /**
  * Where a path leads, as the sandbox's rules see it: without symbolic links, for as much of it as
  * exists. One character a byte, since names need not be UTF-8.

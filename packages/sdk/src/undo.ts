@@ -18,7 +18,7 @@ import type {
   RollbackResult,
 } from "@nono/rollback";
 import { statSync } from "node:fs";
-import { keepOutOfReach, stateDirectory } from "./state.ts";
+import { keepOutOfReach, reaches, stateDirectory } from "./state.ts";
 
 /** How {@link Sandbox.enableRollback} keeps the state of the writable directories. */
 export interface RollbackSettings extends Omit<CheckpointOptions, "events" | "mounter"> {
@@ -63,10 +63,10 @@ export class KeptStates {
     writable: readonly Path[],
     settings: RollbackSettings,
     events: EventSink | undefined,
-    tier: SandboxOptions["tier"],
+    sandbox: LayeredSandbox,
   ): Promise<void> {
     await this.#checkpoints.at(-1)?.apply();
-    this.#checkpoints.push(await checkpointOf(writable, settings, events, tier));
+    this.#checkpoints.push(await checkpointOf(writable, settings, events, sandbox));
   }
 
   /** What the next sandbox mounts over the directories. */
@@ -143,15 +143,19 @@ export async function refuseUnderway(method: string): Promise<never> {
   );
 }
 
-/**
- * Makes a checkpoint of the directories that may be written. `tier`: that of the sandbox that will mount
- * an overlay.
- */
+/** The sandbox that would mount an overlay. */
+export interface LayeredSandbox {
+  readonly tier: SandboxOptions["tier"];
+  /** What commands reach, and layers must not be in. */
+  readonly granted: readonly Path[];
+}
+
+/** Makes a checkpoint of the directories that may be written; without a `sandbox`, no overlay. */
 export async function checkpointOf(
   writable: readonly Path[],
   settings: RollbackSettings,
   events: EventSink | undefined,
-  tier?: SandboxOptions["tier"],
+  sandbox?: LayeredSandbox,
 ): Promise<Checkpoint> {
   const { checkpoint, RollbackError } = await import("@nono/rollback");
   const directories = topmost(writable.map(directoryOf));
@@ -172,7 +176,7 @@ export async function checkpointOf(
   );
   const { keep: _, deferred, ...options } = settings;
   const isOverlay = options.strategy === "overlay";
-  const mounter = deferred === true || isOverlay ? mounterOf(tier) : undefined;
+  const mounter = deferred === true || isOverlay ? mounterOf(sandbox?.tier) : undefined;
   if (isOverlay && mounter !== "privileged") {
     throw new RollbackError(
       "ERR_NONO_STRATEGY_UNSUPPORTED",
@@ -181,11 +185,17 @@ export async function checkpointOf(
         : "strategy overlay needs a sandbox made by root: directories could not be renamed in it otherwise (EXDEV), which git and package managers do; use another strategy",
     );
   }
-  return checkpoint(directories, {
-    ...options,
+  const common = { ...options, ...(events !== undefined && { events }) };
+  const made = await checkpoint(directories, {
+    ...common,
     ...(mounter !== undefined && { mounter }),
-    ...(events !== undefined && { events }),
   });
+  // The layers are beside a directory that is not on the file system of the store. Who has asked for an
+  // overlay by name is told by the sandbox.
+  const isReached = made.mounts.some(({ upper }) => reaches(sandbox?.granted ?? [], upper));
+  if (isOverlay || !isReached) return made;
+  await made.dispose();
+  return checkpoint(directories, common);
 }
 
 /** With what privilege a sandbox of this tier mounts an overlay; undefined: it mounts none. */

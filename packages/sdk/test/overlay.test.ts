@@ -200,6 +200,21 @@ describe.runIf(isPossible)("strategy overlay", () => {
   });
 });
 
+test.runIf(isPossible)("layers that commands could reach are not taken", async () => {
+  // Not on the file system of the directory, so layers would be beside it.
+  const elsewhere = mkdtempSync("/dev/shm/nono-overlay-");
+  try {
+    await using sandbox = make({ deferred: true, store: elsewhere }).allowRead(directory);
+    await sh(sandbox, "mv src moved");
+    const [made] = await listCheckpoints({ store: elsewhere });
+    expect(made?.strategy).not.toBe("overlay");
+    await sandbox.rollback();
+    expect(read("src/kept.txt")).toBe("before\n");
+  } finally {
+    rmSync(elsewhere, { recursive: true });
+  }
+});
+
 test("without deferred, changes are in the directory at once", async () => {
   await using sandbox = make({});
   await sh(sandbox, "echo after > src/kept.txt");
