@@ -5,7 +5,7 @@ import tls from "node:tls";
 import { gzipSync } from "node:zlib";
 import { afterAll, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import type { GateEvent } from "../src/index.ts";
+import type { GateEvent, HttpRule } from "../src/index.ts";
 import { ask, connectThrough } from "./support/client.ts";
 import { closeAll, openGate, real, token } from "./support/gate.ts";
 import {
@@ -255,6 +255,42 @@ test("a rate limit answers 429", async () => {
   for (let i = 0; i < 3; i += 1)
     statuses.push((await ask(gate, `https://good.test:${port}/`)).status);
   expect(statuses).toEqual([200, 200, 429]);
+});
+
+test("each rule of a host has a rate limit of its own, for the requests that it names", async () => {
+  const { port } = await httpsUpstream((_request, response) => response.end());
+  const host = `good.test:${port}`;
+  const limit = (requests: number, ...of: string[]): object => ({
+    host,
+    rateLimit: { requests, perSeconds: 3600, of },
+  });
+  const rules = [limit(1, "POST /issues"), limit(2, "GET /search/**")] as HttpRule[];
+  const gate = await openGate(port, { rules });
+  const statuses = async (method: string, path: string, times: number): Promise<number[]> => {
+    const all: number[] = [];
+    for (let i = 0; i < times; i += 1)
+      all.push((await ask(gate, `https://${host}${path}`, { method })).status);
+    return all;
+  };
+  expect(await statuses("POST", "/issues", 2)).toEqual([200, 429]);
+  // HEAD is GET, and an encoded slash may be one.
+  expect(await statuses("HEAD", "/search%2fx", 1)).toEqual([200]);
+  expect(await statuses("GET", "/search/code", 2)).toEqual([200, 429]);
+  expect(await statuses("GET", "/issues", 3)).toEqual([200, 200, 200]);
+});
+
+test("a refusal is an answer that the agent can read: what, why, and who tells more", async () => {
+  const { port } = await httpsUpstream((_request, response) => response.end());
+  const rules = [{ host: `good.test:${port}`, allow: ["GET /a"] }];
+  const gate = await openGate(port, { rules });
+  const { status, headers, body } = await ask(gate, `https://good.test:${port}/b`);
+  expect([status, headers["content-type"]]).toEqual([403, "application/json"]);
+  expect(headers["x-nono-refused"]).toBe("ERR_NONO_RULE_DENIED");
+  expect(JSON.parse(body)).toMatchObject({
+    error: "ERR_NONO_RULE_DENIED",
+    message: expect.stringContaining("no rule allows it") as string,
+    hint: expect.stringContaining("nono why") as string,
+  });
 });
 
 test("without a credential or a rule TLS is not terminated: the client sees the server's own certificate", async () => {

@@ -100,6 +100,25 @@ test("a source that has nothing new is not asked again for every 401", async () 
   expect(reads).toBe(2);
 });
 
+test("a value is read again when its time is over, and overwritten when it is not needed", async () => {
+  const given: Buffer[] = [];
+  const { port } = await httpsUpstream((_request, response) => response.end());
+  const read = async (): Promise<Buffer> => {
+    given.push(Buffer.from(`generation-${given.length}`));
+    return given.at(-1) as Buffer;
+  };
+  const gate = await openGate(port, { source: { description: "short-lived", ttl: 300, read } });
+  const url = `https://good.test:${port}/`;
+  await ask(gate, url);
+  expect(given.map(String)).toEqual(["generation-0"]);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  await ask(gate, url);
+  const zeroes = "\0".repeat("generation-0".length);
+  expect(given.map(String)).toEqual([zeroes, "generation-1"]);
+  await gate.close();
+  expect(given.map(String)).toEqual([zeroes, zeroes]);
+});
+
 test("OAuth 2.0: an access token is fetched with the client's secret and presented", async () => {
   const forms: string[] = [];
   const tokenPort = await httpUpstream((request, response) => {

@@ -11,6 +11,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import { type Gate, type GateOptions, createGate } from "../src/index.ts";
 import { parseHost } from "../src/net/host.ts";
+import { CertificateAuthority } from "../src/tls/authority.ts";
 import { ask, connectThrough } from "./support/client.ts";
 import { closeAll, openGate, token } from "./support/gate.ts";
 import { bodyOf, httpsUpstream, listening, upstreamAuthority } from "./support/upstream.ts";
@@ -152,6 +153,17 @@ test("TLS sessions are resumed on both legs", async () => {
   };
   expect([await fetchOnce(), await fetchOnce()]).toEqual([false, true]);
   expect(upstream).toEqual([false, true]);
+});
+
+test("certificates are kept for the names that are used, and not for ever more of them", () => {
+  const authority = new CertificateAuthority();
+  const contextFor = (name: string): unknown => authority.contextFor(parseHost(name));
+  const [first, second] = [contextFor("first.test"), contextFor("second.test")];
+  for (let i = 0; i < 600; i += 1) {
+    contextFor(`${i}.many.test`);
+    expect(contextFor("first.test")).toBe(first);
+  }
+  expect(contextFor("second.test")).not.toBe(second);
 });
 
 test("the gate's certificates satisfy OpenSSL's strictest reading", async () => {

@@ -29,6 +29,11 @@ export class Masker {
     });
   }
 
+  /** Overwrites all forms of the secrets with zeroes. Nothing may be masked after that. */
+  wipe(): void {
+    for (const form of this.#set.patterns) form.fill(0);
+  }
+
   /** Masks header fields or other short texts, each of the length it had. */
   texts(values: string[]): string[] {
     // One look over all of them: nearly always there is nothing to mask.

@@ -35,7 +35,13 @@ export class SecretVault {
 
   /** Forgets the kept value, so that the next use asks the source. */
   expire(name: string): void {
+    const kept = this.#kept.get(name);
     this.#kept.delete(name);
+    // Not at once: somebody may have been given it in this very turn, and use it in the next microtask. A source may
+    // give the same bytes again.
+    setImmediate(() => {
+      if (kept && this.#kept.get(name)?.value !== kept.value) kept.value.fill(0);
+    });
   }
 
   /** Values that must not come back: those read, and those derived from them (access tokens). */
@@ -56,6 +62,7 @@ export class SecretVault {
   wipe(): void {
     for (const { value } of this.#kept.values()) value.fill(0);
     for (const value of this.#masked) value.fill(0);
+    this.#masker.wipe();
     this.#kept.clear();
     this.#masked.length = 0;
     this.#masker = new Masker([]);
@@ -71,6 +78,7 @@ export class SecretVault {
         "Use a longer secret.",
       );
     }
+    this.expire(name);
     this.#kept.set(name, { value, expires: Date.now() + (source.ttl ?? Number.POSITIVE_INFINITY) });
     return value;
   }

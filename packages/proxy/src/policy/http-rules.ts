@@ -13,8 +13,15 @@ export interface HttpRule {
   readonly allow?: readonly string[];
   /** Wins over `allow`. */
   readonly deny?: readonly string[];
-  /** Requests per `perSeconds` seconds over all that this rule covers; default: no limit. */
-  readonly rateLimit?: { readonly requests: number; readonly perSeconds: number };
+  /**
+   * Requests per `perSeconds` seconds over all hosts that this rule covers; default: no limit. `of` says which requests
+   * count, in the form of `allow`; default: all. Several rules of a host have a limit each.
+   */
+  readonly rateLimit?: {
+    readonly requests: number;
+    readonly perSeconds: number;
+    readonly of?: readonly string[];
+  };
 }
 
 interface RequestPattern {
@@ -27,7 +34,13 @@ interface CompiledRule {
   readonly host: HostPattern;
   readonly allow: readonly RequestPattern[] | undefined;
   readonly deny: readonly RequestPattern[];
-  readonly bucket: TokenBucket | undefined;
+  readonly limit: RateLimit | undefined;
+}
+
+interface RateLimit {
+  readonly bucket: TokenBucket;
+  /** undefined: every request counts. */
+  readonly of: readonly RequestPattern[] | undefined;
 }
 
 /** The method and path rules of a gate. */
@@ -40,7 +53,10 @@ export class HttpRules {
       host: parseHostPattern(host),
       allow: allow?.map(parseRequestPattern),
       deny: deny.map(parseRequestPattern),
-      bucket: rateLimit && new TokenBucket(rateLimit.requests, rateLimit.perSeconds),
+      limit: rateLimit && {
+        bucket: new TokenBucket(rateLimit.requests, rateLimit.perSeconds),
+        of: rateLimit.of?.map(parseRequestPattern),
+      },
     }));
   }
 
@@ -68,8 +84,11 @@ export class HttpRules {
       if (allowed.includes(undefined)) throw ruleDenied(endpoint, method, target, undefined);
       decisive = allowed[0]?.text;
     }
-    for (const { bucket, host } of rules) {
-      if (bucket && !bucket.take()) {
+    for (const { limit, host } of rules) {
+      const counts = limit?.of?.some((rule) =>
+        readings.some((path) => matches(rule, method, path)),
+      );
+      if (limit && counts !== false && !limit.bucket.take()) {
         throw new GateError("ERR_NONO_RATE_LIMITED", `The rate limit of ${host.text} is used up.`, {
           rule: host.text,
           remedy: "Wait a moment and ask again.",
