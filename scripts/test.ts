@@ -5,6 +5,7 @@ import process from "node:process";
 import { createInterface } from "node:readline";
 import { stripVTControlCharacters } from "node:util";
 
+const begin = performance.now();
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const skips = new Map<string, number>();
 
@@ -19,7 +20,8 @@ function count(line: string): void {
       totals[key] += Number(number);
     }
   }
-  const skip = /SKIPPED: (.*)$/.exec(line)?.[1];
+  // Not a line of the test itself, as a failure shows it.
+  const skip = /(?<!["'`])SKIPPED: (.*)$/.exec(line)?.[1];
   if (skip !== undefined) skips.set(skip, (skips.get(skip) ?? 0) + 1);
 }
 
@@ -51,5 +53,7 @@ if (totals.passed + totals.failed === 0) {
   console.error("no test ran");
   status ||= 1;
 }
+const seconds = Math.round((performance.now() - begin) / 1000);
+console.log(`took ${Math.floor(seconds / 60)} min ${seconds % 60} s`);
 console.log(`${totals.passed} passed, ${totals.failed} failed, ${totals.skipped} skipped`);
 process.exitCode = status || (totals.failed > 0 ? 1 : 0);
