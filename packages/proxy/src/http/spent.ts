@@ -21,7 +21,10 @@ const largestRecord = 16_384;
  */
 export function readByRecord<T extends Readable>(connection: T): T {
   const read = connection.read.bind(connection);
-  connection.read = (size?: number) =>
-    read(size ?? (connection.readableLength > largestRecord ? largestRecord : undefined));
+  connection.read = (size?: number) => {
+    // When the connection has broken, undici takes what is left by one read.
+    const single = connection.readableLength > largestRecord && !connection.destroyed;
+    return read(size ?? (single ? largestRecord : undefined));
+  };
   return connection;
 }
