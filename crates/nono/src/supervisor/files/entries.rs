@@ -105,7 +105,9 @@ impl Caller<'_> {
         let granted = attempt.reason.is_none();
         self.last(move || {
             match granted {
-                true => between(&source, &target, link),
+                true => {
+                    between(&source, &target, link).map_err(|error| no_directory(error, &source))
+                }
                 false => link(&source, &target),
             }
             .map(|()| Reply::Done)
@@ -322,6 +324,16 @@ fn is_file(found: &libc::stat) -> bool {
 fn amend(entry: &Entry, mode: libc::mode_t) -> io::Result<()> {
     // SAFETY: a C string.
     check(unsafe { libc::fchmodat(entry.directory.as_raw_fd(), entry.name.as_ptr(), mode, 0) })
+}
+
+/// The kernel never gives a directory a second name (EPERM), but Landlock is asked first, and may find
+/// that it is granted without what it is in (EXDEV).
+fn no_directory(error: io::Error, source: &Place) -> io::Error {
+    let is_directory = source.file.metadata().is_ok_and(|file| file.is_dir());
+    match error.raw_os_error() {
+        Some(libc::EXDEV) if is_directory => errno(libc::EPERM),
+        _ => error,
+    }
 }
 
 fn link(source: &Place, target: &Entry) -> io::Result<()> {
