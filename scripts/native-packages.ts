@@ -10,6 +10,7 @@ import process from "node:process";
 
 interface Manifest {
   name: string;
+  version: string;
   napi: { binaryName: string };
   publishConfig: object;
   optionalDependencies: Record<string, string>;
@@ -34,7 +35,8 @@ function packageNatives(directory: string): void {
   for (const platform of platforms) {
     const file = path.join(directory, "npm", platform, "package.json");
     write(file, { ...read<object>(file), publishConfig: manifest.publishConfig });
-    manifest.optionalDependencies[`${manifest.name}-${platform}`] = "workspace:*";
+    // Not "workspace:*": pnpm looks that up among what is installed.
+    manifest.optionalDependencies[`${manifest.name}-${platform}`] ??= manifest.version;
   }
   write(path.join(directory, "package.json"), manifest);
   console.log(`${manifest.name}: ${platforms.join(", ")}`);
