@@ -49,6 +49,13 @@ export interface Surroundings {
 /**
  * What a sandbox may do, said by methods that check their arguments at once and return the object
  * itself. All that was not said is refused by the kernel. {@link Sandbox} adds what to do with it.
+ *
+ * @example
+ * ```ts
+ * function forNode(declaration: Declaration): Declaration {
+ *   return declaration.use("node").allowEnv(["LANG", "LC_*"]).limit({ openFiles: 1024 });
+ * }
+ * ```
  */
 export abstract class Declaration {
   /** Workspaces, and what was granted by hand: the first granted directory of them is the default cwd. */

@@ -43,10 +43,14 @@ beforeEach(() => {
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
 describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (tier) => {
-  /** Runs a script of sh with --ask; `streams` are redirections of the whole. */
-  function ask(script: string, steps: readonly Step[], streams = ""): Promise<string> {
+  /** Runs a script of sh with --ask; `streams` are redirections of the whole, `more` other flags. */
+  function ask(
+    script: string,
+    steps: readonly Step[],
+    { streams = "", more = "" } = {},
+  ): Promise<string> {
     writeFileSync(path.join(workspace, "script"), script);
-    const flags = `--ask --no-audit --tier ${tier} -p shell --allow-read .`;
+    const flags = `--ask --no-audit --tier ${tier} -p shell --allow-read . ${more}`;
     const line = `./nono run ${flags} -- sh script ${streams}; echo status $?; stty -a`;
     return onTerminal(line, steps, { cwd: workspace });
   }
@@ -78,7 +82,9 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
 
   test("stdout and stdin that are not the terminal stay the command's own", async () => {
     writeFileSync(path.join(workspace, "input"), "from a file\n");
-    const shown = await ask("cat; cat ../one", [[prompt, "o\r"]], "<input >output 2>errors");
+    const shown = await ask("cat; cat ../one", [[prompt, "o\r"]], {
+      streams: "<input >output 2>errors",
+    });
     expect(questions(shown)).toBe(1);
     expect(readFileSync(path.join(workspace, "output"), "utf8")).toBe("from a file\nthe first\n");
     expect(readFileSync(path.join(workspace, "errors"), "utf8")).toBe("");
@@ -88,7 +94,7 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
         ["ready", "typed\r"],
         [prompt, "o\r"],
       ],
-      ">output",
+      { streams: ">output" },
     );
     expect(mixed).not.toContain("the second");
     expect(readFileSync(path.join(workspace, "output"), "utf8")).toBe("a=typed\nthe second\n");
@@ -110,6 +116,14 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
     expect(questions(shown)).toBe(2);
     expect(shown).toContain("status 130");
     expect(shown).not.toContain("the first");
+  });
+
+  test("a command that is ended takes its question along", async () => {
+    const shown = await ask("cat ../one; exit 0", [], { more: "--timeout 2" });
+    expect(questions(shown)).toBe(1);
+    expect(shown).toContain("there was no answer, so it is refused");
+    expect(shown).toContain("status 124");
+    expect(shown, "the terminal is as it was").toMatch(/ icanon .* echo /s);
   });
 
   test("what nobody should allow is named as such", async () => {

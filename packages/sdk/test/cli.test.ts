@@ -141,6 +141,15 @@ test("--json reports the result on stderr as one line", () => {
   expect(JSON.parse(failed)).toMatchObject({ error: { code: "ERR_NONO_EXEC_NOT_FOUND" } });
 });
 
+test("a shell in a directory that is gone is told so", () => {
+  const gone = mkdtempSync(path.join(tmpdir(), "nono-gone-"));
+  const script = `cd ${gone} && rmdir ${gone} && exec ${process.execPath} ${main} run -- true`;
+  const { status, stderr } = spawnSync("sh", ["-c", script], { encoding: "utf8" });
+  expect(status).toBe(125);
+  expect(stderr).toContain("ERR_NONO_INVALID_CWD");
+  expect(stderr).toContain('cd "$PWD"');
+});
+
 test.for([
   ["why", 1, "--read", "/etc/shadow"],
   ["policy", 0, "check", "node"],

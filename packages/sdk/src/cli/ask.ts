@@ -18,13 +18,13 @@ const approvals: Readonly<Record<Answer, Approval>> = {
 };
 
 /** Asks one question at a time, and remembers what was answered for the session. */
-export class Asker implements Disposable {
+export class Asker implements AsyncDisposable {
   /** For the sandbox that it asks about. */
   readonly settings: Pick<SandboxSettings, "onRequest" | "approvalTimeout"> = {
     approvalTimeout: patience,
     onRequest: (request, signal) => this.#inTurn(request, signal),
   };
-  readonly #joined = Promise.withResolvers<JoinedStreams>();
+  readonly #joined = Promise.withResolvers<JoinedStreams | undefined>();
   #child: SandboxedProcess | undefined;
   #turn: Promise<unknown> = Promise.resolve();
   /** Aborted when the questions so far need no answer any more. */
@@ -51,9 +51,11 @@ export class Asker implements Disposable {
     this.#joined.resolve(joined);
   }
 
-  /** From now on everything is refused. */
-  [Symbol.dispose](): void {
+  /** From now on everything is refused, and the terminal is no longer held. May be called again. */
+  async [Symbol.asyncDispose](): Promise<void> {
     this.#waiting.abort();
+    this.#joined.resolve(undefined); // there may have been no command
+    await this.#turn;
   }
 
   #inTurn(request: Violation, signal: AbortSignal): Promise<Approval> {
@@ -68,7 +70,7 @@ export class Asker implements Disposable {
     const asked = `${request.operation} ${objectOf(request)}`;
     const known = this.#known.get(asked);
     if (known !== undefined) return known;
-    if (signal.aborted) return false;
+    if (signal.aborted || joined === undefined) return false;
     using _ = joined.hold();
     const answer = await askWhether(request, this.#never, signal);
     if (answer === undefined) return false;

@@ -56,6 +56,15 @@ function isRefusal(error: unknown): error is Refusal {
   return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_NONO_");
 }
 
+/** A rollback, or anyone else, may have taken the directory away in which the shell still is. */
+function explainCwd(error: unknown): unknown {
+  if ((error as NodeJS.ErrnoException).syscall !== "uv_cwd") return error;
+  return new ArgumentError("ERR_NONO_INVALID_CWD", "The current directory is not there any more", {
+    remedy: 'After nono rollback another one is in its place: cd "$PWD"',
+    cause: error,
+  });
+}
+
 /** On stderr for people; with `--json`, on stdout for programs, where no command has that. */
 function tell(error: unknown, [name, ...args]: readonly string[]): void {
   const command = commands.find((candidate) => candidate.name === name);
@@ -81,6 +90,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  tell(error, process.argv.slice(2));
+  tell(explainCwd(error), process.argv.slice(2));
   process.exitCode = ownFailure;
 }

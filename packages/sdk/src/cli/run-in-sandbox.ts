@@ -37,7 +37,7 @@ export async function runInSandbox(
 ): Promise<number> {
   const report = reporter(values);
   try {
-    using asker = values.has("ask") ? new Asker(workspaceOf(values)) : undefined;
+    await using asker = values.has("ask") ? new Asker(workspaceOf(values)) : undefined;
     await using sandbox = makeSandbox(asker?.settings ?? {});
     return await runToEnd(sandbox, argv, values, { report, asker });
   } catch (error) {
@@ -70,7 +70,7 @@ async function runToEnd(
   asker?.begin(child, joined);
   using deadline = endAfter(milliseconds, child);
   const exit = await child.exited;
-  asker?.[Symbol.dispose]();
+  await asker?.[Symbol.asyncDispose]();
   const guarantees = await sandbox.guarantees();
   const violations = await sandbox.violations();
   await sandbox.close();
