@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -83,6 +83,39 @@ test("commands run in what was declared", async () => {
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "hello\n" });
   expect(stderr).toContain("shadow");
   expect(readFileSync(path.join(workspace, "file"), "utf8")).toBe("hello\n");
+});
+
+test("a result says how it went, what was refused, what is promised, and where it is on record", async () => {
+  await using sandbox = new Sandbox()
+    .allowWrite(workspace)
+    .allowExec(["sh", "cat"])
+    .enableRollback();
+  const stdin = openSync("/etc/hostname", "r");
+  const result = await sandbox.run(["sh", "-c", "cat > copied; echo no >&2; kill -TERM $$"], {
+    stdin,
+  });
+  closeSync(stdin);
+  expect(result).toEqual({
+    exitCode: null,
+    signal: "SIGTERM",
+    exceeded: null,
+    stdout: "",
+    stderr: "no\n",
+    violatedPolicy: false,
+    violations: [],
+    usage: expect.objectContaining({ maxRssBytes: expect.any(Number) }),
+    guarantees: expect.arrayContaining([expect.objectContaining({ name: "fs-write" })]),
+    rolledBack: false,
+    audit: {
+      dir: expect.stringContaining("sessions"),
+      head: { size: expect.any(Number), root: expect.any(String) },
+    },
+    changes: expect.any(Function),
+  });
+  const changed: string[] = [];
+  for await (const { kind, path: name } of result.changes()) changed.push(`${kind} ${name}`);
+  expect(changed).toEqual(["added copied"]);
+  await sandbox.rollback();
 });
 
 test("a command begins in the first directory that was named", async () => {
