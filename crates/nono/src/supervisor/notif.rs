@@ -43,7 +43,7 @@ impl Listener {
         // SAFETY: all-zero is a valid seccomp_notif, and what the kernel demands.
         let mut parked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
         match self.call(libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut parked) {
-            Ok(()) => Ok(Some(Notification {
+            Ok(_) => Ok(Some(Notification {
                 id: parked.id,
                 thread: parked.pid as i32,
                 number: parked.data.nr.into(),
@@ -66,40 +66,50 @@ impl Listener {
     /// Lets the kernel make the call as if nobody had looked. Never the answer to a question about
     /// memory that the process can change: the kernel reads it again (`seccomp_unotify(2)`).
     pub(super) fn carry_on(&self, call: &Notification) {
-        self.answer(call, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32);
+        self.answer(call, 0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32);
     }
 
     /// Says how the call ended, which was made by somebody else: with 0, or with an errno.
     pub(super) fn finish(&self, call: &Notification, result: Result<(), i32>) {
-        self.answer(call, result.err().map_or(0, |errno| -errno), 0);
+        self.answer(call, 0, result.err().map_or(0, |errno| -errno), 0);
     }
 
     /// Ends the call with a descriptor: `file` becomes one of the caller's, and its number the result.
+    ///
+    /// The kernel would do both at once (SECCOMP_ADDFD_FLAG_SEND). But if it is interrupted in between,
+    /// as it is when this process is stopped or frozen, it forgets the descriptor and ends the call with
+    /// 0, which is a descriptor as well (`seccomp_notify_addfd` in kernel/seccomp.c, Linux 6.18).
     pub(super) fn hand_over(&self, call: &Notification, file: OwnedFd, close_on_exec: bool) {
-        const SECCOMP_ADDFD_FLAG_SEND: u32 = 2; // Linux 5.14
         let mut given = libc::seccomp_notif_addfd {
             id: call.id,
-            flags: SECCOMP_ADDFD_FLAG_SEND,
+            flags: 0,
             srcfd: file.as_raw_fd() as u32,
             newfd: 0,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
         };
-        if let Err(error) = self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given) {
-            self.finish(call, Err(error.raw_os_error().unwrap_or(libc::ENOSYS)));
+        let number = loop {
+            match self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        match number {
+            Ok(number) => self.answer(call, number.into(), 0, 0),
+            Err(error) => self.finish(call, Err(error.raw_os_error().unwrap_or(libc::ENOSYS))),
         }
     }
 
-    fn answer(&self, call: &Notification, error: i32, flags: u32) {
-        let mut response = libc::seccomp_notif_resp { id: call.id, val: 0, error, flags };
+    fn answer(&self, call: &Notification, val: i64, error: i32, flags: u32) {
+        let mut response = libc::seccomp_notif_resp { id: call.id, val, error, flags };
         // A failure means that the process is gone.
         let _ = self.call(libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response);
     }
 
-    fn call<T>(&self, request: libc::Ioctl, argument: *mut T) -> io::Result<()> {
+    fn call<T>(&self, request: libc::Ioctl, argument: *mut T) -> io::Result<i32> {
         // SAFETY: the request's number holds the size of `T`, which the kernel compares; the
         // callers pass locals.
         match unsafe { libc::ioctl(self.0.as_raw_fd(), request, argument) } {
-            0.. => Ok(()),
+            value @ 0.. => Ok(value),
             _ => Err(io::Error::last_os_error()),
         }
     }

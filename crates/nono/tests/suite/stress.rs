@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nono::{Command, Observe, Options, Sandbox};
 
-use crate::common::{Scratch, run_command, shell};
+use crate::common::{Scratch, in_each_tier, run_command, shell};
 
 /// Each process says how many calls were refused to it, and how many were made in all.
 const SCRIPT: &str = r#"
@@ -123,4 +123,51 @@ fn nothing_is_left_of_a_sandbox() {
         assert!(Instant::now() < deadline, "threads and descriptors: {before:?}, now {now:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A supervisor that is stopped (Ctrl-Z, a frozen container, a machine put to sleep) is interrupted in
+/// the middle of a call. In a process of its own, which can be stopped.
+#[test]
+fn an_owner_that_is_stopped_now_and_then_answers_every_call() {
+    const OWNER: &str = "NONO_TEST_OWNER";
+    const SCRIPT: &str = r#"
+import os, sys, time
+end = time.time() + 4
+opened = 0
+while time.time() < end:
+    for name in ('one', 'other'):
+        fd = os.open(name, os.O_RDWR)
+        found = os.read(fd, 10).decode()
+        if found != name: sys.exit('%d is %r, not %r, after %d' % (fd, found, name, opened))
+        os.close(fd)
+        opened += 1
+print('opened', opened > 100)
+"#;
+    if std::env::var_os(OWNER).is_some() {
+        let scratch = Scratch::in_public();
+        scratch.file("one", "one");
+        scratch.file("other", "other");
+        let capabilities = shell().allow_exec("/usr/bin/python3").allow_write(scratch.path());
+        return in_each_tier(&capabilities, |sandbox| {
+            let command = Command::new(["/usr/bin/python3", "-c", SCRIPT]).cwd(scratch.path());
+            assert_eq!(run_command(sandbox, command).1, "opened True\n");
+        });
+    }
+    let owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "stress::an_owner_that_is_stopped_now_and_then_answers_every_call"])
+        .env(OWNER, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = owner.id() as libc::pid_t;
+    let ended = std::thread::spawn(move || owner.wait_with_output().unwrap());
+    while !ended.is_finished() {
+        for signal in [libc::SIGSTOP, libc::SIGCONT] {
+            // SAFETY: no memory is involved; a process that has ended a moment ago is not there.
+            unsafe { libc::kill(pid, signal) };
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let output = ended.join().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
