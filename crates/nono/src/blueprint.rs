@@ -129,8 +129,8 @@ impl Blueprint {
         }
         let protects = policy.protect && policy.has_writable_directory();
         // Nothing else judges changes of metadata in the tier `flat`, and nobody else moves anything from
-        // one mount to another in the other one.
-        let has_mounts = policy.writable_places() > 1;
+        // one mount to another in the other one, nor directories in an overlay.
+        let has_mounts = policy.writable_places() > 1 || !self.overlays.is_empty();
         if protects || options.observe == Observe::Changes || tier == TierName::Flat || has_mounts {
             return Parked::Changes;
         }

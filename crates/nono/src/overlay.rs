@@ -27,7 +27,8 @@ pub(crate) struct Overlays {
     pub(crate) mounts: Vec<OverlayMount>,
     /// A detached mount for each, if this process may make them: only then directories can be
     /// renamed, since attributes of the kernel's own (`trusted.overlay.redirect`) take CAP_SYS_ADMIN in
-    /// the initial user namespace. Empty: `nono-init` makes them, without.
+    /// the initial user namespace. Empty: `nono-init` makes them, without, and `supervisor/files/carry.rs`
+    /// moves directories.
     pub(crate) detached: Vec<OwnedFd>,
 }
 

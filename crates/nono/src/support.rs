@@ -17,8 +17,8 @@ pub struct Support {
     pub seccomp_notify: bool,
     /// Whether this user can make a user namespace.
     pub user_namespaces: bool,
-    /// Whether directories can be renamed in an [`crate::OverlayMount`]: this process may make
-    /// overlays itself, outside of any user namespace.
+    /// Whether the kernel renames directories in an [`crate::OverlayMount`]: this process may make
+    /// overlays itself, outside of any user namespace. Elsewhere the supervisor does, entry by entry.
     pub privileged_overlay: bool,
     /// The kernel's release, for reports; no decision is made by it.
     pub kernel: String,

@@ -24,8 +24,9 @@ export interface Support {
   /** Whether the kernel has seccomp user notification. */
   readonly seccompNotify: boolean;
   /**
-   * Whether directories can be renamed in an overlay (`SandboxOptions.mounts`), which takes an owner
-   * with CAP_SYS_ADMIN; elsewhere renaming one of those that were there before gives EXDEV.
+   * Whether the kernel renames directories in an overlay (`SandboxOptions.mounts`), which takes an owner
+   * with CAP_SYS_ADMIN. Elsewhere the supervisor does, entry by entry, so that it takes longer for large
+   * ones, and who works in a renamed directory is left in a deleted one.
    */
   readonly privilegedOverlay: boolean;
   /** The tiers, strongest first. */

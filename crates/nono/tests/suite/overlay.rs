@@ -44,14 +44,45 @@ fn changes_go_to_the_upper_layer_and_the_directory_stays() {
     assert!(output.contains("cannot create .mcp.json: Permission denied"), "{output}");
     assert!(output.contains("moved\n"), "{output}");
     assert!(output.contains("ls: cannot open directory"), "{output}");
-    if support.privileged_overlay {
-        assert!(output.contains("renamed\n"), "{output}");
-    }
+    assert!(output.contains("renamed\n"), "{output}");
     sandbox.close();
     let text = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap_or_default();
     assert_eq!((text("w/file").as_str(), text("w/sub/deep").as_str()), ("before\n", "deep\n"));
     assert_eq!(text("layers/upper/file"), "after\n");
     assert!(!scratch.path().join("w/made").exists());
+    clean(&scratch);
+}
+
+/// Where the overlay was mounted without privilege, the supervisor moves what the kernel won't.
+#[test]
+fn directories_are_renamed_with_all_that_is_in_them() {
+    if !nono::support().user_namespaces {
+        return println!("SKIPPED: overlays: no user namespaces");
+    }
+    let scratch = Scratch::in_public();
+    let mount = layers(&scratch);
+    scratch.file("w/sub/inner/one/file", "below\n");
+    scratch.file("w/full/file", "in the way\n");
+    std::fs::create_dir(mount.target.join("empty")).unwrap();
+    let options = Options {
+        tier: Some(TierName::Namespaces),
+        mounts: vec![mount.clone()],
+        ..Options::default()
+    };
+    let sandbox = Sandbox::create(&shell().allow_write(&mount.target), &options).unwrap();
+    let script = format!(
+        "cd {}; chmod 750 sub/inner; touch -d @1000000000 sub/inner sub; \
+         list() {{ (cd $1; find . -printf '%P %y %m %T@ %s\n' | sort; cat inner/one/file); }}; \
+         list sub >before; mv -T sub moved; list moved >after; cmp before after && echo same; \
+         mv -T moved full 2>/dev/null || echo kept; mv -T moved empty && list empty | cmp - before && \
+         echo replaced; mv empty/inner . && cat inner/one/file; mkdir a; mv inner a; mv a b; ls -A; ls b/inner",
+        mount.target.display(),
+    );
+    let (_, output) = run(&sandbox, &script);
+    let expected = "same\nkept\nreplaced\nbelow\nafter\nb\nbefore\nempty\nfile\nfull\none\n";
+    assert_eq!(output, expected);
+    sandbox.close();
+    assert!(mount.target.join("sub/inner/one/file").exists());
     clean(&scratch);
 }
 

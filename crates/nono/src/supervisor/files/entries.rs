@@ -11,6 +11,7 @@ use std::path::Path;
 use super::super::place::{self, Entry, Place, errno};
 use super::across::between;
 use super::caller::{Caller, check, refuse, settle};
+use super::carry::carry;
 use super::decode;
 use super::open::open_at;
 use super::reply::{Answer, Attempt, Reply};
@@ -172,7 +173,12 @@ impl Caller<'_> {
             }
         }
         let granted = attempt.reason.is_none();
-        let rename = move |source: &Entry, target: &Entry| rename(source, target, flags);
+        let rename = move |source: &Entry, target: &Entry| match rename(source, target, flags) {
+            Err(error) if error.raw_os_error() == Some(libc::EXDEV) && !is_file && !exchange => {
+                carry(source, target)
+            }
+            renamed => renamed,
+        };
         self.last(move || {
             match granted {
                 true => between(&source, &target, rename),

@@ -5,6 +5,7 @@ mod across;
 mod attributes;
 mod bind;
 mod caller;
+mod carry;
 mod decode;
 mod entries;
 mod grant;
