@@ -22,7 +22,7 @@ fn open(store: &str, id: &str) -> nono_snapshot::Result<Checkpoint> {
 pub struct CreateOptions {
     pub strategy: Option<String>,
     pub exclude: Vec<String>,
-    /// `privileged` or `unprivileged`; absent: nobody mounts.
+    /// `privileged`, `supervised` or `unprivileged`; absent: nobody mounts.
     pub mounter: Option<String>,
 }
 
@@ -32,6 +32,7 @@ pub fn create(store: String, dirs: Vec<Buffer>, options: CreateOptions) -> Async
     job(move || {
         let mounter = match options.mounter.as_deref() {
             Some("privileged") => Some(Mounter::Privileged),
+            Some("supervised") => Some(Mounter::Supervised),
             Some(_) => Some(Mounter::Unprivileged),
             None => None,
         };

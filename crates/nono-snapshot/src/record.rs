@@ -49,6 +49,8 @@ impl State {
 pub enum Mounter {
     /// In a user namespace: overlayfs keeps its notes in `user.*` and can't rename directories.
     Unprivileged,
+    /// The same, under a supervisor that carries such renames out.
+    Supervised,
     /// As root of the initial user namespace.
     Privileged,
 }

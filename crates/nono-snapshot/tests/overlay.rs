@@ -444,6 +444,8 @@ fn auto_leaves_overlay_to_those_who_can_rename_directories_in_it() {
     let (name, reason) = chosen(Some(Mounter::Unprivileged));
     assert_ne!(name, "overlay");
     assert!(name == "btrfs" || reason.contains("can't rename directories"), "{reason}");
+    let (name, reason) = chosen(Some(Mounter::Supervised));
+    assert!(name == "overlay" || name == "btrfs", "{name}: {reason}");
     let (name, reason) = chosen(None);
     assert_ne!(name, "overlay");
     assert!(name == "btrfs" || reason.contains("nobody offers to mount it"), "{reason}");

@@ -23,7 +23,7 @@ export declare function create(store: string, dirs: Array<Buffer>, options: Crea
 export interface CreateOptions {
   strategy?: string
   exclude: Array<string>
-  /** `privileged` or `unprivileged`; absent: nobody mounts. */
+  /** `privileged`, `supervised` or `unprivileged`; absent: nobody mounts. */
   mounter?: string
 }
 

@@ -27,10 +27,11 @@ export interface CheckpointOptions {
   /**
    * Who will mount {@link Checkpoint.mounts}: `privileged` is root of the initial user namespace,
    * with `redirect_dir=on`; `unprivileged` a user namespace, with `userxattr`, where renaming a
-   * directory fails with EXDEV. Default: nobody, and overlay is refused. `auto` takes it only for
-   * `privileged`.
+   * directory fails with EXDEV; `supervised` the same, under a supervisor that carries such renames
+   * out, as `@nono/core` does. Default: nobody, and overlay is refused. `auto` takes it for `privileged`
+   * and `supervised`.
    */
-  readonly mounter?: "privileged" | "unprivileged";
+  readonly mounter?: "privileged" | "supervised" | "unprivileged";
   /** Directory of the records. Default `$XDG_STATE_HOME/nono/rollback`. */
   readonly store?: string;
   /** Where operations are put on record. */

@@ -30,8 +30,8 @@ export interface RollbackSettings extends Omit<CheckpointOptions, "events" | "mo
   /**
    * Whether what commands change may stay out of the directories until `commit()`, `checkpoint()` or
    * `close()`: commands see it, nobody else does. `auto` then takes `overlay`, whose checkpoint and
-   * rollback cost next to nothing however large the directory is, where directories can be renamed in one:
-   * for root, in the tier `namespaces`. Elsewhere nothing is deferred, and the record of the run says why.
+   * rollback cost next to nothing however large the directory is, in the tier `namespaces`. Elsewhere
+   * nothing is deferred, and the record of the run says why.
    * Default: false; `strategy: "overlay"` implies it.
    */
   readonly deferred?: boolean;
@@ -177,12 +177,10 @@ export async function checkpointOf(
   const { keep: _, deferred, ...options } = settings;
   const isOverlay = options.strategy === "overlay";
   const mounter = deferred === true || isOverlay ? mounterOf(sandbox?.tier) : undefined;
-  if (isOverlay && mounter !== "privileged") {
+  if (isOverlay && mounter === undefined) {
     throw new RollbackError(
       "ERR_NONO_STRATEGY_UNSUPPORTED",
-      mounter === undefined
-        ? "strategy overlay needs a sandbox in the tier namespaces: use another strategy"
-        : "strategy overlay needs a sandbox made by root: directories could not be renamed in it otherwise (EXDEV), which git and package managers do; use another strategy",
+      "strategy overlay needs a sandbox in the tier namespaces: use another strategy",
     );
   }
   const common = { ...options, ...(events !== undefined && { events }) };
@@ -203,7 +201,7 @@ function mounterOf(tier: SandboxOptions["tier"]): CheckpointOptions["mounter"] {
   const { privilegedOverlay, tiers } = support();
   const hasNamespaces = tiers.some(({ name, available }) => name === "namespaces" && available);
   if (tier === "flat" || !hasNamespaces) return undefined;
-  return privilegedOverlay ? "privileged" : "unprivileged";
+  return privilegedOverlay ? "privileged" : "supervised";
 }
 
 function directoryOf(grant: Path): string {

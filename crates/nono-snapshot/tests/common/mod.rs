@@ -262,7 +262,7 @@ pub fn wreck(root: &Path) {
 pub fn in_overlay(mount: &Mount, mounter: Mounter, script: &str) {
     let options = match mounter {
         Mounter::Privileged => "redirect_dir=on,metacopy=off,index=off",
-        Mounter::Unprivileged => "userxattr",
+        Mounter::Unprivileged | Mounter::Supervised => "userxattr",
     };
     let paths = [&mount.lower, &mount.upper, &mount.work].map(|path| path.display().to_string());
     let layers =
@@ -272,7 +272,7 @@ pub fn in_overlay(mount: &Mount, mounter: Mounter, script: &str) {
         "mount -t overlay nono -o '{layers}' '{target}' && cd '{target}' && {{ {script}\n}}"
     );
     let mut unshare = Command::new("unshare");
-    if mounter == Mounter::Unprivileged {
+    if mounter != Mounter::Privileged {
         unshare.args(["--user", "--map-root-user"]);
     }
     let status = unshare.args(["--mount", "sh", "-ec", &script]).status().unwrap();

@@ -82,6 +82,9 @@ impl Strategy for Overlay {
             Mounter::Privileged => probe::renames_directories(&placement.vault)
                 .map(|()| format!("{name} can hold an upper layer, and directories can be renamed"))
                 .map_err(|error| format!("a trial mount could not rename a directory ({error})")),
+            Mounter::Supervised => Ok(format!(
+                "{name} can hold an upper layer, and the supervisor renames directories"
+            )),
             Mounter::Unprivileged => Ok(format!(
                 "{name} can hold an upper layer; directories that exist can't be renamed in it (EXDEV)"
             )),
@@ -89,7 +92,7 @@ impl Strategy for Overlay {
     }
 
     /// Without privilege overlayfs answers the rename of a directory with EXDEV, which breaks `git mv`
-    /// and package managers; so only a privileged mounter gets it unasked.
+    /// and package managers, so nobody gets that unasked.
     fn is_automatic(&self, placement: &Placement) -> std::result::Result<(), String> {
         match placement.mounter {
             Some(Mounter::Unprivileged) => {
