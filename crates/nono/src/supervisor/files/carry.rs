@@ -33,7 +33,7 @@ pub(super) fn carry(source: &Entry, target: &Entry) -> io::Result<()> {
     let aside = CString::new(format!(".nono.moving.{}.{number}", std::process::id()))?;
     let new = make(into, &aside)?;
     let times = old.metadata()?;
-    let moved = fill(&old, &new)
+    let moved = fill(&old, &new, DEEPEST)
         .and_then(|()| rename(into, &aside, into, &target.name, 0))
         .and_then(|()| remove(from, &source.name));
     moved.inspect_err(|_| {
@@ -43,8 +43,13 @@ pub(super) fn carry(source: &Entry, target: &Entry) -> io::Result<()> {
     })
 }
 
+/// Directories of the lower layer below one another that are moved: each takes descriptors, and room
+/// on the thread's stack, and commands say how deep they are.
+const DEEPEST: u32 = 64;
+
 /// Moves every entry of one directory to another, which then gets its attributes.
-fn fill(old: &File, new: &File) -> io::Result<()> {
+fn fill(old: &File, new: &File, deepest: u32) -> io::Result<()> {
+    let deeper = deepest.checked_sub(1).ok_or(errno(libc::EXDEV))?;
     let meta = old.metadata()?;
     let made = new.metadata()?;
     if (meta.uid(), meta.gid()) != (made.uid(), made.gid()) {
@@ -53,7 +58,7 @@ fn fill(old: &File, new: &File) -> io::Result<()> {
     for name in names(old)? {
         match rename(old, &name, new, &name, libc::RENAME_NOREPLACE) {
             Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-                fill(&open(old, &name)?, &make(new, &name)?)?;
+                fill(&open(old, &name)?, &make(new, &name)?, deeper)?;
                 remove(old, &name)?;
             }
             moved => moved?,
