@@ -37,7 +37,7 @@ function prepare(): void {
     if (status !== 0) throw new Error(stderr);
   };
   const commit =
-    "git init -q; git config user.name bench; git config user.email bench@example.test;" +
+    "git init -q; git config gc.auto 0; git config user.name bench; git config user.email b@example.test;" +
     "git add .; git commit -qm all; git gc -q";
   for (let file = 0; file < 10_000; file++) {
     const directory = path.join(place, "many", `d${file % 100}`);
