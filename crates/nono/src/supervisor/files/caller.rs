@@ -167,17 +167,19 @@ impl Caller<'_> {
     }
 
     fn mask(&self) -> io::Result<libc::mode_t> {
-        let mut status = self.files.status.borrow_mut();
-        let status = match &*status {
-            Some((thread, file)) if *thread == self.call.thread => file,
-            _ => {
-                let file = File::open(format!("/proc/{}/status", self.call.thread))?;
-                &status.insert((self.call.thread, file)).1
-            }
-        };
+        let thread = self.call.thread;
         // The second line, after a name of at most 64 bytes; the rest is not worth reading.
         let mut head = [0; 128];
-        let length = status.read_at(&mut head, 0)?;
+        let mut status = self.files.status.borrow_mut();
+        // Of a thread that had the same number before nothing can be read (ESRCH).
+        let kept = status.as_ref().filter(|(of, _)| *of == thread);
+        let length = match kept.and_then(|(_, file)| file.read_at(&mut head, 0).ok()) {
+            Some(length) => length,
+            None => {
+                let file = File::open(format!("/proc/{thread}/status"))?;
+                status.insert((thread, file)).1.read_at(&mut head, 0)?
+            }
+        };
         let head = String::from_utf8_lossy(&head[..length]);
         head.lines()
             .find_map(|line| line.strip_prefix("Umask:"))

@@ -8,12 +8,13 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::place::{Entry, errno};
 use super::caller::check;
+use super::open::open_at;
 
 /// Moves a directory that the kernel has refused to move. EXDEV: it is not such an overlay, or not a
 /// directory that the mover could have made.
@@ -93,11 +94,7 @@ fn is_overlay(directory: &File) -> io::Result<bool> {
 
 fn open(directory: &File, name: &CStr) -> io::Result<File> {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: a C string.
-    let fd = unsafe { libc::openat(directory.as_raw_fd(), name.as_ptr(), flags) };
-    check(fd)?;
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    open_at(directory, name, flags, 0)
 }
 
 fn make(directory: &File, name: &CStr) -> io::Result<File> {
