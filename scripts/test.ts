@@ -1,5 +1,5 @@
 // The whole check: build, types, lint, format, every test of every runner; then one closing line
-// `N passed, N failed, N skipped` over all of them, with each named skip above it.
+// `N passed, N failed, N skipped` over all of them, with each named skip and failure above it.
 import { spawn } from "node:child_process";
 import process from "node:process";
 import { createInterface } from "node:readline";
@@ -8,6 +8,8 @@ import { stripVTControlCharacters } from "node:util";
 const begin = performance.now();
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const skips = new Map<string, number>();
+const failures: string[] = [];
+let named = false;
 
 /** Adds what a runner's own closing line says; lines of other kinds are left alone. */
 function count(line: string): void {
@@ -20,6 +22,10 @@ function count(line: string): void {
       totals[key] += Number(number);
     }
   }
+  // A failed test by its name, with what vitest says of it in the line below.
+  if (named) failures.push(`  ${line.replace(/^\S+:test: /, "")}`);
+  named = /:test: +FAIL /.test(line);
+  if (named || /---- \S+ stdout ----$/.test(line)) failures.push(line);
   // Not a line of the test itself, as a failure shows it.
   const skip = /(?<!["'`])SKIPPED: (.*)$/.exec(line)?.[1];
   if (skip !== undefined) skips.set(skip, (skips.get(skip) ?? 0) + 1);
@@ -49,6 +55,7 @@ if (status === 0) {
 
 for (const [reason, times] of skips)
   console.log(`skipped${times > 1 ? ` (${times}x)` : ""}: ${reason}`);
+for (const failure of failures) console.log(failure);
 if (totals.passed + totals.failed === 0) {
   console.error("no test ran");
   status ||= 1;

@@ -224,7 +224,12 @@ test.for(agents)(
     };
     const policyFile = path.join(workspace, "nono.json");
     file("nono.json", JSON.stringify(policy));
-    const env = { PATH: `${directory}:${process.env["PATH"]}`, THE_REAL_KEY: "sk-the-real-one" };
+    const env = {
+      PATH: `${directory}:${process.env["PATH"]}`,
+      THE_REAL_KEY: "sk-the-real-one",
+      // The user's own shell has nothing to say inside.
+      SHELL: "/usr/bin/zsh",
+    };
     const tier = agent.tier === undefined ? [] : ["--tier", agent.tier];
     const run = ["run", ...tier, "-p", policyFile, "--", ...agent.argv(host)];
     const outcome = await nono(run, env);

@@ -17,7 +17,10 @@ export const shell: Command = {
     const program = programPath(name ?? process.env["SHELL"] ?? "sh");
     const workspace = workspaceOf(values);
     const makeSandbox = (settings: SandboxSettings): Sandbox =>
-      sandboxFrom(values, program, settings).use("shell", { workspace }).allowRead(workspace);
+      sandboxFrom(values, program, settings)
+        .use("shell", { workspace })
+        .setEnv({ SHELL: program })
+        .allowRead(workspace);
     return runInSandbox(makeSandbox, [program], values);
   },
 };

@@ -20,10 +20,11 @@ const utilities = [
 /** Shells with the programs that scripts take for granted. */
 export const shell: Preset = {
   summary: "sh, bash and the programs that scripts take for granted",
-  policy: () => ({
+  policy: (host) => ({
     extends: "scratch",
     read: ["/etc/bash.bashrc?", "/etc/profile?", "/etc/profile.d?"],
     exec: ["sh", "bash?", ...utilities.map((name) => `${name}?`)],
-    env: { allow: ["SHELL"] },
+    // Not the user's own, which may be a shell that can't run here: agents start their commands with it.
+    env: { set: { SHELL: host.program("bash") ?? "/bin/sh" } },
   }),
 };
