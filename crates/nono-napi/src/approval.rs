@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use napi::bindgen_prelude::{FnArgs, Function};
 use napi::threadsafe_function::ThreadsafeFunctionCallMode;
 use napi_derive::napi;
-use nono::{Approver, Request};
+use nono::{Approver, Lost, Request};
 
-use crate::event::{self, NativeEvent};
+use crate::event::{self, NativeEvents};
 
 /// An attempt that waits for an answer. Collected without one, it is refused.
 #[napi]
@@ -29,14 +29,15 @@ impl NativeRequest {
     }
 }
 
-/// What JavaScript is called with.
-pub(crate) type Asked = FnArgs<(NativeEvent, NativeRequest)>;
+/// What JavaScript is called with: one event.
+pub(crate) type Asked = FnArgs<(NativeEvents, NativeRequest)>;
 
 /// Whoever `callback` asks. It keeps no process alive.
 pub(crate) fn approver(callback: &Function<'_, Asked, ()>) -> napi::Result<Approver> {
     let callback = callback.build_threadsafe_function().weak::<true>().build()?;
     Ok(Approver::new(move |event, request| {
-        let asked = (event::event(&event), NativeRequest(Mutex::new(Some(request))));
+        let event = event::events(&[event], Lost::default());
+        let asked = (event, NativeRequest(Mutex::new(Some(request))));
         // Where there is no event loop any more, the request is dropped, which refuses it.
         callback.call(asked.into(), ThreadsafeFunctionCallMode::NonBlocking);
     }))

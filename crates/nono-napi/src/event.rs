@@ -1,13 +1,15 @@
 //! What commands attempted, and what the rules say of what they have not.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use napi::bindgen_prelude::{Buffer, Either, Uint8Array};
 use napi_derive::napi;
-use nono::{Event, Explanation, Question, Reason, Right, Suggestion, Target};
+use nono::{Event, Explanation, Lost, Process, Question, Reason, Right, Suggestion, Target};
 
 use crate::convert::{NativePath, os_string};
 
@@ -38,8 +40,8 @@ pub struct NativeEvent {
     pub approved: bool,
     /// Which rule refused it, if one did.
     pub refused: Option<NativeRefusal>,
-    /// Who attempted it.
-    pub process: NativeProcess,
+    /// Who attempted it: a place in the `processes` that came with it.
+    pub process: u32,
     /// How many attempts it stands for.
     pub count: f64,
     /// Milliseconds since 1970.
@@ -99,6 +101,8 @@ pub struct NativeProcess {
 pub struct NativeEvents {
     /// The oldest.
     pub events: Vec<NativeEvent>,
+    /// The processes that these are of. Objects are dear, and most events are of a few.
+    pub processes: Vec<NativeProcess>,
     /// How many allowed attempts were lost before them.
     pub lost_allowed: f64,
     /// How many refused ones.
@@ -143,7 +147,34 @@ fn text(text: impl AsRef<OsStr>) -> NativeText {
     }
 }
 
-pub(crate) fn event(event: &Event) -> NativeEvent {
+pub(crate) fn events(events: &[Event], lost: Lost) -> NativeEvents {
+    let mut places = HashMap::new();
+    let mut processes = Vec::new();
+    let mut place = |process: &Arc<Process>| {
+        *places.entry(Arc::as_ptr(process)).or_insert_with(|| {
+            processes.push(self::process(process));
+            processes.len() as u32 - 1
+        })
+    };
+    let events = events.iter().map(|event| self::event(event, place(&event.process))).collect();
+    let (lost_allowed, lost_refused) = (lost.allowed as f64, lost.refused as f64);
+    NativeEvents { events, processes, lost_allowed, lost_refused }
+}
+
+fn process(process: &Process) -> NativeProcess {
+    NativeProcess {
+        pid: process.pid,
+        command: process.command,
+        session: process.session,
+        executable: text(&process.executable),
+        arguments: process.arguments.iter().map(text).collect(),
+        cwd: text(&process.cwd),
+        chain: process.chain.iter().map(text).collect(),
+        frames: process.frames.clone(),
+    }
+}
+
+fn event(event: &Event, process: u32) -> NativeEvent {
     let mut native = NativeEvent {
         operation: event.operation.as_str().into(),
         path: None,
@@ -154,16 +185,7 @@ pub(crate) fn event(event: &Event) -> NativeEvent {
         errno: event.errno,
         approved: event.approved,
         refused: None,
-        process: NativeProcess {
-            pid: event.process.pid,
-            command: event.process.command,
-            session: event.process.session,
-            executable: text(&event.process.executable),
-            arguments: event.process.arguments.iter().map(text).collect(),
-            cwd: text(&event.process.cwd),
-            chain: event.process.chain.iter().map(text).collect(),
-            frames: event.process.frames.clone(),
-        },
+        process,
         count: event.count as f64,
         time: event.time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64() * 1e3),
         monotonic: event.monotonic.as_secs_f64() * 1e3,

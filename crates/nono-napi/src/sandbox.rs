@@ -193,11 +193,7 @@ impl NativeSandbox {
     #[napi]
     pub fn take_events(&self, most: u32) -> NativeEvents {
         let (events, lost) = self.sandbox.events().take(most as usize);
-        NativeEvents {
-            events: events.iter().map(event::event).collect(),
-            lost_allowed: lost.allowed as f64,
-            lost_refused: lost.refused as f64,
-        }
+        event::events(&events, lost)
     }
 
     /// How many attempts were refused so far.
@@ -258,7 +254,7 @@ pub fn restrict_self(
 pub fn create_sandbox(
     capabilities: NativeCapabilities,
     options: NativeOptions,
-    #[napi(ts_arg_type = "((event: NativeEvent, request: NativeRequest) => void) | undefined")]
+    #[napi(ts_arg_type = "((asked: NativeEvents, request: NativeRequest) => void) | undefined")]
     on_request: Option<Function<'_, Asked, ()>>,
 ) -> Result<AsyncTask<Create>> {
     let approver = on_request.as_ref().map(approval::approver).transpose()?;

@@ -36,8 +36,8 @@ pub struct Event {
     pub refused: Option<Refusal>,
     /// Whether it was let through on somebody's word ([`crate::Approver`]).
     pub approved: bool,
-    /// Who attempted it.
-    pub process: Process,
+    /// Who attempted it; shared by the events of one program in a row.
+    pub process: Arc<Process>,
     /// How many attempts this stands for: more than one when they came faster than they were read.
     pub count: u64,
     /// When the first of them was made, by the clock on the wall.

@@ -1,4 +1,4 @@
-import type { NativeEvent, NativeRequest } from "./binding.gen.ts";
+import type { NativeEvents, NativeRequest } from "./binding.gen.ts";
 import { fromNative, isViolation, type Violation } from "./event.ts";
 
 /** What is said to a request: whether it may pass, and whether the same may from now on. */
@@ -33,11 +33,11 @@ export type OnRequest = (request: Violation, signal: AbortSignal) => Approval | 
 export function approver(
   onRequest: OnRequest,
   timeout: number,
-): (event: NativeEvent, request: NativeRequest) => void {
-  return (native, request) => {
-    const { event } = fromNative(native);
-    if (!isViolation(event)) return request.answer(false, false);
-    void answer(onRequest, event, timeout).then(({ allow, remember }) =>
+): (asked: NativeEvents, request: NativeRequest) => void {
+  return (asked, request) => {
+    const violation = fromNative(asked)[0]?.event;
+    if (!violation || !isViolation(violation)) return request.answer(false, false);
+    void answer(onRequest, violation, timeout).then(({ allow, remember }) =>
       request.answer(allow, remember),
     );
   };

@@ -57,7 +57,7 @@ export declare class NativeSandbox {
 }
 
 /** Builds a sandbox. */
-export declare function createSandbox(capabilities: NativeCapabilities, options: NativeOptions, onRequest?: ((event: NativeEvent, request: NativeRequest) => void) | undefined): Promise<NativeSandbox>
+export declare function createSandbox(capabilities: NativeCapabilities, options: NativeOptions, onRequest?: ((asked: NativeEvents, request: NativeRequest) => void) | undefined): Promise<NativeSandbox>
 
 /** What a sandbox with these capabilities would say of something; none is built. */
 export declare function explain(capabilities: NativeCapabilities, options: NativeOptions, question: NativeQuestion): NativeExplanation
@@ -144,8 +144,8 @@ export interface NativeEvent {
   approved: boolean
   /** Which rule refused it, if one did. */
   refused?: NativeRefusal
-  /** Who attempted it. */
-  process: NativeProcess
+  /** Who attempted it: a place in the `processes` that came with it. */
+  process: number
   /** How many attempts it stands for. */
   count: number
   /** Milliseconds since 1970. */
@@ -158,6 +158,8 @@ export interface NativeEvent {
 export interface NativeEvents {
   /** The oldest. */
   events: Array<NativeEvent>
+  /** The processes that these are of. Objects are dear, and most events are of a few. */
+  processes: Array<NativeProcess>
   /** How many allowed attempts were lost before them. */
   lostAllowed: number
   /** How many refused ones. */

@@ -94,6 +94,16 @@ export class ExecError extends NonoError {}
  * This kernel can't enforce something that the capabilities ask for
  * (`ERR_NONO_UNSUPPORTED_POLICY`). `guarantees` names what is missing: accept it with
  * `allowDegraded`, or run elsewhere.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await createSandbox(capabilities);
+ * } catch (error) {
+ *   if (!(error instanceof UnsupportedPolicyError)) throw error;
+ *   console.error(`this machine cannot enforce ${error.guarantees.join(", ")}`);
+ * }
+ * ```
  */
 export class UnsupportedPolicyError extends NonoError {
   /** Names of the guarantees that can't be given here. */
@@ -129,6 +139,15 @@ export interface PartialResult {
  * `run` ended a command before its time: `ERR_NONO_TIMEOUT`, `ERR_NONO_ABORTED` (then `name` is
  * `"AbortError"` as everywhere in Node, and `cause` the reason of the signal) or
  * `ERR_NONO_OUTPUT_LIMIT`.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await sandbox.run(["make", "test"], { timeout: 60_000 });
+ * } catch (error) {
+ *   if (error instanceof InterruptedError) console.error(error.code, error.result.stdout);
+ * }
+ * ```
  */
 export class InterruptedError extends NonoError {
   /** Exit and output so far; absent when the command had not been started. */

@@ -1,5 +1,5 @@
 import { constants } from "node:os";
-import type { NativeEvent, NativeSuggestion } from "./binding.gen.ts";
+import type { NativeEvent, NativeEvents, NativeProcess, NativeSuggestion } from "./binding.gen.ts";
 import type { Path } from "./capabilities.ts";
 
 /** What a command can attempt. */
@@ -104,15 +104,38 @@ export interface AttributedEvent {
   readonly commands: readonly number[];
 }
 
-/** Whether a rule of the sandbox refused it. */
+/**
+ * Whether a rule of the sandbox refused it.
+ *
+ * @example
+ * ```ts
+ * for await (const event of sandbox.events) {
+ *   if (isViolation(event)) console.error(event.operation, String(event.path), event.rule);
+ * }
+ * ```
+ */
 export function isViolation(event: SandboxEvent): event is Violation {
   return event.verdict === "denied";
 }
 
-/** The event of the native addon in this package's terms. */
-export function fromNative(native: NativeEvent): AttributedEvent {
+/** Events of the native addon in this package's terms. */
+export function fromNative({ events, processes }: NativeEvents): AttributedEvent[] {
+  const callers = processes.map(callerOf);
+  return events.map((native) => {
+    const { process, commands } = callers[native.process]!;
+    return { event: eventOf(native, process), commands };
+  });
+}
+
+function callerOf({ command, session, ...process }: NativeProcess): {
+  process: EventProcess;
+  commands: readonly number[];
+} {
+  return { process, commands: [command, session].filter((pid) => pid > 0) };
+}
+
+function eventOf(native: NativeEvent, process: EventProcess): SandboxEvent | Violation {
   const { operation, path, asked, to, address, systemCall, errno, refused } = native;
-  const { command, session, ...process } = native.process;
   const common: Omit<SandboxEvent, "verdict"> = {
     operation,
     ...(path !== undefined && { path }),
@@ -127,10 +150,9 @@ export function fromNative(native: NativeEvent): AttributedEvent {
     time: native.time,
     monotonic: native.monotonic,
   };
-  const commands = [command, session].filter((pid) => pid > 0);
-  if (refused === undefined) return { event: { ...common, verdict: "allowed" }, commands };
+  if (refused === undefined) return { ...common, verdict: "allowed" };
   const { layer, reason, rule, suggestion } = refused;
-  const violation: Violation = {
+  return {
     ...common,
     verdict: "denied",
     layer,
@@ -138,7 +160,6 @@ export function fromNative(native: NativeEvent): AttributedEvent {
     rule,
     ...(suggestion !== undefined && { suggestion: describe(suggestion) }),
   };
-  return { event: violation, commands };
 }
 
 const methods: Record<Suggestion["capability"], string> = {

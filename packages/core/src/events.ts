@@ -21,6 +21,8 @@ export interface SandboxEventMap {
 
 /** Taken from the addon in one turn of the event loop. */
 const batch = 256;
+/** Milliseconds until what came meanwhile is taken together: waking up for each costs more than it. */
+const pause = 2;
 /** A reader of the iterator that is so far behind holds the others up, and the addon counts. */
 const backlog = 4096;
 /** Violations that are kept. */
@@ -109,29 +111,33 @@ export class SandboxEvents extends EventEmitter<SandboxEventMap> {
     this.#readers.clear();
   }
 
-  /** Hands events on, a batch in each turn, so that a flood leaves room for everything else. */
+  /** Hands events on, the first at once, a batch in each turn: a flood leaves room for everything else. */
   #pump(): void {
     if (this.#pumping || this.#closed) return;
     if (Array.from(this.#readers).some((reader) => reader.waiting >= backlog)) return;
-    if (this.#take(batch) === 0) return;
+    const taken = this.#take(batch);
+    if (taken === 0) return;
     this.#pumping = true;
-    setImmediate(() => {
+    const next = (): void => {
       this.#pumping = false;
       this.#pump();
-    });
+    };
+    if (taken === batch) setImmediate(next);
+    else setTimeout(next, pause);
   }
 
   #take(most: number): number {
-    const { events, lostAllowed, lostRefused } = native(() => this.#native.takeEvents(most));
+    const taken = native(() => this.#native.takeEvents(most));
+    const { lostAllowed, lostRefused } = taken;
     if (lostAllowed + lostRefused > 0) {
       this.emit("gap", { allowed: lostAllowed, denied: lostRefused });
     }
-    for (const { event, commands } of events.map(fromNative)) {
+    for (const { event, commands } of fromNative(taken)) {
       this.emit("event", event);
       for (const reader of this.#readers) reader.put(event);
       if (isViolation(event)) this.#keep(event, commands);
     }
-    return events.length;
+    return taken.events.length;
   }
 
   #keep(violation: Violation, commands: readonly number[]): void {

@@ -1,5 +1,6 @@
 //! Attempts on their way into the record.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::notif::{Listener, Notification};
@@ -79,7 +80,9 @@ impl Recorder {
     pub(super) fn event(&self, call: &Notification, account: Account) -> Event {
         let Account { operation, target, errno, refused } = account;
         let process = match refused {
-            Some(_) if !self.events.is_crowded() => who::in_full(call.thread, self.init, self.tier),
+            Some(_) if !self.events.is_crowded() => {
+                Arc::new(who::in_full(call.thread, self.init, self.tier))
+            }
             _ => self.callers.briefly(call.thread),
         };
         let (time, monotonic, count) = (SystemTime::now(), monotonic(), 1);

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::frames;
 use crate::event::Process;
@@ -38,7 +39,7 @@ impl Status {
 }
 
 /// The caller in short: enough to say which process and program it was.
-pub(super) fn briefly(thread: i32) -> Process {
+fn briefly(thread: i32) -> Process {
     let executable = link(thread, "exe");
     let pid = super::process::leader(thread).unwrap_or(thread);
     Process { pid, executable, ..Process::default() }
@@ -47,16 +48,16 @@ pub(super) fn briefly(thread: i32) -> Process {
 /// Callers in short, remembered from their last attempt. A thread's number is given out again only when
 /// all have been used; the program is looked at anew whenever one starts.
 #[derive(Debug, Default)]
-pub(crate) struct Callers(RefCell<HashMap<i32, Process>>);
+pub(crate) struct Callers(RefCell<HashMap<i32, Arc<Process>>>);
 
 impl Callers {
-    pub(super) fn briefly(&self, thread: i32) -> Process {
+    pub(super) fn briefly(&self, thread: i32) -> Arc<Process> {
         const MANY: usize = 1024;
         let mut known = self.0.borrow_mut();
         if known.len() >= MANY {
             known.clear();
         }
-        known.entry(thread).or_insert_with(|| briefly(thread)).clone()
+        known.entry(thread).or_insert_with(|| Arc::new(briefly(thread))).clone()
     }
 
     /// Forgets a thread that has just become another program.
