@@ -32,10 +32,39 @@ pub fn loopback_up() -> Result<()> {
     done.map(|_| ())
 }
 
+/// `ip address add ADDRESS/32 dev lo` (`rtnetlink(7)`).
+pub fn add_address(address: u32) -> Result<()> {
+    const RTM_NEWADDR: u16 = 20;
+    const RT_SCOPE_HOST: u8 = 254;
+    const IFA_LOCAL: u16 = 2;
+    #[repr(C)]
+    struct AddressRequest {
+        header: Header,
+        family: u8,
+        prefix: u8,
+        flags: u8,
+        scope: u8,
+        device: u32,
+        attribute_length: u16,
+        attribute: u16,
+        address: u32,
+    }
+    ask(&AddressRequest {
+        header: Header::creating::<AddressRequest>(RTM_NEWADDR),
+        family: AF_INET as u8,
+        prefix: 32,
+        flags: 0,
+        scope: RT_SCOPE_HOST,
+        device: LOOPBACK,
+        attribute_length: 8,
+        attribute: IFA_LOCAL,
+        address,
+    })
+}
+
 /// `ip route add local default dev lo` for family 4 or 6 (`rtnetlink(7)`): AnyIP.
 pub fn route_everything_here(family: u64) -> Result<()> {
     const RTM_NEWROUTE: u16 = 24;
-    const REQUEST_CREATE_ACK: u16 = 0x001 | 0x400 | 0x004;
     const RT_TABLE_LOCAL: u8 = 255;
     const RTPROT_STATIC: u8 = 4;
     const RT_SCOPE_HOST: u8 = 254;
@@ -43,11 +72,7 @@ pub fn route_everything_here(family: u64) -> Result<()> {
     const RTA_OIF: u16 = 4;
     #[repr(C)]
     struct RouteRequest {
-        length: u32,
-        kind: u16,
-        flags: u16,
-        sequence: u32,
-        port: u32,
+        header: Header,
         family: u8,
         prefix: u8,
         source_prefix: u8,
@@ -61,12 +86,8 @@ pub fn route_everything_here(family: u64) -> Result<()> {
         attribute: u16,
         device: u32,
     }
-    let request = RouteRequest {
-        length: size_of::<RouteRequest>() as u32,
-        kind: RTM_NEWROUTE,
-        flags: REQUEST_CREATE_ACK,
-        sequence: 1,
-        port: 0,
+    ask(&RouteRequest {
+        header: Header::creating::<RouteRequest>(RTM_NEWROUTE),
         family: if family == 4 { AF_INET as u8 } else { AF_INET6 as u8 },
         prefix: 0,
         source_prefix: 0,
@@ -79,19 +100,37 @@ pub fn route_everything_here(family: u64) -> Result<()> {
         attribute_length: 8,
         attribute: RTA_OIF,
         device: LOOPBACK,
-    };
-    let socket = call!(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0)?;
-    let answer = ask(socket, &request);
-    sys::close(socket as i32);
-    answer
+    })
 }
 
-/// Sends one netlink request and reads its acknowledgement: `struct nlmsgerr` after the header.
-fn ask<T>(socket: usize, request: &T) -> Result<()> {
+/// `struct nlmsghdr` (`netlink(7)`).
+#[repr(C)]
+struct Header {
+    length: u32,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    port: u32,
+}
+
+impl Header {
+    /// Of a request `T`, which makes something new and is acknowledged.
+    fn creating<T>(kind: u16) -> Self {
+        const REQUEST_CREATE_ACK: u16 = 0x001 | 0x400 | 0x004;
+        let length = size_of::<T>() as u32;
+        Header { length, kind, flags: REQUEST_CREATE_ACK, sequence: 1, port: 0 }
+    }
+}
+
+/// Makes one netlink request and reads its acknowledgement: `struct nlmsgerr` after the header.
+fn ask<T>(request: &T) -> Result<()> {
     const ERROR_OFFSET: usize = 16;
     let mut answer = [0u8; 256];
-    call!(SENDTO, socket, core::ptr::from_ref(request), size_of::<T>(), 0, 0, 0)?;
-    call!(RECVFROM, socket, answer.as_mut_ptr(), answer.len(), 0, 0, 0)?;
+    let socket = call!(SOCKET, AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, 0)?;
+    let exchanged = call!(SENDTO, socket, core::ptr::from_ref(request), size_of::<T>(), 0, 0, 0)
+        .and_then(|_| call!(RECVFROM, socket, answer.as_mut_ptr(), answer.len(), 0, 0, 0));
+    sys::close(socket as i32);
+    exchanged?;
     let mut error = [0u8; 4];
     error.copy_from_slice(&answer[ERROR_OFFSET..ERROR_OFFSET + 4]);
     match i32::from_ne_bytes(error) {

@@ -85,6 +85,7 @@ fn take(
         p::STEP_LANDLOCK_RULE => mounts::add_rule(ruleset, path, step.flags),
         p::STEP_LOOPBACK_UP => network::loopback_up(),
         p::STEP_LOCAL_ROUTE => network::route_everything_here(step.flags),
+        p::STEP_ADDRESS => network::add_address(step.flags as u32),
         p::STEP_LISTEN => {
             let socket = network::listen(step.kind, step.data, step.flags as u16, step.extra)?;
             if sockets.push(sys::move_high(socket)) { Ok(()) } else { Err(sys::E2BIG) }

@@ -211,6 +211,8 @@ pub const STEP_LANDLOCK_RULE: u32 = 9;
 pub const STEP_LOOPBACK_UP: u32 = 10;
 /// Make every address of a family local (`flags`: 4 or 6): an AnyIP route.
 pub const STEP_LOCAL_ROUTE: u32 = 11;
+/// Give the loopback device the IPv4 address `flags`, its bytes in network order.
+pub const STEP_ADDRESS: u32 = 16;
 /// Open a socket on port `flags`, any address, family `kind` (4 or 6), `data` 1: stream (listening),
 /// 2: datagram, with the options `extra`; it is sent with [`READY`] in the order of the steps.
 pub const STEP_LISTEN: u32 = 12;

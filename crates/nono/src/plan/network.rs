@@ -1,6 +1,8 @@
 //! The sandbox's private network: its only listeners are sockets born here and served from outside.
 //! With a gate, loopback owns every address.
 
+use std::net::Ipv4Addr;
+
 use nono_init::protocol::{self as p, Step};
 
 use super::PlanBuilder;
@@ -27,6 +29,10 @@ pub(crate) enum Purpose {
     Localhost,
 }
 
+/// The address of a machine that has none (RFC 7600, section 4.8). With 127.0.0.1 alone, resolvers that
+/// are asked for what can be reached (`AI_ADDRCONFIG`, `getaddrinfo(3)`) find no IPv4 address at all.
+const DUMMY: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
+
 const STREAM: u32 = 1;
 const DATAGRAM: u32 = 2;
 
@@ -39,6 +45,13 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy) -> Vec<Listener> 
         "bringing the private loopback device up",
         Step { op: p::STEP_LOOPBACK_UP, ..Step::default() },
     );
+    if matches!(policy.network, Network::Gate { .. }) {
+        let flags = u32::from_ne_bytes(DUMMY.octets()).into();
+        builder.step(
+            "giving the private loopback device an address",
+            Step { op: p::STEP_ADDRESS, flags, ..Step::default() },
+        );
+    }
     let mut listeners = Vec::new();
     for family in [4u8, 6] {
         if family == 6 && !std::path::Path::new("/proc/net/if_inet6").exists() {

@@ -81,6 +81,19 @@ attempt('elsewhere', lambda: socket.gethostbyname('name.example'))
 }
 
 #[test]
+fn names_are_found_by_who_asks_for_what_this_machine_can_reach() {
+    let script = r#"
+print(socket.getaddrinfo('name.test', 443, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)[0][4])
+"#;
+    in_each_setting(&gated(&[443]), |sandbox| {
+        // In the tier `flat` the addresses are those of the machine, which may have none.
+        if sandbox.tier() == TierName::Namespaces {
+            with_gate(sandbox, |_| assert_eq!(python(sandbox, script), "('198.18.0.7', 443)\n"));
+        }
+    });
+}
+
+#[test]
 fn a_resolver_of_its_own_asks_the_gate_by_datagrams() {
     let script = r#"
 def query(name): return struct.pack('!6H', 7, 0x100, 1, 0, 0, 0) + b''.join(bytes([len(l)]) + l for l in name.split(b'.')) + b'\0' + struct.pack('!2H', 1, 1)
