@@ -3,13 +3,13 @@
 import { Buffer } from "node:buffer";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { AnchorQueue, keepAnswer, type Anchor, type AnchorResult } from "./anchor.ts";
 import { parseCheckpoint } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
 import { listDirectory, readOptional, replaceFile } from "./files.ts";
 import { headPath, layout } from "./layout.ts";
 import { parseNote } from "./note.ts";
+import { whenUnlocked } from "./lock.ts";
 import { LogReader } from "./reader.ts";
 import { signatureLine, type CheckpointSigner } from "./signer.ts";
 import { TileLog } from "./tile-log.ts";
@@ -66,11 +66,15 @@ const recordTypes: ReadonlySet<string> = new Set([
   "entry.erased",
 ]);
 
-/** How long another process may hold the ledger. */
-const lockPatience = 10_000;
+/** How long another process may hold the ledger at a time: an append takes some ten syncs of the disk. */
+const lockPatience = 30_000;
+
+/** The last use of each ledger directory in this process; the next one waits for it. */
+const turns = new Map<string, Promise<unknown>>();
 
 /**
- * The ledger of a host. Several processes share it: each append takes the lock, adds, signs, and lets go.
+ * The ledger of a host. Several processes share it: each append takes the lock, adds, signs, and lets go. Those of one
+ * process take turns in the order in which they were called.
  *
  * @example
  * ```ts
@@ -103,7 +107,8 @@ export class HostLedger {
   /**
    * Adds records under a new checkpoint; returns their places and a proof of each.
    *
-   * @throws AuditError `ERR_NONO_AUDIT_LOCKED` when another process holds the ledger for ten seconds.
+   * @throws AuditError `ERR_NONO_AUDIT_LOCKED` when another process keeps the ledger locked for thirty seconds.
+   * Others that come and go meanwhile are waited for.
    */
   async append(records: readonly LedgerRecord[]): Promise<{ seq: number; proof: string }[]> {
     return this.#exclusive(async (log) => {
@@ -208,26 +213,26 @@ export class HostLedger {
     );
   }
 
-  async #exclusive<T>(use: (log: TileLog) => Promise<T>): Promise<T> {
+  /** Uses the ledger alone. In turn, not by trying: under load some of many would never be lucky. */
+  #exclusive<T>(use: (log: TileLog) => Promise<T>): Promise<T> {
+    const key = path.resolve(this.dir);
+    const last = turns.get(key) ?? Promise.resolve();
+    const mine = last.then(() => this.#useLocked(use));
+    const forget = (): void => {
+      if (turns.get(key) === done) turns.delete(key);
+    };
+    const done: Promise<void> = mine.then(forget, forget);
+    turns.set(key, done);
+    return mine;
+  }
+
+  async #useLocked<T>(use: (log: TileLog) => Promise<T>): Promise<T> {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
-    const log = await this.#open();
+    const log = await whenUnlocked(() => TileLog.open(this.dir, this.origin), lockPatience);
     try {
       return await use(log);
     } finally {
       await log.close();
-    }
-  }
-
-  async #open(): Promise<TileLog> {
-    const deadline = Date.now() + lockPatience;
-    for (;;) {
-      try {
-        return await TileLog.open(this.dir, this.origin);
-      } catch (error) {
-        const held = error instanceof AuditError && error.code === "ERR_NONO_AUDIT_LOCKED";
-        if (!held || Date.now() > deadline) throw error;
-        await sleep(5 + Math.random() * 20);
-      }
     }
   }
 }
@@ -241,7 +246,16 @@ function proofOf(reader: LogReader, seq: number, checkpoint: string): string {
   });
 }
 
-/** Every record of a ledger directory that its checkpoint covers. */
+/**
+ * Every record of a ledger directory that its checkpoint covers.
+ *
+ * @example
+ * ```ts
+ * for (const record of readLedger("/var/lib/nono/ledger")) {
+ *   if (record.type === "session.close") console.log(record.session, record.size, record.reason);
+ * }
+ * ```
+ */
 export function* readLedger(dir: string): Generator<LedgerEntry> {
   const { size } = parseCheckpoint(parseNote(readFileSync(path.join(dir, layout.checkpoint))).text);
   for (const { seq, entry } of new LogReader(dir, size).entries()) yield decodeRecord(entry, seq);

@@ -1,7 +1,11 @@
 // One writer per log. Node has no flock(2), so the lock is a file that names its holder well enough to tell a
-// live one from a dead one: pid, start time of that pid (proc_pid_stat(5), field 22), and the boot.
+// live one from a dead one: pid, start time of that pid (proc_pid_stat(5), field 22), and the boot. A word of chance
+// behind them tells one holding of it from the next by the same process.
+import { randomUUID } from "node:crypto";
 import { linkSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { performance } from "node:perf_hooks";
 import process from "node:process";
+import { setTimeout as sleep } from "node:timers/promises";
 import { AuditError, errnoOf } from "./errors.ts";
 
 /** A held lock. */
@@ -15,8 +19,9 @@ export interface Lock {
  * @throws AuditError `ERR_NONO_AUDIT_LOCKED` while a live process holds it.
  */
 export function takeLock(file: string): Lock {
-  const own = holder(process.pid);
-  const claim = `${file}.${process.pid}.${Math.random().toString(36).slice(2)}`;
+  const chance = randomUUID();
+  const own = `${holder(process.pid)} ${chance}`;
+  const claim = `${file}.${process.pid}.${chance}`;
   writeFileSync(claim, own, { mode: 0o600 });
   try {
     // Two rounds: the second after setting aside the lock of a dead holder.
@@ -29,6 +34,28 @@ export function takeLock(file: string): Lock {
     throw locked(file, readLock(file) ?? "another process");
   } finally {
     unlinkSync(claim);
+  }
+}
+
+/**
+ * Does `work`, which takes a lock, as soon as the lock is free. Holders that come and go are waited for, however many
+ * they are; one that keeps the lock for `patience` milliseconds is not.
+ *
+ * @throws AuditError `ERR_NONO_AUDIT_LOCKED` when one holder has kept it for so long.
+ */
+export async function whenUnlocked<T>(work: () => Promise<T>, patience: number): Promise<T> {
+  let holding: unknown;
+  let since = 0;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof AuditError && error.code === "ERR_NONO_AUDIT_LOCKED")) throw error;
+      const now = performance.now();
+      if (error.value !== holding) [holding, since] = [error.value, now];
+      else if (now - since > patience) throw error;
+    }
+    await sleep(5 + Math.random() * 20);
   }
 }
 

@@ -194,7 +194,7 @@ describe("an anchor that takes its time", () => {
 });
 
 withServices("a real Rekor v2 and a real time-stamp authority", () => {
-  test("bundles make sessions TIMED, for us and for sigstore-go", { timeout: 60_000 }, async () => {
+  test("bundles make sessions TIMED, for us and for sigstore-go", async () => {
     const { rekorUrl, tsaUrl, trustedRoot } = await startSigstore();
     const ledgerDir = path.join(temporaryDirectory(), "ledger");
     const ledger = ledgerAt(ledgerDir, [
@@ -325,72 +325,68 @@ function base64Json(value: object): string {
 }
 
 withServices("without a key of our own", () => {
-  test(
-    "a Fulcio certificate, real Rekor v2 and TSA: the identity is what is verified",
-    { timeout: 60_000 },
-    async () => {
-      const [{ rekorUrl, tsaUrl, trustedRoot }, { url, ...authorities }] = await Promise.all([
-        startSigstore(),
-        startFulcio(),
-      ]);
-      const token = `${base64Json({ alg: "none" })}.${base64Json({ sub: "ci@example.com", iss: "https://issuer.test", aud: "sigstore" })}.${base64Json({})}`;
-      const identity = { getToken: (): Promise<string> => Promise.resolve(token) };
-      const ledger = ledgerAt(path.join(temporaryDirectory(), "ledger"), [
-        sigstoreAnchor({ name: "keyless", fulcio: { url, identity }, rekorUrl, tsaUrl }),
-      ]);
-      const dir = await anchoredSession(ledger);
-      const reader = (subjectAlternativeName: string): ReturnType<typeof sigstoreEvidence> =>
-        sigstoreEvidence({
-          trustedRoot: { ...trustedRoot, ...authorities },
-          identity: { subjectAlternativeName, issuer: "https://issuer.test" },
-        });
-      if (cosignProgram() !== undefined) {
-        const files = temporaryDirectory();
-        const [root, artifact] = [path.join(files, "root.json"), path.join(files, "checkpoint")];
-        writeFileSync(root, JSON.stringify({ ...trustedRoot, ...authorities }));
-        writeFileSync(artifact, parseNote(readFileSync(path.join(ledger.dir, "checkpoint"))).text);
-        const [name = ""] = readdirSync(path.join(ledger.dir, layout.anchors));
-        const cosign = (email: string): boolean =>
-          verifyByCosign(path.join(ledger.dir, layout.anchors, name), artifact, root, [
-            `--certificate-identity=${email}`,
-            "--certificate-oidc-issuer=https://issuer.test",
-          ]).ok;
-        expect(cosign("ci@example.com")).toBe(true);
-        expect(cosign("other@example.com")).toBe(false);
-      }
-      const policy = { ledgerKeys: [hostSigner.vkey], require: "TIMED" as const };
-      expect(
-        await verifyLog(dir, { ...policy, evidence: [reader("ci@example.com")] }),
-      ).toMatchObject({ verdict: "TIMED", ok: true });
-      expect(
-        await verifyLog(dir, { ...policy, evidence: [reader("other@example.com")] }),
-      ).toMatchObject({ verdict: "TAMPERED" });
-      const root = path.join(temporaryDirectory(), "root.json");
+  test("a Fulcio certificate, real Rekor v2 and TSA: the identity is what is verified", async () => {
+    const [{ rekorUrl, tsaUrl, trustedRoot }, { url, ...authorities }] = await Promise.all([
+      startSigstore(),
+      startFulcio(),
+    ]);
+    const token = `${base64Json({ alg: "none" })}.${base64Json({ sub: "ci@example.com", iss: "https://issuer.test", aud: "sigstore" })}.${base64Json({})}`;
+    const identity = { getToken: (): Promise<string> => Promise.resolve(token) };
+    const ledger = ledgerAt(path.join(temporaryDirectory(), "ledger"), [
+      sigstoreAnchor({ name: "keyless", fulcio: { url, identity }, rekorUrl, tsaUrl }),
+    ]);
+    const dir = await anchoredSession(ledger);
+    const reader = (subjectAlternativeName: string): ReturnType<typeof sigstoreEvidence> =>
+      sigstoreEvidence({
+        trustedRoot: { ...trustedRoot, ...authorities },
+        identity: { subjectAlternativeName, issuer: "https://issuer.test" },
+      });
+    if (cosignProgram() !== undefined) {
+      const files = temporaryDirectory();
+      const [root, artifact] = [path.join(files, "root.json"), path.join(files, "checkpoint")];
       writeFileSync(root, JSON.stringify({ ...trustedRoot, ...authorities }));
-      const trust = ["--ledger-key", hostSigner.vkey, "--require", "TIMED", "--root", root];
-      trust.push("--evidence-issuer", "https://issuer.test", "--evidence-identity");
-      const io = { stdout: (): void => undefined, stderr: (): void => undefined };
-      const byCommand = (email: string): Promise<number> =>
-        runAuditCommand(["verify", dir, ...trust, email], io);
-      expect(await byCommand("ci@example.com")).toBe(0);
-      expect(await byCommand("other@example.com")).toBe(1);
+      writeFileSync(artifact, parseNote(readFileSync(path.join(ledger.dir, "checkpoint"))).text);
+      const [name = ""] = readdirSync(path.join(ledger.dir, layout.anchors));
+      const cosign = (email: string): boolean =>
+        verifyByCosign(path.join(ledger.dir, layout.anchors, name), artifact, root, [
+          `--certificate-identity=${email}`,
+          "--certificate-oidc-issuer=https://issuer.test",
+        ]).ok;
+      expect(cosign("ci@example.com")).toBe(true);
+      expect(cosign("other@example.com")).toBe(false);
+    }
+    const policy = { ledgerKeys: [hostSigner.vkey], require: "TIMED" as const };
+    expect(await verifyLog(dir, { ...policy, evidence: [reader("ci@example.com")] })).toMatchObject(
+      { verdict: "TIMED", ok: true },
+    );
+    expect(
+      await verifyLog(dir, { ...policy, evidence: [reader("other@example.com")] }),
+    ).toMatchObject({ verdict: "TAMPERED" });
+    const root = path.join(temporaryDirectory(), "root.json");
+    writeFileSync(root, JSON.stringify({ ...trustedRoot, ...authorities }));
+    const trust = ["--ledger-key", hostSigner.vkey, "--require", "TIMED", "--root", root];
+    trust.push("--evidence-issuer", "https://issuer.test", "--evidence-identity");
+    const io = { stdout: (): void => undefined, stderr: (): void => undefined };
+    const byCommand = (email: string): Promise<number> =>
+      runAuditCommand(["verify", dir, ...trust, email], io);
+    expect(await byCommand("ci@example.com")).toBe(0);
+    expect(await byCommand("other@example.com")).toBe(1);
 
-      // The whole of it by command, with the token where a CI job has it.
-      const key = path.join(temporaryDirectory(), "key");
-      writeFileSync(key, Buffer.alloc(32, 9).toString("hex"), { mode: 0o600 });
-      const services = ["--fulcio", url, "--rekor", rekorUrl, "--tsa", tsaUrl];
-      const anchor = ["anchor", ledger.dir, "--origin", host, "--key-file", key, ...services];
-      vi.stubEnv("SIGSTORE_ID_TOKEN", token);
-      expect(await runAuditCommand(anchor, io)).toBe(0);
-      vi.unstubAllEnvs();
-      const names = readdirSync(path.join(ledger.dir, layout.anchors));
-      const made = names.find((name) => name.includes(".rekor.")) ?? "";
-      const alone = path.join(ledger.dir, layout.anchors, made);
-      const argv = ["verify", alone, ...trust.slice(2), "ci@example.com"];
-      expect(await runAuditCommand(argv, io)).toBe(0);
-      expect(await runAuditCommand([...anchor, "--anchor-key", key], io)).toBe(3);
-    },
-  );
+    // The whole of it by command, with the token where a CI job has it.
+    const key = path.join(temporaryDirectory(), "key");
+    writeFileSync(key, Buffer.alloc(32, 9).toString("hex"), { mode: 0o600 });
+    const services = ["--fulcio", url, "--rekor", rekorUrl, "--tsa", tsaUrl];
+    const anchor = ["anchor", ledger.dir, "--origin", host, "--key-file", key, ...services];
+    vi.stubEnv("SIGSTORE_ID_TOKEN", token);
+    expect(await runAuditCommand(anchor, io)).toBe(0);
+    vi.unstubAllEnvs();
+    const names = readdirSync(path.join(ledger.dir, layout.anchors));
+    const made = names.find((name) => name.includes(".rekor.")) ?? "";
+    const alone = path.join(ledger.dir, layout.anchors, made);
+    const argv = ["verify", alone, ...trust.slice(2), "ci@example.com"];
+    expect(await runAuditCommand(argv, io)).toBe(0);
+    expect(await runAuditCommand([...anchor, "--anchor-key", key], io)).toBe(3);
+  });
 });
 
 describe("Sigstore options", () => {

@@ -26,19 +26,20 @@ import {
   temporaryDirectory,
 } from "./helpers/logs.ts";
 
-/** Runs the writer for a while (milliseconds, or as long as `meanwhile` takes), kills it, and returns what it had been promised. */
+/** Runs the writer for as long as `meanwhile` takes, then kills it; returns what it had been promised. */
 async function killedWriter(
   dir: string,
-  meanwhile: number | (() => Promise<void>),
+  meanwhile: (acknowledged: string) => Promise<void>,
+  pause = 0,
 ): Promise<Map<number, number>> {
   const script = path.join(import.meta.dirname, "helpers/crash-writer.ts");
   const acknowledged = path.join(temporaryDirectory(), "acknowledged");
-  const args = [script, dir, origin, seed.toString("hex"), acknowledged];
+  const args = [script, dir, origin, seed.toString("hex"), acknowledged, String(pause)];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
   const closed = once(child, "close");
   await once(child.stdout, "data");
   try {
-    await (typeof meanwhile === "number" ? sleep(meanwhile) : meanwhile());
+    await meanwhile(acknowledged);
   } finally {
     child.kill("SIGKILL");
     await closed;
@@ -49,50 +50,49 @@ async function killedWriter(
 }
 
 describe("SIGKILL", () => {
-  test(
-    "loses no acknowledged entry; torn tails are cut and recorded",
-    { timeout: 120_000 },
-    async () => {
-      let acknowledged = 0;
-      for (let round = 0; round < 6; round += 1) {
-        const dir = path.join(temporaryDirectory(), "log");
-        const promised = await killedWriter(dir, 20 + round * 37);
-        acknowledged += promised.size;
-        const torn = round % 2 === 1;
-        if (torn) {
-          const journal = path.join(dir, layout.journal);
-          const last = readdirSync(journal)
-            .map(Number)
-            .toSorted((a, b) => b - a)[0];
-          appendFileSync(
-            path.join(journal, String(last)),
-            Buffer.concat([Buffer.from([90, 0, 0, 0]), randomBytes(30)]),
-          );
-        }
-        const before = await verifyLog(dir, { keys: [signer.vkey] });
-        expect(before).toMatchObject({ verdict: "SIGNED", closed: false });
-        expect(before.torn > 0).toBe(torn);
-        const log = await openTestLog(dir);
-        await log.close("after the crash");
-        expect(await verifyLog(dir, { keys: [signer.vkey] })).toMatchObject({
-          verdict: "SIGNED",
-          closed: true,
-          unsealed: 0,
-        });
-        const reader = new LogReader(dir, log.size);
-        const ports = new Map<number, number>();
-        let recovered: Readonly<Record<string, unknown>> = {};
-        for (const { seq, entry } of reader.entries()) {
-          const { type, object } = decodeEntry(entry, seq);
-          if (type === "net.connect") ports.set(Number(object.port), seq);
-          if (type === "log.recovered") recovered = object;
-        }
-        for (const [port, seq] of promised) expect(ports.get(port)).toBe(seq);
-        expect(Number(recovered.cutBytes) > 0).toBe(torn);
+  test("loses no acknowledged entry; torn tails are cut and recorded", async () => {
+    for (let round = 0; round < 6; round += 1) {
+      const dir = path.join(temporaryDirectory(), "log");
+      const promised = await killedWriter(dir, async (file) => {
+        // Each time somewhere else between two checkpoints.
+        await expect.poll(() => statSync(file).size).toBeGreaterThan(100);
+        await sleep(round * 7);
+      });
+      expect(promised.size).toBeGreaterThan(0);
+      // The kernel looks for a deadly signal between the pages of a write, so the last group may be torn anyway.
+      const isTorn = round % 2 === 1;
+      if (isTorn) {
+        const journal = path.join(dir, layout.journal);
+        const last = readdirSync(journal)
+          .map(Number)
+          .toSorted((a, b) => b - a)[0];
+        appendFileSync(
+          path.join(journal, String(last)),
+          Buffer.concat([Buffer.from([90, 0, 0, 0]), randomBytes(30)]),
+        );
       }
-      expect(acknowledged).toBeGreaterThan(100);
-    },
-  );
+      const before = await verifyLog(dir, { keys: [signer.vkey] });
+      expect(before).toMatchObject({ verdict: "SIGNED", closed: false });
+      if (isTorn) expect(before.torn).toBeGreaterThan(0);
+      const log = await openTestLog(dir);
+      await log.close("after the crash");
+      expect(await verifyLog(dir, { keys: [signer.vkey] })).toMatchObject({
+        verdict: "SIGNED",
+        closed: true,
+        unsealed: 0,
+      });
+      const reader = new LogReader(dir, log.size);
+      const ports = new Map<number, number>();
+      let recovered: Readonly<Record<string, unknown>> = {};
+      for (const { seq, entry } of reader.entries()) {
+        const { type, object } = decodeEntry(entry, seq);
+        if (type === "net.connect") ports.set(Number(object.port), seq);
+        if (type === "log.recovered") recovered = object;
+      }
+      for (const [port, seq] of promised) expect(ports.get(port)).toBe(seq);
+      expect(recovered.cutBytes).toBe(before.torn);
+    }
+  });
 });
 
 describe("power loss", () => {
@@ -127,30 +127,31 @@ describe("a log that is being written", () => {
       for (let n = 0; !over.signal.aborted; n += 1) await log.record(connectEvent(n));
     })();
     const sizes = new Set<number>();
-    for (let n = 0; n < 30; n += 1) {
+    while (sizes.size < 10) {
       const { verdict, problems, size } = await verifyLog(dir, { keys: [signer.vkey] });
       expect(problems).toEqual([]);
       expect(verdict).toBe("SIGNED");
       sizes.add(size);
-      await new Promise((resume) => setTimeout(resume, 10));
+      await sleep(10);
     }
     over.abort();
     await writing;
     await log.close("done");
-    expect(sizes.size).toBeGreaterThan(1);
   });
 
   test("by another process, with disclosures and fifty checkpoints a second", async () => {
     const dir = path.join(temporaryDirectory(), "log");
     const sizes = new Set<number>();
-    await killedWriter(dir, async () => {
+    const verifyTenSizes = async (): Promise<void> => {
       while (sizes.size < 10) {
         const { verdict, problems, size } = await verifyLog(dir, { keys: [signer.vkey] });
         expect(problems).toEqual([]);
         expect(verdict).toBe("SIGNED");
         sizes.add(size);
       }
-    });
+    };
+    // With pauses: on a busy machine a writer at full speed outruns the verifier, each time further.
+    await killedWriter(dir, verifyTenSizes, 20);
   });
 
   test("what was disclosed since the checkpoint was read is not held against it", async () => {

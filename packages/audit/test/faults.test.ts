@@ -11,6 +11,7 @@ import {
   signer,
   temporaryDirectory,
 } from "./helpers/logs.ts";
+import { patience } from "./helpers/patience.ts";
 
 const script = path.join(import.meta.dirname, "helpers/failing-writer.ts");
 const isRoot = process.getuid?.() === 0;
@@ -27,7 +28,7 @@ interface Outcome {
 
 /** Runs the command; one outcome for each line that the writer printed. */
 function outcomes(command: string, args: string[]): Outcome[] {
-  const { stdout, stderr } = spawnSync(command, args, { encoding: "utf8", timeout: 60_000 });
+  const { stdout, stderr } = spawnSync(command, args, { encoding: "utf8", timeout: patience });
   const lines = stdout.split("\n").filter((line) => line.startsWith("{"));
   expect(lines.length, stderr).toBeGreaterThan(0);
   return lines.map((line) => JSON.parse(line) as Outcome);
@@ -73,16 +74,12 @@ function expectFailedClosed({ acknowledged, refusals, closing, verdict, inLog }:
 describe.skipIf(!canUnshare)("a full disk", () => {
   const tmpfs = `mount -t tmpfs -o size=1m tmpfs "$dir/disk"`;
 
-  test(
-    "refuses every further event, loses no acknowledged one, and what is there still verifies",
-    { timeout: 60_000 },
-    () => {
-      const [outcome] = onDisk(`${tmpfs}; write deny`);
-      expectFailedClosed(outcome as Outcome);
-    },
-  );
+  test("refuses every further event, loses no acknowledged one, and what is there still verifies", () => {
+    const [outcome] = onDisk(`${tmpfs}; write deny`);
+    expectFailedClosed(outcome as Outcome);
+  });
 
-  test("with onFailure degrade the loss is counted instead", { timeout: 60_000 }, () => {
+  test("with onFailure degrade the loss is counted instead", () => {
     const [outcome] = onDisk(`${tmpfs}; write degrade`);
     const { acknowledged, notDurable, refusals, lost } = outcome as Outcome;
     expect(acknowledged).toBeGreaterThan(10);
@@ -93,7 +90,7 @@ describe.skipIf(!canUnshare)("a full disk", () => {
 });
 
 describe.skipIf(!canLoop)("ext4", () => {
-  test("that is full: the same, and the same after a remount", { timeout: 60_000 }, () => {
+  test("that is full: the same, and the same after a remount", () => {
     const [written, remounted] = onDisk(`mkdir "$dir/behind"; mount -t tmpfs tmpfs "$dir/behind"
       image=$dir/behind/image; truncate -s 8M "$image"; mkfs.ext4 -q -b 4096 "$image"
       mount -o loop "$image" "$dir/disk"; write deny
@@ -105,7 +102,6 @@ describe.skipIf(!canLoop)("ext4", () => {
 
   test.each([20, 3_600_000])(
     "whose device fails (checkpoints every %i ms): no acknowledged entry is lost",
-    { timeout: 60_000 },
     (interval) => {
       // The device is larger than what is behind it: its writes fail, as those of a dying disk do. Only writes of
       // data: all that mkfs lays out is there. Blocks as large as a page, because with smaller ones ext4 (Linux
@@ -140,7 +136,6 @@ describe.skipIf(!haveStrace)("an I/O error", () => {
     ["at the fsync of a directory", "fsync", "tile/entries", 2],
   ])(
     "%s ends the log for good; reopened, it has every acknowledged entry",
-    { timeout: 60_000 },
     async (_what, call, file, when) => {
       const dir = path.join(temporaryDirectory(), "log");
       // The journal keeps its segment until there is a checkpoint; the other files are of checkpoints.
@@ -169,55 +164,39 @@ describe.skipIf(!haveStrace)("an I/O error", () => {
 });
 
 describe.skipIf(!haveStrace)("intent before action", () => {
-  test(
-    "exec, connect, HTTP and credential use: the journal is on disk before the action is released",
-    { timeout: 60_000 },
-    () => {
-      const dir = path.join(temporaryDirectory(), "log");
-      const trace = path.join(temporaryDirectory(), "trace");
-      const released = path.join(temporaryDirectory(), "released");
-      const acting = path.join(import.meta.dirname, "helpers/acting-writer.ts");
-      const calls = "trace=openat,write,pwrite64,fdatasync,mkdir";
-      const strace = [
-        "-f",
-        "-qq",
-        "-y",
-        "-s",
-        "400",
-        "-e",
-        "signal=none",
-        "-e",
-        calls,
-        "-o",
-        trace,
-      ];
-      const { stderr } = spawnSync(
-        "strace",
-        strace.concat(process.execPath, acting, dir, origin, released),
-        { encoding: "utf8", timeout: 50_000 },
+  test("exec, connect, HTTP and credential use: the journal is on disk before the action is released", () => {
+    const dir = path.join(temporaryDirectory(), "log");
+    const trace = path.join(temporaryDirectory(), "trace");
+    const released = path.join(temporaryDirectory(), "released");
+    const acting = path.join(import.meta.dirname, "helpers/acting-writer.ts");
+    const calls = "trace=openat,write,pwrite64,fdatasync,mkdir";
+    const strace = ["-f", "-qq", "-y", "-s", "400", "-e", "signal=none", "-e", calls, "-o", trace];
+    const { stderr } = spawnSync(
+      "strace",
+      strace.concat(process.execPath, acting, dir, origin, released),
+      { encoding: "utf8", timeout: patience },
+    );
+    const lines = readFileSync(trace, "utf8").split("\n");
+    for (const type of ["process.exec", "net.connect", "http.request", "credential.inject"]) {
+      const start = lines.findIndex(
+        (line) => line.includes("/.nono/journal/") && line.includes(`\\"type\\":\\"${type}\\"`),
       );
-      const lines = readFileSync(trace, "utf8").split("\n");
-      for (const type of ["process.exec", "net.connect", "http.request", "credential.inject"]) {
-        const start = lines.findIndex(
-          (line) => line.includes("/.nono/journal/") && line.includes(`\\"type\\":\\"${type}\\"`),
-        );
-        // The thread's call ends in the same line, or in a later one that resumes it.
-        const [thread = ""] = lines[start]?.split(" ") ?? [];
-        const end = lines[start]?.includes("<unfinished ...>")
-          ? lines.findIndex((line, n) => n > start && line.startsWith(`${thread} `))
-          : start;
-        const action = lines.findIndex((line) => line.includes(`mkdir("${released}/${type}"`));
-        expect(start, stderr).toBeGreaterThan(0);
-        expect(lines[end]).toMatch(/= \d+$/);
-        expect(action, type).toBeGreaterThan(end);
-      }
-      // What makes the write itself the sync.
-      const opened = lines.filter((line) => /openat\(.*\/\.nono\/journal\/\d+"/.test(line));
-      expect(opened.length).toBeGreaterThan(0);
-      for (const line of opened.filter((call) => call.includes("O_CREAT")))
-        expect(line).toContain("O_DSYNC");
-    },
-  );
+      // The thread's call ends in the same line, or in a later one that resumes it.
+      const [thread = ""] = lines[start]?.split(" ") ?? [];
+      const end = lines[start]?.includes("<unfinished ...>")
+        ? lines.findIndex((line, n) => n > start && line.startsWith(`${thread} `))
+        : start;
+      const action = lines.findIndex((line) => line.includes(`mkdir("${released}/${type}"`));
+      expect(start, stderr).toBeGreaterThan(0);
+      expect(lines[end]).toMatch(/= \d+$/);
+      expect(action, type).toBeGreaterThan(end);
+    }
+    // What makes the write itself the sync.
+    const opened = lines.filter((line) => /openat\(.*\/\.nono\/journal\/\d+"/.test(line));
+    expect(opened.length).toBeGreaterThan(0);
+    for (const line of opened.filter((call) => call.includes("O_CREAT")))
+      expect(line).toContain("O_DSYNC");
+  });
 });
 
 describe("a directory that goes away", () => {

@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { HostLedger, keyFileSigner, noteVerifier, openAuditLog, verifyLog } from "../src/index.ts";
 import { connectEvent, origin, temporaryDirectory } from "./helpers/logs.ts";
+import { patience } from "./helpers/patience.ts";
 import { askOracle, oracleDirectory } from "./helpers/oracles.ts";
 
 describe("key files", () => {
@@ -71,13 +72,13 @@ const missing = needed.filter((name) => spawnSync("which", [name]).status !== 0)
 if (missing.length > 0) console.log(`SKIPPED: audit keyring test: no ${missing.join(", ")}`);
 
 describe.skipIf(missing.length > 0)("a real keyring (gnome-keyring)", () => {
-  test("keeps a key of either kind, and the same signer comes back", { timeout: 60_000 }, () => {
+  test("keeps a key of either kind, and the same signer comes back", () => {
     const home = temporaryDirectory();
     const script = path.join(import.meta.dirname, "helpers/keyring-signer.ts");
     const { stdout, stderr } = spawnSync("dbus-run-session", ["--", process.execPath, script], {
       encoding: "utf8",
       env: { PATH: process.env.PATH, HOME: home, XDG_RUNTIME_DIR: home, LANG: "C.UTF-8" },
-      timeout: 50_000,
+      timeout: patience,
     });
     const lines = stdout.split("\n").filter((line) => line.startsWith("{"));
     expect(lines, stderr).toHaveLength(3);

@@ -158,6 +158,42 @@ describe("host ledger and epoch keys", () => {
     for (const { dir } of logs) expect(await verifyLog(dir, trusted)).toMatchObject({ ok: true });
   });
 
+  test("appends of one process take turns in the order of their calls", async () => {
+    const ledger = newLedger();
+    const same = Array.from(
+      { length: 20 },
+      () => new HostLedger({ dir: ledger.dir, origin: host, signer: hostSigner }),
+    );
+    const places = await Promise.all(
+      same.map((one, n) =>
+        one.append([{ type: "entry.erased", session: "s", entry: n, fields: 1 }]),
+      ),
+    );
+    expect(places.map(([place]) => place?.seq)).toEqual(same.map((_, n) => n + 1));
+  });
+
+  test("an append that fails does not stop the next one", async () => {
+    const ledger = newLedger();
+    let isDown = true;
+    const signer = {
+      vkey: hostSigner.vkey,
+      sign: async (text: string) => {
+        if (isDown) throw new Error("the service is down");
+        return hostSigner.sign(text);
+      },
+    };
+    const record = { type: "entry.erased", session: "s", entry: 1, fields: 1 } as const;
+    const failing = new HostLedger({ dir: ledger.dir, origin: host, signer });
+    const refused = expect(failing.append([record])).rejects.toMatchObject({
+      code: "ERR_NONO_AUDIT_SIGNER",
+    });
+    const next = ledger.append([record]);
+    await refused;
+    expect(await next).toHaveLength(1);
+    isDown = false;
+    expect(await failing.append([record])).toHaveLength(1);
+  });
+
   test("a later seed does not lead to an earlier key", () => {
     const keys = new EpochKeys(origin, 8, 0, Buffer.alloc(32, 1));
     const { vkeys } = keys;

@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSyn
 import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { patience } from "./patience.ts";
 
 /** A Go module of ours, and what is built from it. */
 interface GoModule {
@@ -160,7 +161,7 @@ function ask(
   const { status, stdout, stderr } = spawnSync(program, args, {
     input,
     encoding: "utf8",
-    timeout: 90_000,
+    timeout: patience,
     maxBuffer: 64 << 20,
     // Nothing may reach a service: a proxy that nobody serves.
     env: { ...process.env, HTTPS_PROXY: "http://127.0.0.1:1", HTTP_PROXY: "http://127.0.0.1:1" },

@@ -46,12 +46,12 @@ async function until<T>(
   what: string,
   probe: () => Promise<T | undefined> | T | undefined,
 ): Promise<T> {
-  for (let n = 0; n < 600; n += 1) {
+  for (let n = 0; n < 2400; n += 1) {
     const value = await probe();
     if (value !== undefined) return value;
     await new Promise((resume) => setTimeout(resume, 50));
   }
-  throw new Error(`${what} did not start within thirty seconds`);
+  throw new Error(`${what} did not start within two minutes`);
 }
 
 const program = (name: string): string => path.join(oracleDirectory() ?? "", name);
