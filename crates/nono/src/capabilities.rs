@@ -152,7 +152,8 @@ impl Capabilities {
 
     /// Refuses a path inside what is granted: a file, or a directory with all below it, whether it
     /// exists or comes to exist later. With `*`, `?`, `[…]`, `{…}` or `**` in it, it is a pattern,
-    /// which begins with `/` or with `**/`: every path of that form, judged at each access.
+    /// which begins with `/` or with `**/`: every path of that form, judged at each access. Case does
+    /// not count.
     ///
     /// Renaming, linking or mounting something does not lead around it. A command may still see that
     /// it exists (`stat(2)`).

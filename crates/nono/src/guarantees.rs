@@ -69,7 +69,7 @@ pub(crate) fn report(
     let mut report = files(tier, abi, supervised.files);
     report.extend(exceptions(policy, supervised.files));
     report.push(programs(supervised.starts));
-    report.extend(internet(policy, tier));
+    report.extend(internet(policy, tier, abi, supervised.sockets));
     report.push(unix_sockets(supervised.sockets));
     report.extend(processes(tier, abi));
     report.extend([
@@ -103,11 +103,12 @@ fn files(tier: TierName, abi: i32, parked: Parked) -> Vec<Guarantee> {
             "Landlock refer",
             "Landlock ABI 1 refuses every rename between directories",
         ),
+        truncation(tier, abi, parked),
         Guarantee::when(
-            abi >= 3,
-            "fs-truncate",
-            "Landlock truncate",
-            "before ABI 3 truncate(2) is not checked",
+            abi >= 5,
+            "fs-ioctl",
+            "Landlock ioctl",
+            "before ABI 5 Landlock does not check what ioctl(2) does to devices that can be opened",
         ),
         Guarantee::weaker(
             "fs-existence",
@@ -118,6 +119,22 @@ fn files(tier: TierName, abi: i32, parked: Parked) -> Vec<Guarantee> {
     ]
 }
 
+/// Landlock checks neither truncate() nor an open() to read that truncates before ABI 3
+/// (`landlock(7)`, LANDLOCK_ACCESS_FS_TRUNCATE).
+fn truncation(tier: TierName, abi: i32, parked: Parked) -> Guarantee {
+    let mechanism = match tier {
+        _ if abi >= 3 => "Landlock truncate",
+        TierName::Namespaces => "read-only mounts",
+        TierName::Flat => "a supervisor that opens the file to write on the caller's behalf",
+    };
+    Guarantee::when(
+        abi >= 3 || tier == TierName::Namespaces || parked != Parked::None,
+        "fs-truncate",
+        mechanism,
+        "before ABI 3 Landlock does not check truncation, and seccomp can notify nobody",
+    )
+}
+
 /// What is refused inside what is granted: only where the policy says so.
 fn exceptions(policy: &Policy, parked: Parked) -> Vec<Guarantee> {
     const MECHANISM: &str =
@@ -126,7 +143,7 @@ fn exceptions(policy: &Policy, parked: Parked) -> Vec<Guarantee> {
         "seccomp can notify nobody: the kernel cannot, or this process is itself supervised";
     let mut report = Vec::new();
     if !policy.deny.is_empty() {
-        let has_form = policy.deny.iter().any(|pattern| matches!(pattern, Pattern::Form(_)));
+        let has_form = policy.deny.iter().any(Pattern::is_form);
         report.push(match parked {
             Parked::All if has_form => Guarantee::weaker(
                 "fs-deny",
@@ -169,7 +186,7 @@ fn programs(supervised: bool) -> Guarantee {
     Guarantee::weaker("exec", Status::Partial, mechanism, reason)
 }
 
-fn internet(policy: &Policy, tier: TierName) -> Vec<Guarantee> {
+fn internet(policy: &Policy, tier: TierName, abi: i32, access: SocketAccess) -> Vec<Guarantee> {
     let mut report = vec![Guarantee::enforced("net-raw", "seccomp socket families")];
     if policy.network == Network::Open {
         return report;
@@ -187,7 +204,16 @@ fn internet(policy: &Policy, tier: TierName) -> Vec<Guarantee> {
         }
         _ => "seccomp socket types",
     };
-    report.push(Guarantee::enforced("net-tcp", tcp));
+    report.push(if abi < 4 && tier == TierName::Flat && access == SocketAccess::None {
+        Guarantee::weaker(
+            "net-tcp",
+            Status::Partial,
+            tcp,
+            "before ABI 4 Landlock does not check connections, and nobody else those of sockets made outside",
+        )
+    } else {
+        Guarantee::enforced("net-tcp", tcp)
+    });
     report.push(Guarantee::enforced("net-udp", udp));
     if sockets != InternetSockets::None {
         report.push(match tier {

@@ -38,6 +38,7 @@ mod error;
 mod event;
 mod executable;
 mod explain;
+mod fold;
 mod gate;
 mod git_config;
 mod guarantees;

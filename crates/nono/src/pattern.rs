@@ -1,18 +1,29 @@
 //! What a `deny` names: a place, or every place whose path is of a form.
 //!
 //! A pattern holds for a path and for all below it, whenever that comes to exist. It is matched
-//! against the path that the kernel gives an object, never against what a program asked for.
+//! against the path that the kernel gives an object, never against what a program asked for; and once
+//! more with case folded in both, since the path may be one of several that lead to that object.
 
+use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::ancestry::{names, upwards};
 use crate::error::{Error, Result};
+use crate::fold::{folded, folded_text};
 use crate::policy;
 
+/// What a `deny` names.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    given: Shape,
+    /// With case folded, unless that is the same.
+    folded: Option<Shape>,
+}
+
 /// A place with all below it, or a form of paths.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Pattern {
+#[derive(Clone, Debug)]
+enum Shape {
     /// Without symbolic links as far as it exists.
     Place(PathBuf),
     /// With `*`, `?`, `[…]`, `{…}` and `**`, from the root on.
@@ -20,7 +31,7 @@ pub(crate) enum Pattern {
 }
 
 /// A glob, with what leads to its matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Form {
     glob: String,
     /// The plain names that every match ends in, the last one first; `None` among them: any name. They
@@ -75,7 +86,7 @@ impl Pattern {
         let invalid = |reason| Err(Error::InvalidPath { path: given.to_owned(), reason });
         let bytes = given.as_os_str().as_bytes();
         if !bytes.iter().any(|byte| matches!(byte, b'*' | b'?' | b'[' | b'{' | b'\\')) {
-            return policy::canonical_as_far_as_it_exists(given).map(Pattern::Place);
+            return policy::canonical_as_far_as_it_exists(given).map(Pattern::place);
         }
         let Ok(text) = std::str::from_utf8(bytes) else {
             return invalid("a pattern must be UTF-8");
@@ -93,7 +104,7 @@ impl Pattern {
         let plain: Vec<_> = text.split('/').take_while(is_plain).collect();
         let rest: Vec<_> = text.split('/').skip(plain.len()).collect();
         if plain.len() <= 1 {
-            return Ok(Pattern::Form(Form::new(text)));
+            return Ok(Pattern::form(text));
         }
         let place = policy::canonical_as_far_as_it_exists(Path::new(&plain.join("/")))?;
         let Some(place) = place.to_str() else { return invalid("a pattern must be UTF-8") };
@@ -104,32 +115,80 @@ impl Pattern {
                 special.then_some('\\').into_iter().chain([letter])
             })
             .collect();
-        Ok(Pattern::Form(Form::new(&format!("{escaped}/{}", rest.join("/")))))
+        Ok(Pattern::form(&format!("{escaped}/{}", rest.join("/"))))
+    }
+
+    /// This path, without symbolic links as far as it exists, and all below it.
+    pub(crate) fn place(path: PathBuf) -> Self {
+        let folded = match folded(&path) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(folded) => Some(Shape::Place(folded)),
+        };
+        Pattern { given: Shape::Place(path), folded }
+    }
+
+    fn form(glob: &str) -> Self {
+        let folded = folded_text(glob);
+        let folded = (folded != glob).then(|| Shape::Form(Form::new(&folded)));
+        Pattern { given: Shape::Form(Form::new(glob)), folded }
+    }
+
+    /// The place that it names; `None`: it is a form.
+    pub(crate) fn as_place(&self) -> Option<&Path> {
+        match &self.given {
+            Shape::Place(place) => Some(place),
+            Shape::Form(_) => None,
+        }
+    }
+
+    /// Whether it is more than a place.
+    pub(crate) fn is_form(&self) -> bool {
+        self.as_place().is_none()
     }
 
     /// Whether it holds for `path`: the path, or a directory above it, is what is named.
     pub(crate) fn holds_for(&self, path: &Path) -> bool {
-        match self {
-            Pattern::Place(place) => path.starts_with(place),
-            Pattern::Form(form) => upwards(path).any(|above| form.matches(above)),
-        }
+        self.is_so_of(path, Shape::holds_for)
     }
 
     /// Whether moving `path` away, or another directory into its place, would change what this
     /// pattern holds for.
     pub(crate) fn is_led_to_by(&self, path: &Path) -> bool {
+        self.is_so_of(path, Shape::is_led_to_by)
+    }
+
+    /// As given, for what folding takes from a form (`[!A-Z]`), or folded.
+    fn is_so_of(&self, path: &Path, is_so: impl Fn(&Shape, &Path) -> bool) -> bool {
+        let shape = self.folded.as_ref().unwrap_or(&self.given);
+        is_so(&self.given, path)
+            || match folded(path) {
+                Cow::Borrowed(same) => self.folded.is_some() && is_so(shape, same),
+                Cow::Owned(folded) => is_so(shape, &folded),
+            }
+    }
+}
+
+impl Shape {
+    fn holds_for(&self, path: &Path) -> bool {
         match self {
-            Pattern::Place(place) => place.starts_with(path),
-            Pattern::Form(form) => form.is_led_to_by(path),
+            Shape::Place(place) => path.starts_with(place),
+            Shape::Form(form) => upwards(path).any(|above| form.matches(above)),
+        }
+    }
+
+    fn is_led_to_by(&self, path: &Path) -> bool {
+        match self {
+            Shape::Place(place) => place.starts_with(path),
+            Shape::Form(form) => form.is_led_to_by(path),
         }
     }
 }
 
 impl std::fmt::Display for Pattern {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Pattern::Place(place) => place.display().fmt(formatter),
-            Pattern::Form(form) => form.glob.fmt(formatter),
+        match &self.given {
+            Shape::Place(place) => place.display().fmt(formatter),
+            Shape::Form(form) => form.glob.fmt(formatter),
         }
     }
 }
@@ -161,6 +220,17 @@ mod tests {
         assert!(holds("/nowhere/{a,b}.txt", "/nowhere/b.txt"));
         assert!(holds(r"/nowhere/\*", "/nowhere/*"));
         assert!(!holds(r"/nowhere/\*", "/nowhere/x"));
+    }
+
+    #[test]
+    fn holds_in_whatever_case() {
+        assert!(holds("**/.env", "/w/.ENV"));
+        assert!(holds("**/Secrets/*.pem", "/w/secrets/KEY.PEM"));
+        assert!(holds("/nowhere/Secret", "/nowhere/SECRET/deep"));
+        assert!(holds("/NOWHERE/{A,b}.txt", "/nowhere/a.TXT"));
+        assert!(holds("/nowhere/[!A-Z]*", "/nowhere/lower"));
+        assert!(!holds("/nowhere/[!A-Z]*", "/nowhere/UPPER"));
+        assert!(!holds("/nowhere/Secret", "/nowhere/SECRETS"));
     }
 
     #[test]

@@ -239,11 +239,11 @@ impl Policy {
     /// A denied path is denied by the name that was given, too, where that leads through links.
     fn deny(&mut self, given: &Path) -> Result<()> {
         let pattern = Pattern::new(given)?;
-        if let Pattern::Place(place) = &pattern {
+        if let Some(place) = pattern.as_place() {
             if place != given {
-                self.deny.push(Pattern::Place(given.to_owned()));
+                self.deny.push(Pattern::place(given.to_owned()));
             }
-            self.deny_what_links_lead_to(&place.clone());
+            self.deny_what_links_lead_to(place);
         }
         self.deny.push(pattern);
         Ok(())
@@ -265,7 +265,7 @@ impl Policy {
                 {
                     self.denied_files
                         .extend(target.metadata().ok().map(|file| FileIdentity::of(&file)));
-                    self.deny.push(Pattern::Place(target));
+                    self.deny.push(Pattern::place(target));
                 }
             } else {
                 self.denied_files.insert(FileIdentity::of(&found));

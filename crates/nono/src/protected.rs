@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::ancestry::{name, names, upwards};
+use crate::fold::folded;
 use crate::pattern::Form;
 
 /// Anywhere in a path: the file, or the directory with all below it.
@@ -94,17 +95,19 @@ fn forms(globs: &[&str]) -> Vec<Form> {
     globs.iter().map(|glob| Form::new(glob)).collect()
 }
 
-/// What of `path` is protected: the path down to the name that says so.
+/// What of `path` is protected: the path down to the name that says so, in whatever case.
 pub(crate) fn protected_part(path: &Path) -> Option<&Path> {
-    if !is_remarkable(path) || is_dependency(path) {
+    let folded = folded(path);
+    if !is_remarkable(&folded) || is_dependency(path) {
         return None;
     }
     let is_sample = path.extension().is_some_and(|extension| extension == "sample");
-    upwards(path).find(|part| {
+    let is_protected = |part: &Path| {
         PROTECTED_NAMES.contains(name(part))
             || (!is_sample && PROTECTED.iter().any(|form| form.matches(part)))
-            || is_git_configuration(part)
-    })
+            || CONFIGURATION.iter().any(|form| form.matches(part))
+    };
+    upwards(path).zip(upwards(&folded)).find(|(_, part)| is_protected(part)).map(|(part, _)| part)
 }
 
 /// Whether any name in `path` is like those that are protected: most paths have none, and are done.
@@ -114,16 +117,18 @@ fn is_remarkable(path: &Path) -> bool {
 
 /// Whether the name of `path` is part of what protects something below it.
 pub(crate) fn leads_to_protected(path: &Path) -> bool {
+    let folded = folded(path);
     let mut forms = PROTECTED.iter().chain(CONFIGURATION.iter());
-    is_remarkable(path) && !is_dependency(path) && forms.any(|form| form.is_led_to_by(path))
+    is_remarkable(&folded) && !is_dependency(path) && forms.any(|form| form.is_led_to_by(&folded))
 }
 
 /// Whether a file here may be replaced by one that names no new programs.
 pub(crate) fn is_git_configuration(path: &Path) -> bool {
-    CONFIGURATION.iter().any(|form| form.matches(path))
+    let folded = folded(path);
+    CONFIGURATION.iter().any(|form| form.matches(&folded))
 }
 
-/// Whether `path` is below a directory of dependencies, where nothing is protected.
+/// Whether `path` is below a directory of dependencies, spelt as usual, where nothing is protected.
 pub(crate) fn is_dependency(path: &Path) -> bool {
     names(path).any(|name| DEPENDENCIES.iter().any(|known| known.as_bytes() == name))
 }
@@ -146,11 +151,15 @@ mod tests {
         assert_eq!(part("/w/.git/modules/a/b/config"), Some("/w/.git/modules/a/b/config"));
         assert_eq!(part("/w/.git/modules/a/hooks/x"), Some("/w/.git/modules/a/hooks/x"));
         assert_eq!(part("/w/.git/commondir"), Some("/w/.git/commondir"));
+        assert_eq!(part("/W/.GIT/Hooks/pre-commit"), Some("/W/.GIT/Hooks/pre-commit"));
+        assert_eq!(part("/W/\u{200b}.vscode/Tasks"), Some("/W/\u{200b}.vscode"));
+        assert_eq!(part("/w/.Git/CONFIG"), Some("/w/.Git/CONFIG"));
     }
 
     #[test]
     fn every_protected_name_is_remarkable() {
         for name in NAMES.iter().chain(FORMS).chain(GIT_CONFIGURATION) {
+            assert_eq!(folded(Path::new(name)), Path::new(name));
             assert!(is_remarkable(&Path::new("/").join(name)), "{name}");
         }
         assert!(FORMS.iter().chain(GIT_CONFIGURATION).all(|form| form.starts_with("**/.")));
@@ -176,7 +185,7 @@ mod tests {
 
     #[test]
     fn knows_what_may_not_be_moved() {
-        for path in ["/w/.git", "/w/.git/hooks", "/w/.git/modules", "/w/.config"] {
+        for path in ["/w/.git", "/w/.git/hooks", "/w/.GIT/hooks", "/w/.git/modules", "/w/.config"] {
             assert!(leads_to_protected(Path::new(path)), "{path}");
         }
         for path in ["/w", "/w/src", "/w/.git/objects"] {

@@ -35,7 +35,8 @@ export interface Capabilities {
    * Paths that stay refused inside what is allowed, with all below them, whether they exist or come
    * to exist: absolute paths, or patterns with `*`, `?`, `[…]`, `{…}` or `**` that begin with `/` or
    * with a double asterisk and a slash. Judged at each access by the name that the kernel gives a
-   * file; a backslash takes a special character's meaning away. That they exist can still be seen.
+   * file, in whatever case; a backslash takes a special character's meaning away. That they exist can
+   * still be seen.
    */
   readonly deny?: readonly Path[];
   /**

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod approval;
+mod casing;
 mod common;
 mod container;
 mod deny;
