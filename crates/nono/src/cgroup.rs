@@ -256,21 +256,23 @@ impl Hierarchy {
             return wanted & &self.controllers;
         }
         let control = place.join("cgroup.subtree_control");
-        let offered = || -> BTreeSet<Controller> {
-            let names = fs::read_to_string(&control).unwrap_or_default();
-            let is_on = |controller: &&Controller| {
-                names.split_ascii_whitespace().any(|name| name == controller.name())
-            };
-            wanted.iter().filter(is_on).copied().collect()
-        };
-        if place == self.own && offered() != *wanted {
-            // Works in the root group only: others with processes of their own, as this one, cannot
-            // divide ("no internal processes", cgroups(7)).
+        if place == self.own {
+            // We are in it, and only the root group divides what has processes of its own ("no internal
+            // processes", cgroups(7)). In others, those controllers could be enabled that count threads,
+            // but make a threaded group of it, below which no process can be put.
+            let is_root = !place.join("cgroup.type").exists();
+            if !is_root {
+                return BTreeSet::new();
+            }
             for controller in wanted {
                 let _ = fs::write(&control, format!("+{}", controller.name()));
             }
         }
-        offered()
+        let names = fs::read_to_string(&control).unwrap_or_default();
+        let is_on = |controller: &&Controller| {
+            names.split_ascii_whitespace().any(|name| name == controller.name())
+        };
+        wanted.iter().filter(is_on).copied().collect()
     }
 }
 
