@@ -15,7 +15,8 @@ use super::notif::{Listener, Notification};
 use super::process;
 use super::record::{Account, Recorder};
 use super::sockets::Sockets;
-use crate::event::{Operation, Target};
+use crate::event::{Operation, Refusal, Target};
+use crate::judge::Reason;
 use crate::socket::{self, Errno, address};
 
 /// Answers a bind().
@@ -52,6 +53,13 @@ pub(super) fn bind(
                 made.give_up(&socket);
             }
             listener.finish(call, bound);
+        }
+        // No such socket can be made: it was handed in, and Landlock checks it from ABI 4 on only.
+        (Internet::Absent, _, _) if !is_unix => {
+            let (errno, reason) = (libc::EACCES, Reason::NotGranted);
+            let refused = Some(Refusal { layer: "supervisor", reason });
+            recorder.tell(call, Account { operation, target, errno: Some(errno), refused });
+            listener.finish(call, Err(errno));
         }
         (Internet::Led(led), _, _) if !is_unix => {
             let bound = match (led.bind(&socket, &asked), &sockets.made) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use nono::{Approver, Capabilities, Command, Event, Options, Request, Sandbox};
 
-use crate::common::{Scratch, run_command, shell};
+use crate::common::{Scratch, in_tier, run_command, shell};
 
 fn in_each_tier_asking(
     capabilities: &Capabilities,
@@ -26,8 +26,7 @@ fn in_each_tier_asking(
             log.lock().unwrap().push(line);
             ask(&event, request);
         });
-        let options =
-            Options { tier: Some(tier.name), approver: Some(approver), ..Options::default() };
+        let options = Options { approver: Some(approver), ..in_tier(tier.name) };
         let sandbox = Sandbox::create(capabilities, &options).unwrap();
         test(&sandbox, &|| std::mem::take(&mut *asked.lock().unwrap()));
     }

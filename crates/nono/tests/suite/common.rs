@@ -1,13 +1,15 @@
 //! What the tests of this crate share: a directory of their own, and commands with their output.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::container::in_container;
-use nono::{Capabilities, Command, Exit, Options, Sandbox, TierName};
+use nono::{Capabilities, Command, Error, Exit, Options, Sandbox, Status, TierName};
 
 /// A directory that is removed at the end of the test.
 pub(crate) struct Scratch(PathBuf);
@@ -75,15 +77,40 @@ pub(crate) fn run_command(sandbox: &Sandbox, command: Command) -> (Exit, String)
     (child.wait(), output)
 }
 
+/// Options of a sandbox of this tier. What an older kernel cannot keep there for any policy is named
+/// and done without, so that the rest is tested.
+#[must_use]
+pub(crate) fn in_tier(tier: TierName) -> Options {
+    static MISSING: Mutex<BTreeMap<&str, Vec<String>>> = Mutex::new(BTreeMap::new());
+    let options = Options { tier: Some(tier), ..Options::default() };
+    let mut missing = MISSING.lock().unwrap_or_else(PoisonError::into_inner);
+    let allow_degraded = missing.entry(tier.as_str()).or_insert_with(|| {
+        match Sandbox::create(&Capabilities::new(), &options) {
+            Err(Error::UnsupportedPolicy { guarantees }) => guarantees,
+            _ => Vec::new(),
+        }
+    });
+    for name in &*allow_degraded {
+        println!("SKIPPED: {name} in the {} tier: this kernel cannot keep it", tier.as_str());
+    }
+    Options { allow_degraded: allow_degraded.clone(), ..options }
+}
+
+/// Whether a sandbox promises something without reserve.
+#[must_use]
+pub(crate) fn keeps(sandbox: &Sandbox, name: &str) -> bool {
+    let mut guarantees = sandbox.guarantees().iter();
+    guarantees.any(|one| one.name == name && one.status == Status::Enforced)
+}
+
 /// Runs a test in a sandbox of each tier. A machine without namespaces tests the flat one only, and
 /// says so.
 pub(crate) fn in_each_tier(capabilities: &Capabilities, mut test: impl FnMut(&Sandbox)) {
     for tier in nono::support().tiers {
         match tier.unavailable {
             None => {
-                let options = Options { tier: Some(tier.name), ..Options::default() };
                 println!("tier {}", tier.name.as_str());
-                test(&Sandbox::create(capabilities, &options).unwrap());
+                test(&Sandbox::create(capabilities, &in_tier(tier.name)).unwrap());
             }
             Some(reason) => {
                 assert_ne!(tier.name, TierName::Flat, "{reason}");
@@ -98,7 +125,8 @@ pub(crate) fn in_each_setting(capabilities: &Capabilities, mut test: impl FnMut(
     in_each_tier(capabilities, &mut test);
     in_container(|| {
         println!("in a container");
-        let sandbox = Sandbox::create(capabilities, &Options::default()).unwrap();
+        let options = Options { tier: None, ..in_tier(TierName::Flat) };
+        let sandbox = Sandbox::create(capabilities, &options).unwrap();
         assert_eq!(sandbox.tier(), TierName::Flat);
         test(&sandbox);
     });

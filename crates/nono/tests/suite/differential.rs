@@ -7,7 +7,7 @@ use std::process::Command as HostCommand;
 
 use nono::{Command, Observe, Options, Sandbox};
 
-use crate::common::{Scratch, run_command, shell};
+use crate::common::{Scratch, in_tier, run_command, shell};
 
 /// Each begins with the tool that it takes. They run in an empty directory, next to `../input`.
 const SCRIPTS: &[&str] = &[
@@ -109,8 +109,7 @@ fn programs_leave_the_same_trees_inside_and_outside() {
                 .allow_read(scratch.path().join("input"))
                 .allow_write(&inside)
                 .deny("**/*.pem");
-            let options =
-                Options { tier: Some(tier.name), observe: Observe::All, ..Options::default() };
+            let options = Options { observe: Observe::All, ..in_tier(tier.name) };
             let sandbox = Sandbox::create(&capabilities, &options).unwrap();
             let command = Command::new(["/bin/sh", "-c", &script]).cwd(&inside);
             let command = environment

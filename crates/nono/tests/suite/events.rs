@@ -9,7 +9,7 @@ use nono::{
     Capabilities, Command, Event, Observe, Operation, Options, Reason, Sandbox, Suggestion, Target,
 };
 
-use crate::common::{Scratch, run, run_command, shell};
+use crate::common::{Scratch, in_tier, run, run_command, shell};
 use crate::gate::{gated, python};
 
 fn in_each_tier_observed(
@@ -23,7 +23,7 @@ fn in_each_tier_observed(
             continue;
         }
         println!("tier {}", tier.name.as_str());
-        let options = Options { tier: Some(tier.name), observe, ..Options::default() };
+        let options = Options { observe, ..in_tier(tier.name) };
         test(&Sandbox::create(capabilities, &options).unwrap());
     }
 }

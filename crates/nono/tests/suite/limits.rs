@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nono::{Capabilities, Command, Limit, Limits, Options, Sandbox, Status, TierName};
 
-use crate::common::{Scratch, in_each_tier, run, run_command, shell};
+use crate::common::{Scratch, in_each_tier, in_tier, run, run_command, shell};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -97,10 +97,11 @@ os.killpg(0, 9)
 fn a_fork_bomb_stays_within_its_number() {
     let capabilities = with(|limits| limits.processes = Some(12));
     for tier in [TierName::Namespaces, TierName::Flat] {
-        let options = Options { tier: Some(tier), ..Options::default() };
+        let options = in_tier(tier);
         let sandbox = match Sandbox::create(&capabilities, &options) {
             Ok(sandbox) => sandbox,
             Err(error) => {
+                assert_eq!(error.code(), "ERR_NONO_UNSUPPORTED_POLICY", "{error}");
                 // SAFETY: cannot fail.
                 assert_eq!(unsafe { libc::geteuid() }, 0, "{error}");
                 let name = tier.as_str();
@@ -132,7 +133,7 @@ fn a_fork_bomb_stays_within_its_number() {
 fn a_share_of_the_processors_is_kept_or_refused() {
     let capabilities = with(|limits| limits.cpus = Some(0.1));
     for tier in [TierName::Namespaces, TierName::Flat] {
-        let options = Options { tier: Some(tier), ..Options::default() };
+        let options = in_tier(tier);
         match Sandbox::create(&capabilities, &options) {
             Ok(sandbox) => {
                 let begin = Instant::now();
@@ -203,7 +204,7 @@ fn descriptors_run_out_inside_only() {
 #[test]
 fn private_directories_fill_up_early() {
     let capabilities = with(|limits| limits.memory = Some(24 * MIB));
-    let options = Options { tier: Some(TierName::Namespaces), ..Options::default() };
+    let options = in_tier(TierName::Namespaces);
     let Ok(sandbox) = Sandbox::create(&capabilities, &options) else {
         return println!("SKIPPED: private directories: no namespaces on this machine");
     };

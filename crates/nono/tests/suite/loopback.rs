@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{in_each_setting, shell};
+use crate::common::{in_each_setting, in_tier, shell};
 use crate::gate::{gated, prelude, python};
 use crate::test_gate::with_gate;
 use nono::{Capabilities, Child, Command, Options, Question, Sandbox, TierName};
@@ -85,7 +85,7 @@ fn two_sandboxes_and_the_host_have_the_same_port_each() {
     in_each_setting(&gated(&[80]), |sandbox| {
         let host = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = host.local_addr().unwrap().port();
-        let options = Options { tier: Some(sandbox.tier()), ..Options::default() };
+        let options = in_tier(sandbox.tier());
         let other = Sandbox::create(&gated(&[80]), &options).unwrap();
         let script = format!(
             "s = socket.create_server(('127.0.0.1', {port})); c = socket.create_connection(('127.0.0.1', {port})); p, _ = s.accept(); print('own', end=' ')"
@@ -329,7 +329,7 @@ while True:
                 TcpStream::connect(("127.0.0.1", host)).unwrap().write_all(b"quit").unwrap();
                 assert!(child.wait().status.success());
             }
-            let options = Options { tier: Some(sandbox.tier()), ..Options::default() };
+            let options = in_tier(sandbox.tier());
             let second = Sandbox::create(&shell().publish(port), &options).unwrap();
             assert_ne!(second.published().get(&port), Some(&port), "it is taken by the first");
             sandbox.close();

@@ -2,7 +2,7 @@
 
 mod agreement;
 mod approval;
-mod casing;
+
 mod common;
 mod container;
 mod deny;
@@ -20,6 +20,7 @@ mod overlay;
 mod places;
 mod protected;
 mod restrict;
+mod shared_folder;
 mod stress;
 mod terminal;
 mod test_gate;

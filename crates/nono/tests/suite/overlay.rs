@@ -2,7 +2,7 @@
 
 use nono::{Options, OverlayMount, Sandbox, TierName};
 
-use crate::common::{Scratch, run, shell};
+use crate::common::{Scratch, in_tier, run, shell};
 
 fn layers(scratch: &Scratch) -> OverlayMount {
     for name in ["w/sub", "layers/upper", "layers/work"] {
@@ -25,11 +25,7 @@ fn changes_go_to_the_upper_layer_and_the_directory_stays() {
     let mount = layers(&scratch);
     let capabilities =
         shell().allow_write(&mount.target).allow_exec(mount.target.join("sub")).deny("**/*.pem");
-    let options = Options {
-        tier: Some(TierName::Namespaces),
-        mounts: vec![mount.clone()],
-        ..Options::default()
-    };
+    let options = Options { mounts: vec![mount.clone()], ..in_tier(TierName::Namespaces) };
     let sandbox = Sandbox::create(&capabilities, &options).unwrap();
     let script = format!(
         "cd {}; echo after >file; echo new >made; rm sub/deep; cp /bin/true sub/tool && sub/tool && \
@@ -68,11 +64,7 @@ fn directories_are_renamed_with_all_that_is_in_them() {
     for depth in 0..70 {
         scratch.file(&format!("{}/f", &deep[..6 + 2 * depth]), "x");
     }
-    let options = Options {
-        tier: Some(TierName::Namespaces),
-        mounts: vec![mount.clone()],
-        ..Options::default()
-    };
+    let options = Options { mounts: vec![mount.clone()], ..in_tier(TierName::Namespaces) };
     let sandbox = Sandbox::create(&shell().allow_write(&mount.target), &options).unwrap();
     // What would take too many descriptors at once stays where it is, whole.
     let deep = format!(
@@ -111,8 +103,7 @@ fn layers_within_reach_and_other_tiers_are_refused() {
     let scratch = Scratch::in_public();
     let mount = layers(&scratch);
     let create = |capabilities: &nono::Capabilities, tier| {
-        let options =
-            Options { tier: Some(tier), mounts: vec![mount.clone()], ..Options::default() };
+        let options = Options { mounts: vec![mount.clone()], ..in_tier(tier) };
         Sandbox::create(capabilities, &options).map(drop).unwrap_err()
     };
     let within = shell().allow_write(scratch.path());

@@ -7,7 +7,7 @@ use nono::{
     Capabilities, Command, Observe, Operation, Options, Question, Reason, Right, Sandbox, Target,
 };
 
-use crate::common::{Scratch, run_command, shell};
+use crate::common::{Scratch, in_tier, run_command, shell};
 
 fn python(sandbox: &Sandbox, script: &str, place: &Scratch) -> String {
     let prelude = "import errno, os, sys\nos.chdir(sys.argv[1])\n\
@@ -28,7 +28,7 @@ fn in_each_way(capabilities: impl Fn() -> Capabilities, test: impl Fn(&Sandbox, 
         }
         for observe in [Observe::All, Observe::Changes, Observe::Off] {
             println!("tier {}, {observe:?}", tier.name.as_str());
-            let options = Options { tier: Some(tier.name), observe, ..Options::default() };
+            let options = Options { observe, ..in_tier(tier.name) };
             test(&Sandbox::create(&capabilities(), &options).unwrap(), observe);
         }
     }

@@ -6,7 +6,7 @@ use std::process::Command as HostCommand;
 
 use nono::{Capabilities, Command};
 
-use crate::common::{Scratch, in_each_tier, run, run_command};
+use crate::common::{Scratch, in_each_tier, in_tier, run, run_command};
 
 /// A repository with a hook, a remote to clone from, and a place for git's own settings.
 fn repository() -> Scratch {
@@ -82,7 +82,7 @@ fn in_each_tier_anew(mut test: impl FnMut(&Scratch, &nono::Sandbox)) {
             continue;
         }
         let scratch = repository();
-        let options = nono::Options { tier: Some(tier.name), ..Default::default() };
+        let options = in_tier(tier.name);
         test(&scratch, &nono::Sandbox::create(&git(&scratch), &options).unwrap());
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nono::{Command, Observe, Options, Sandbox};
 
-use crate::common::{Scratch, in_each_tier, run_command, shell};
+use crate::common::{Scratch, in_each_tier, in_tier, run_command, shell};
 
 /// Each process says how many calls were refused to it, and how many were made in all.
 const SCRIPT: &str = r#"
@@ -57,8 +57,7 @@ fn many_threads_at_once_end_with_every_refusal_on_record() {
         let scratch = Scratch::in_public();
         std::fs::create_dir(scratch.path().join("sub")).unwrap();
         let capabilities = shell().allow_write(scratch.path()).deny("**/*.pem");
-        let options =
-            Options { tier: Some(tier.name), observe: Observe::All, ..Options::default() };
+        let options = Options { observe: Observe::All, ..in_tier(tier.name) };
         let sandbox = Sandbox::create(&capabilities, &options).unwrap();
         let argv = ["/usr/bin/python3", "-I", "-S", "-c", SCRIPT];
         let place = scratch.path().display().to_string();
@@ -106,8 +105,7 @@ fn nothing_is_left_of_a_sandbox() {
     let capabilities = shell().allow_write(scratch.path()).deny("**/*.pem");
     let once = || {
         for tier in nono::support().tiers.into_iter().filter(|tier| tier.unavailable.is_none()) {
-            let options =
-                Options { tier: Some(tier.name), observe: Observe::All, ..Options::default() };
+            let options = Options { observe: Observe::All, ..in_tier(tier.name) };
             let sandbox = Sandbox::create(&capabilities, &options).unwrap();
             let script = format!("cd {}; echo >a; echo >x.pem; cat a", scratch.path().display());
             let _ = run_command(&sandbox, Command::new(["/bin/sh", "-c", &script]));

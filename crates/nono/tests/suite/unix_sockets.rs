@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::thread;
 
-use crate::common::{Scratch, in_each_setting, run_command, shell};
+use crate::common::{Scratch, in_each_setting, in_tier, run_command, shell};
 use crate::container::filter_this_thread;
 use nono::{Command, Error, Network, Options, Sandbox, TierName};
 
@@ -213,7 +213,7 @@ fn where_descriptors_cannot_be_taken_the_supervisor_makes_the_sockets() {
         filter_this_thread(libc::SYS_pidfd_getfd, libc::EPERM, 0);
         let listed = shell().allow_unix_socket(&path);
         // Sockets made outside would be in the wrong network namespace.
-        let options = Options { tier: Some(TierName::Namespaces), ..Options::default() };
+        let options = in_tier(TierName::Namespaces);
         match Sandbox::create(&listed, &options).unwrap_err() {
             refused @ Error::UnsupportedPolicy { .. } => {
                 assert_eq!(refused.value().as_deref(), Some("unix-sockets"), "{refused}");

@@ -127,7 +127,12 @@ impl Caller<'_> {
             return self.open_fifo(place, flags);
         }
         let mode = if tmpfile { Some(self.mode(mode)?) } else { None };
+        let truncates_to_read =
+            flags & (libc::O_ACCMODE | libc::O_TRUNC) == libc::O_RDONLY | libc::O_TRUNC;
         self.last(move || {
+            if truncates_to_read && found.is_file() {
+                open_to_truncate(&place)?;
+            }
             let file = match mode {
                 Some(mode) => mode.make(|mode| reopen(&place.file, flags, mode), amend),
                 None => reopen(&place.file, flags, 0),
@@ -171,7 +176,11 @@ impl Caller<'_> {
         let path = self.full_path(at, attempt)?;
         let place = self.place(&path, true)?;
         self.judge_place(&place, Right::Write, attempt)?;
+        let is_file = place.file.metadata()?.is_file();
         self.last(move || {
+            if is_file {
+                open_to_truncate(&place)?;
+            }
             let link = CString::new(place::own_link(&place.file).as_os_str().as_bytes())?;
             // SAFETY: a C string.
             check(unsafe { libc::truncate(link.as_ptr(), length) }).map(|()| Reply::Done)
@@ -275,6 +284,12 @@ pub(super) fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result
     let (links, name) = (place::own_descriptors()?, place::own_name(place));
     let flags = flags | libc::O_NOCTTY | libc::O_CLOEXEC;
     open_at(links, &name, flags, mode)
+}
+
+/// Opens a file to write, since it is going to be truncated: Landlock always checks the one, and the
+/// other from ABI 3 on only. Nothing is granted one without the other.
+fn open_to_truncate(place: &Place) -> io::Result<File> {
+    reopen(&place.file, libc::O_WRONLY, 0)
 }
 
 /// Opens a name in a directory.

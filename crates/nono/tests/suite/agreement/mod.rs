@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nono::{Child, Command, Event, Observe, Options, Question, Right, Sandbox, TierName};
 
-use crate::common::Scratch;
+use crate::common::{Scratch, in_tier};
 use call::Call;
 use model::Rules;
 use tree::{Random, Tree, listing};
@@ -155,7 +155,7 @@ impl Case {
         let mut rules = rules.clone();
         rules.look_around(&root);
         let sides = tiers.iter().map(|tier| {
-            let options = Options { tier: Some(*tier), observe, ..Options::default() };
+            let options = Options { observe, ..in_tier(*tier) };
             Side::new(made(&tier.as_str()[..1]), &rules, &options)
         });
         let sides = sides.collect();

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use nono::{Capabilities, Command, Event, Network, Observe, Operation, Options, Sandbox, TierName};
 
-use crate::common::{Scratch, shell};
+use crate::common::{Scratch, in_tier, shell};
 use expected::Expected;
 
 /// A program at work, by the tool that it takes. It starts in an empty directory next to `../input`,
@@ -167,8 +167,7 @@ fn events_are_what_the_kernel_answered() {
                 let place = scratch.path().join(format!("work{number}"));
                 std::fs::create_dir(&place).unwrap();
                 let capabilities = capabilities(&scratch, program, &place, denied);
-                let options =
-                    Options { tier: Some(tier.name), observe: Observe::All, ..Options::default() };
+                let options = Options { observe: Observe::All, ..in_tier(tier.name) };
                 let sandbox = Sandbox::create(&capabilities, &options).unwrap();
                 let log = scratch.path().join(format!("log{number}"));
                 let Some((calls, events)) = trace(&sandbox, program, &place, &log) else {

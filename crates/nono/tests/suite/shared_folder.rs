@@ -1,4 +1,5 @@
-//! A file system in which case does not count: what is protected or denied has many names there.
+//! A file system in which case does not count, and names have short ones besides, as on Windows: what
+//! is protected or denied has many names there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,16 +10,16 @@ use nono::Capabilities;
 
 use crate::common::{Scratch, in_each_tier, run};
 
-/// A directory of such a file system, until it is dropped.
-struct CaseInsensitive {
+/// A directory on such a file system, until it is dropped.
+struct Shared {
     server: Child,
     scratch: Scratch,
 }
 
-impl CaseInsensitive {
+impl Shared {
     /// `None`, and said so: this machine has no FUSE, or no fusepy.
     fn mount() -> Option<Self> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/casing.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/shared_folder.py");
         let scratch = Scratch::new();
         for name in ["below", "mounted"] {
             fs::create_dir(scratch.path().join(name)).unwrap();
@@ -33,7 +34,7 @@ impl CaseInsensitive {
             println!("SKIPPED: a case-insensitive file system: there is no /usr/bin/python3");
             return None;
         };
-        let mut mounted = CaseInsensitive { server, scratch };
+        let mut mounted = Shared { server, scratch };
         fs::write(mounted.scratch.path().join("below/Present"), "").unwrap();
         let begin = Instant::now();
         while !mounted.path().join("pRESENT").exists() {
@@ -52,7 +53,7 @@ impl CaseInsensitive {
     }
 }
 
-impl Drop for CaseInsensitive {
+impl Drop for Shared {
     fn drop(&mut self) {
         let _ = HostCommand::new("fusermount").arg("-uz").arg(self.path()).status();
         let _ = self.server.kill();
@@ -67,8 +68,8 @@ fn write(directory: &Path, name: &str, contents: &str) {
 }
 
 #[test]
-fn what_is_protected_or_denied_is_so_in_whatever_case() {
-    let Some(mounted) = CaseInsensitive::mount() else { return };
+fn what_is_protected_or_denied_is_so_by_each_of_its_names() {
+    let Some(mounted) = Shared::mount() else { return };
     let place = mounted.path();
     for name in [".git/hooks/pre-push", ".git/config", ".vscode/tasks.json", ".env", "Notes"] {
         write(&place, name, "as it was\n");
@@ -85,7 +86,10 @@ fn what_is_protected_or_denied_is_so_in_whatever_case() {
             format!("echo evil >{at}/.EnvRC"),
             format!("mkdir {at}/.CURSOR"),
             format!("mv {at}/.GIT {at}/moved"),
+            format!("echo evil >{at}/VSCODE~1/tasks.json"),
+            format!("echo evil >{at}/Git~1/hooks/pre-push"),
             format!("cat {at}/.ENV"),
+            format!("cat {at}/ENV~1"),
             format!("mv {at}/.Env {at}/moved"),
         ];
         for script in refused {

@@ -1,6 +1,10 @@
-"""A file system in which case does not count, over a directory: casing.py DIRECTORY MOUNTPOINT"""
+"""A directory as Windows would share it: case does not count, and names have short ones besides.
+
+shared_folder.py DIRECTORY MOUNTPOINT
+"""
 import errno
 import os
+import re
 import sys
 
 from fusepy import FUSE, FuseOSError, Operations
@@ -8,13 +12,17 @@ from fusepy import FUSE, FuseOSError, Operations
 base, mountpoint = sys.argv[1:]
 
 
-class CaseInsensitive(Operations):
+def short(name):
+    return re.sub("[^A-Z0-9]", "", name.upper())[:6] + "~1"
+
+
+class Shared(Operations):
     def find(self, path):
         "The real path: of names that are there, as they were spelt when they were made."
         found = base
         for name in path.split("/")[1:] if path != "/" else []:
             there = os.listdir(found) if os.path.isdir(found) else []
-            same = [one for one in there if one.lower() == name.lower()]
+            same = [one for one in there if name.lower() in (one.lower(), short(one).lower())]
             found = os.path.join(found, same[0] if same else name)
         return found
 
@@ -60,4 +68,5 @@ class CaseInsensitive(Operations):
         os.rmdir(self.find(path))
 
 
-FUSE(CaseInsensitive(), mountpoint, foreground=True)
+# The name of a virtual machine's shares.
+FUSE(Shared(), mountpoint, foreground=True, subtype="vmhgfs-fuse")
