@@ -10,8 +10,8 @@ use std::sync::Arc;
 use crate::ancestry::upwards;
 use crate::pattern::Pattern;
 use crate::policy::{Access, FileIdentity, Policy};
-use crate::protected;
 use crate::tier::TierName;
+use crate::{protected, short_name};
 
 /// What is wanted of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,6 +163,9 @@ impl Judge {
         if let Some(pattern) = self.policy.deny.iter().find(|pattern| pattern.holds_for(path)) {
             return Some(Reason::Denied(pattern.to_string()));
         }
+        if let Some(reason) = self.refusal_of_short_name(path, right) {
+            return Some(reason);
+        }
         if right != Right::Write || !self.policy.protect || self.is_private(path) {
             return None;
         }
@@ -171,6 +174,15 @@ impl Judge {
             .take_while(|above| above.as_os_str().len() >= part.as_os_str().len())
             .any(|above| self.place(above).rule.is_some_and(|access| access.write));
         (!is_granted_by_name).then(|| Reason::Protected(part.to_owned()))
+    }
+
+    /// What refuses a name that may stand for another, which is denied or protected.
+    fn refusal_of_short_name(&self, path: &Path, right: Right) -> Option<Reason> {
+        let part = short_name::part(path, &self.policy.short_named)?;
+        if let Some(pattern) = self.policy.deny.first() {
+            return Some(Reason::Denied(pattern.to_string()));
+        }
+        (right == Right::Write && self.policy.protect).then(|| Reason::Protected(part.to_owned()))
     }
 
     /// Whether `path` is the sandbox's own matter: in a private directory, but for what the policy

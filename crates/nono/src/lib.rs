@@ -62,6 +62,7 @@ mod restrict;
 mod ruleset;
 mod sandbox;
 mod seccomp;
+mod short_name;
 mod socket;
 mod stage;
 mod suggestion;

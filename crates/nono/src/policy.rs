@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::seccomp::InternetSockets;
 use crate::tier::TierName;
-use crate::{executable, limits, profile};
+use crate::{executable, limits, profile, short_name};
 
 /// Rights to a file, or to a directory and all below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +106,8 @@ pub(crate) struct Policy {
     pub(crate) denied_files: HashSet<FileIdentity>,
     /// Whether names that programs outside take orders from stay as they are.
     pub(crate) protect: bool,
+    /// Where files have short names besides.
+    pub(crate) short_named: Vec<PathBuf>,
     /// Where commands start when they do not say.
     pub(crate) default_cwd: PathBuf,
 }
@@ -134,6 +136,7 @@ impl Policy {
             deny: Vec::new(),
             denied_files: HashSet::new(),
             protect: capabilities.protect,
+            short_named: short_name::places(),
             default_cwd: PathBuf::from("/"),
         };
         let read = canonical_all(&capabilities.read)?;
