@@ -18,6 +18,7 @@ const NAMES: &[&str] = &[
     ".idea",
     ".zed",
     ".fleet",
+    ".helix",
     ".claude",
     ".claude.json",
     ".cursor",
@@ -26,6 +27,19 @@ const NAMES: &[&str] = &[
     ".windsurf",
     ".continue",
     ".aider.conf.yml",
+    ".opencode",
+    "opencode.json",
+    "opencode.jsonc",
+    ".crush.json",
+    "crush.json",
+    ".kiro",
+    ".roo",
+    ".kilocode",
+    ".amazonq",
+    ".trae",
+    ".junie",
+    ".qwen",
+    ".factory",
     ".mcp.json",
     ".devcontainer",
     ".devcontainer.json",
@@ -36,6 +50,15 @@ const NAMES: &[&str] = &[
     ".dir-locals.el",
     ".gdbinit",
     ".lldbinit",
+    // Interpreters, which load them from the directory that they start in.
+    ".rprofile",
+    ".renviron",
+    ".irbrc",
+    ".pryrc",
+    ".pdbrc",
+    ".ghci",
+    ".iex.exs",
+    ".octaverc",
     // What the next run may do.
     "nono.json",
     "nono.jsonc",
@@ -112,7 +135,8 @@ pub(crate) fn protected_part(path: &Path) -> Option<&Path> {
 
 /// Whether any name in `path` is like those that are protected: most paths have none, and are done.
 fn is_remarkable(path: &Path) -> bool {
-    names(path).any(|name| name.starts_with(b".") || name.starts_with(b"nono.json"))
+    let is_plain = |name: &[u8]| name.ends_with(b".json") || name.ends_with(b".jsonc");
+    names(path).any(|name| name.starts_with(b".") || is_plain(name))
 }
 
 /// Whether the name of `path` is part of what protects something below it.
@@ -154,6 +178,8 @@ mod tests {
         assert_eq!(part("/W/.GIT/Hooks/pre-commit"), Some("/W/.GIT/Hooks/pre-commit"));
         assert_eq!(part("/W/\u{200b}.vscode/Tasks"), Some("/W/\u{200b}.vscode"));
         assert_eq!(part("/w/.Git/CONFIG"), Some("/w/.Git/CONFIG"));
+        assert_eq!(part("/w/opencode.json"), Some("/w/opencode.json"));
+        assert_eq!(part("/w/.Rprofile"), Some("/w/.Rprofile"));
     }
 
     #[test]
@@ -177,6 +203,7 @@ mod tests {
             "/w/.gitignore",
             "/w/.gitmodules",
             "/w/.env",
+            "/w/package.json",
             "/w/node_modules/x/.vscode/settings.json",
         ] {
             assert_eq!(part(path), None, "{path}");
