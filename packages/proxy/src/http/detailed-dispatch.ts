@@ -3,19 +3,20 @@ import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { callbackify } from "node:util";
 import type { Dispatcher } from "undici";
-import { type FlatHeaders, valuesOf } from "./headers.ts";
+import { awaitAnswer } from "./answer-timeout.ts";
+import { type FlatHeaders, pairsOf, valuesOf } from "./headers.ts";
 
 /** Opens a connection to a server, secured when the protocol is `https:`. */
 export type Connect = (hostname: string, protocol: string, port: string) => Promise<Socket>;
 
-/** A request with the details of HTTP/1.1 that undici does not send. */
-export interface DetailedRequest {
+/** A request as it goes to a server. */
+export interface UpstreamRequest {
   /** `scheme://host:port`. */
   readonly origin: string;
   readonly path: string;
   readonly method: string;
   readonly headers: FlatHeaders;
-  readonly body: Readable;
+  readonly body: Readable | undefined;
   /** Sends `Expect: 100-continue`; the body comes when it comes, since a server may never say 100. */
   readonly expectsContinue: boolean;
   onContinue(): void;
@@ -32,7 +33,7 @@ export class DetailedDispatcher {
   readonly #timeout: number;
   readonly #headerBytes: number;
 
-  /** `timeout`: milliseconds until the response header. */
+  /** `responseTimeout`: milliseconds until the response header, from the last byte of the body that was sent. */
   constructor(connect: Connect, limits: { responseTimeout: number; headerBytes: number }) {
     const agent = (protocol: string): ConnectingAgent => new ConnectingAgent(connect, protocol);
     this.#agents = { "http:": agent("http:"), "https:": agent("https:") };
@@ -40,7 +41,10 @@ export class DetailedDispatcher {
     this.#headerBytes = limits.headerBytes;
   }
 
-  dispatch(options: DetailedRequest, handler: Dispatcher.DispatchHandler): void {
+  dispatch(
+    options: UpstreamRequest & { readonly body: Readable },
+    handler: Dispatcher.DispatchHandler,
+  ): void {
     const { origin, path, method, headers, body } = options;
     const url = new URL(origin);
     const added = ["host", url.host];
@@ -64,12 +68,7 @@ export class DetailedDispatcher {
       done = true;
       handler.onResponseError?.(controller, controller.reason ?? error);
     };
-    const timer = setTimeout(() => {
-      const error = new Error("no response header");
-      controller.abort(Object.assign(error, { code: "UND_ERR_HEADERS_TIMEOUT" }));
-    }, this.#timeout);
     outgoing.once("close", () => {
-      clearTimeout(timer);
       fail(Object.assign(new Error("closed"), { code: "ECONNRESET" }));
     });
     outgoing.on("error", fail);
@@ -79,7 +78,6 @@ export class DetailedDispatcher {
       if (statusCode !== 100) handler.onResponseStart?.(controller, statusCode, {}, "");
     });
     outgoing.once("response", (response) => {
-      clearTimeout(timer);
       // An answer before the end of the body: the rest of it must not be taken for the next request.
       if (!outgoing.writableEnded) response.once("end", () => outgoing.destroy());
       controller.rawHeaders = response.rawHeaders;
@@ -97,6 +95,8 @@ export class DetailedDispatcher {
     if (controller.aborted) return;
     outgoing.flushHeaders();
     body.pipe(outgoing, { end: false });
+    const stopWaiting = awaitAnswer(body, this.#timeout, (error) => controller.abort(error));
+    outgoing.once("response", stopWaiting).once("close", stopWaiting);
     body.once("end", () => {
       let trailers: FlatHeaders;
       try {
@@ -104,10 +104,7 @@ export class DetailedDispatcher {
       } catch (error) {
         return controller.abort(error as Error);
       }
-      const pairs = trailers.flatMap((name, i) =>
-        i % 2 === 0 ? [[name, trailers[i + 1] ?? ""] as [string, string]] : [],
-      );
-      if (pairs.length > 0) outgoing.addTrailers(pairs);
+      if (trailers.length > 0) outgoing.addTrailers(pairsOf(trailers));
       return void outgoing.end();
     });
     body.once("aborted", () => controller.abort(new Error("the client went away")));

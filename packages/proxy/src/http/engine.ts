@@ -6,6 +6,7 @@ import { GateError } from "../errors.ts";
 import { buffered } from "../net/buffers.ts";
 import type { CertificateAuthority } from "../tls/authority.ts";
 import { type ForwardContext, forward } from "./forward.ts";
+import { windows } from "./http2-sessions.ts";
 import {
   type GateRequest,
   type GateResponse,
@@ -64,14 +65,14 @@ export class HttpEngine {
     });
     this.#http2 = http2.createServer({
       maxSessionMemory: 64,
-      settings: { initialWindowSize: 1024 * 1024, maxHeaderListSize: limits.headerBytes },
+      settings: { initialWindowSize: windows.stream, maxHeaderListSize: limits.headerBytes },
     });
     this.#http2.on("request", handle);
     this.#http2.on("checkContinue", handle);
     this.#http2.on("session", (session) => {
       this.#sessions.add(session);
       session.once("close", () => this.#sessions.delete(session));
-      session.setLocalWindowSize(16 * 1024 * 1024);
+      session.setLocalWindowSize(windows.session);
     });
   }
 

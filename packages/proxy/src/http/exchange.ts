@@ -1,9 +1,8 @@
 import { constants } from "node:http2";
-import { PassThrough, type Readable } from "node:stream";
 import type { Dispatcher } from "undici";
 import type { Injection } from "../credentials/broker.ts";
 import { GateError } from "../errors.ts";
-import { type FlatHeaders, endToEnd, trailersToPass, valuesOf } from "./headers.ts";
+import { type FlatHeaders, endToEnd, grouped, trailersToPass, valuesOf } from "./headers.ts";
 import { type GateRequest, type GateResponse, breakOff } from "./refusal.ts";
 import type { Destination } from "./request-target.ts";
 import { type BodyWriter, bodyWriterFor } from "./response-body.ts";
@@ -145,31 +144,21 @@ export class Exchange {
     const { endpoint, secure } = this.#destination;
     if (body?.errored) return abort(body.errored);
     body?.once("error", abort);
-    const origin = originOf(endpoint, secure);
-    const plain = { origin, path, method, headers };
     const request = this.#request;
-    // Behind chunks there may be trailers, announced or not (RFC 9112 section 7.1.2).
-    const chunked =
-      request.httpVersionMajor === 1 && valuesOf(headers, "content-length").length === 0;
-    if (body && (expectsContinue || chunked || request.headers.trailer !== undefined)) {
-      this.#pool.detailed.dispatch(
-        {
-          ...plain,
-          body,
-          expectsContinue,
-          onContinue: () => this.#response.writeContinue(),
-          trailers: () => this.#injection.editTrailers(trailersToPass(request.rawTrailers)),
-        },
-        handler,
-      );
-      return;
-    }
-    // HTTP/2 announces nothing before the end, and undici sends no trailers: better an error than their loss.
-    body?.once("end", () => {
-      if (trailersToPass(request.rawTrailers).length > 0) abort(unannounced());
-    });
-    const dispatcher = this.#pool.for(request.httpVersionMajor);
-    dispatcher.dispatch({ ...plain, body: body ? detached(body) : null }, handler);
+    this.#pool.dispatch(
+      {
+        origin: originOf(endpoint, secure),
+        path,
+        method,
+        headers,
+        body,
+        expectsContinue,
+        onContinue: () => this.#response.writeContinue(),
+        trailers: () => this.#injection.editTrailers(trailersToPass(request.rawTrailers)),
+      },
+      request.httpVersionMajor,
+      handler,
+    );
   }
 
   /** The server has said all before the client did: on HTTP/2 the client is told so (RFC 9113 section 8.1). */
@@ -244,14 +233,6 @@ function clientGone(): GateError {
   return new GateError("ERR_NONO_UPSTREAM", "The client went away before the answer was complete.");
 }
 
-function unannounced(): GateError {
-  return new GateError(
-    "ERR_NONO_PROTOCOL",
-    "The request ends in trailers that no Trailer field has announced.",
-    { remedy: "Name them in a Trailer field, or use HTTP/1.1." },
-  );
-}
-
 /** Trailers on HTTP/1.1 need chunks, so a length that came with them goes. */
 function announceTrailers(headers: FlatHeaders): FlatHeaders {
   return valuesOf(headers, "trailer").length > 0
@@ -259,42 +240,7 @@ function announceTrailers(headers: FlatHeaders): FlatHeaders {
     : headers;
 }
 
-/**
- * The body as a stream of its own: undici destroys what it was given when the server answers early, and the
- * client's connection must survive that.
- */
-function detached(body: Readable): Readable {
-  const copy = new PassThrough();
-  body.pipe(copy);
-  body.once("error", (error) => copy.destroy(error));
-  body.once("aborted", () => copy.destroy(clientGone()));
-  copy.once("close", () => {
-    body.unpipe(copy);
-    body.resume();
-  });
-  copy.on("error", () => undefined);
-  return copy;
-}
-
 function flatten(raw: Dispatcher.DispatchController["rawHeaders"]): FlatHeaders {
-  if (Array.isArray(raw))
-    return raw.map((item) => (typeof item === "string" ? item : item.toString("latin1")));
-  return Object.entries(raw ?? {}).flatMap(([name, value]) =>
-    name.startsWith(":")
-      ? []
-      : (Array.isArray(value) ? value : [value ?? ""]).flatMap((one) => [name, one]),
-  );
-}
-
-/** Node's HTTP/2 wants an object; repeated fields become arrays. */
-function grouped(headers: FlatHeaders): Record<string, string | string[]> {
-  const groups: Record<string, string | string[]> = {};
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = (headers[i] ?? "").toLowerCase();
-    const value = headers[i + 1] ?? "";
-    const known = groups[name];
-    groups[name] =
-      known === undefined ? value : [...(Array.isArray(known) ? known : [known]), value];
-  }
-  return groups;
+  if (!Array.isArray(raw)) return [];
+  return raw.map((item) => (typeof item === "string" ? item : item.toString("latin1")));
 }

@@ -78,3 +78,23 @@ export function joinCookies(headers: FlatHeaders): FlatHeaders {
 export function withField(headers: FlatHeaders, name: string, value: string): FlatHeaders {
   return [...withoutFields(headers, [name.toLowerCase()]), name, value];
 }
+
+/** The fields as pairs of name and value. */
+export function pairsOf(headers: FlatHeaders): [string, string][] {
+  const pairs: [string, string][] = [];
+  for (let i = 0; i < headers.length; i += 2) pairs.push([headers[i] ?? "", headers[i + 1] ?? ""]);
+  return pairs;
+}
+
+/** Node's HTTP/2 wants an object; repeated fields become arrays. */
+export function grouped(headers: FlatHeaders): Record<string, string | string[]> {
+  const groups: Record<string, string | string[]> = {};
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = (headers[i] ?? "").toLowerCase();
+    const value = headers[i + 1] ?? "";
+    const known = groups[name];
+    groups[name] =
+      known === undefined ? value : [...(Array.isArray(known) ? known : [known]), value];
+  }
+  return groups;
+}

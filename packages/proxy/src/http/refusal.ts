@@ -7,6 +7,15 @@ import { GateError } from "../errors.ts";
 export type GateRequest = IncomingMessage | Http2ServerRequest;
 export type GateResponse = (ServerResponse | Http2ServerResponse) & NodeJS.WritableStream;
 
+/** What the clients of undici and of Node say of a header or a target that would not be one on the wire. */
+const unsendable: ReadonlySet<string> = new Set([
+  "UND_ERR_INVALID_ARG",
+  "UND_ERR_NOT_SUPPORTED",
+  "ERR_INVALID_CHAR",
+  "ERR_INVALID_HTTP_TOKEN",
+  "ERR_HTTP2_HEADER_SINGLE_VALUE",
+]);
+
 /** Any failure as the error that the agent is told. */
 export function asGateError(error: unknown): GateError {
   if (error instanceof GateError) return error;
@@ -21,7 +30,7 @@ export function asGateError(error: unknown): GateError {
       cause: error,
     });
   }
-  if (code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_NOT_SUPPORTED") {
+  if (unsendable.has(code ?? "")) {
     return new GateError("ERR_NONO_PROTOCOL", `The request cannot be sent on: ${message}.`, {
       cause: error,
     });

@@ -1,25 +1,30 @@
+import { PassThrough, type Readable } from "node:stream";
 import { callbackify } from "node:util";
-import { Agent } from "undici";
+import { Agent, type Dispatcher } from "undici";
+import { GateError } from "../errors.ts";
 import type { Dialer } from "../net/dial.ts";
 import { type Endpoint, bracketed, parseHost } from "../net/host.ts";
 import type { UpstreamTrust } from "../tls/upstream-trust.ts";
-import { type Connect, DetailedDispatcher } from "./detailed-dispatch.ts";
+import { type Connect, DetailedDispatcher, type UpstreamRequest } from "./detailed-dispatch.ts";
+import { valuesOf, withoutFields } from "./headers.ts";
+import { Http2Dispatcher } from "./http2-dispatch.ts";
+import { Http2Sessions } from "./http2-sessions.ts";
 import { readByRecord } from "./spent.ts";
 
 /** Limits of HTTP exchanges; every one has a default in `createGate`. */
 export interface HttpLimits {
   /** Bytes of header, either way. */
   readonly headerBytes: number;
-  /** Milliseconds until the server's response header. */
+  /** Milliseconds until the server's response header, from the last byte of the request's body. */
   readonly responseTimeout: number;
 }
 
 /** Keep-alive connections to upstream servers, dialled by the gate's own rules. Nothing is shared between gates. */
 export class UpstreamPool {
-  /** For requests that wait for 100 or end in trailers. */
-  readonly detailed: DetailedDispatcher;
-  readonly #http1: Agent;
-  readonly #http2: Agent;
+  readonly #plain: Agent;
+  /** For requests over HTTP/1.1 that wait for 100 or may end in trailers. */
+  readonly #detailed: DetailedDispatcher;
+  readonly #http2: Http2Dispatcher;
 
   constructor(dialer: Dialer, trust: UpstreamTrust, limits: HttpLimits) {
     const connector =
@@ -32,39 +37,89 @@ export class UpstreamPool {
         const connection = await trust.secure(socket, endpoint.host, alpn);
         return connection.alpnProtocol === "h2" ? connection : readByRecord(connection);
       };
-    const agent = (allowH2: boolean): Agent => {
-      const open = callbackify(connector(allowH2 ? ["h2", "http/1.1"] : ["http/1.1"]));
-      return new Agent({
-        allowH2,
-        // One request at a time on an HTTP/1.1 connection: a slow one must not hold up another's answer. undici counts
-        // the streams of HTTP/2 by the server's own setting.
-        pipelining: 1,
-        maxHeaderSize: limits.headerBytes,
-        headersTimeout: limits.responseTimeout,
-        bodyTimeout: 0, // server-sent events may be silent for hours
-        keepAliveTimeout: 30_000,
-        connect: ({ hostname, protocol, port }, callback) => {
-          open(hostname, protocol, port, (error, socket) => {
-            if (error) callback(error, null);
-            else callback(null, socket);
-          });
-        },
-      });
-    };
-    this.#http1 = agent(false);
-    this.#http2 = agent(true);
-    this.detailed = new DetailedDispatcher(connector(["http/1.1"]), limits);
+    const http1 = connector(["http/1.1"]);
+    const open = callbackify(http1);
+    this.#plain = new Agent({
+      allowH2: false,
+      // One request at a time on a connection: a slow one must not hold up another's answer.
+      pipelining: 1,
+      maxHeaderSize: limits.headerBytes,
+      headersTimeout: limits.responseTimeout,
+      bodyTimeout: 0, // server-sent events may be silent for hours
+      keepAliveTimeout: 30_000,
+      connect: ({ hostname, protocol, port }, callback) => {
+        open(hostname, protocol, port, (error, socket) => {
+          if (error) callback(error, null);
+          else callback(null, socket);
+        });
+      },
+    });
+    this.#detailed = new DetailedDispatcher(http1, limits);
+    const sessions = new Http2Sessions(connector(["h2", "http/1.1"]), limits.headerBytes);
+    this.#http2 = new Http2Dispatcher(sessions, limits);
   }
 
-  /** The pool that speaks what the client speaks: gRPC needs HTTP/2 on both legs. */
-  for(httpVersionMajor: number): Agent {
-    return httpVersionMajor === 2 ? this.#http2 : this.#http1;
+  /** Sends a request in the version that the client speaks, if the server does: gRPC needs HTTP/2 on both legs. */
+  dispatch(request: UpstreamRequest, version: number, handler: Dispatcher.DispatchHandler): void {
+    const overHttp1 = (): void => this.#overHttp1(request, version, handler);
+    if (version === 2) this.#http2.dispatch(request, handler, overHttp1);
+    else overHttp1();
+  }
+
+  #overHttp1(request: UpstreamRequest, version: number, handler: Dispatcher.DispatchHandler): void {
+    const { origin, path, method, headers, body } = request;
+    const plain = { origin, path, method, headers };
+    if (!body) return void this.#plain.dispatch({ ...plain, body: null }, handler);
+    // Trailers need chunks (RFC 9112 section 7.1.2), and behind chunks they may come announced or not.
+    const announced = valuesOf(headers, "trailer").length > 0;
+    const chunked = announced || valuesOf(headers, "content-length").length === 0;
+    if (chunked || request.expectsContinue) {
+      const framed = chunked ? withoutFields(headers, ["content-length"]) : headers;
+      return this.#detailed.dispatch({ ...request, headers: framed, body }, handler);
+    }
+    const copy = new PassThrough();
+    if (version === 2) body.once("end", () => refuseTrailers(request, copy));
+    this.#plain.dispatch({ ...plain, body: detach(body, copy) }, handler);
   }
 
   async close(): Promise<void> {
-    this.detailed.close();
-    await Promise.all([this.#http1.destroy(), this.#http2.destroy()]);
+    this.#detailed.close();
+    this.#http2.close();
+    await this.#plain.destroy();
   }
+}
+
+/**
+ * Makes `copy` the body as a stream of its own: undici destroys what it was given when the server answers early, and
+ * the client's connection must survive that.
+ */
+function detach(body: Readable, copy: PassThrough): Readable {
+  body.pipe(copy);
+  body.once("error", (error) => copy.destroy(error));
+  body.once("aborted", () => copy.destroy(new Error("the client went away")));
+  copy.once("close", () => {
+    body.unpipe(copy);
+    body.resume();
+  });
+  copy.on("error", () => undefined);
+  return copy;
+}
+
+/** Trailers behind a body of known length are HTTP/2's alone: to a server of HTTP/1.1 better an error than their loss. */
+function refuseTrailers(request: UpstreamRequest, copy: PassThrough): void {
+  try {
+    if (request.trailers().length > 0) throw unannounced();
+  } catch (error) {
+    copy.destroy(error as Error);
+  }
+}
+
+function unannounced(): GateError {
+  return new GateError(
+    "ERR_NONO_PROTOCOL",
+    "The request ends in trailers that no Trailer field has announced, after a body of announced length, and the server speaks HTTP/1.1.",
+    { remedy: "Name them in a Trailer field, or leave Content-Length out." },
+  );
 }
 
 function endpointOf(hostname: string, secure: boolean, port: string): Endpoint {

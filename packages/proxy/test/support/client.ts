@@ -1,5 +1,6 @@
 import { request } from "node:https";
 import http from "node:http";
+import http2 from "node:http2";
 import net from "node:net";
 import tls from "node:tls";
 import type { Gate } from "../../src/index.ts";
@@ -32,6 +33,18 @@ export async function connectThrough(gate: Gate, authority: string): Promise<net
   });
   if (!head.startsWith("HTTP/1.1 200")) throw new Error(head);
   return socket;
+}
+
+/** An HTTP/2 connection through the gate, trusting only the gate's authority. */
+export async function h2Session(
+  gate: Gate,
+  port: number,
+  host = "good.test",
+): Promise<http2.ClientHttp2Session> {
+  const socket = await connectThrough(gate, `${host}:${port}`);
+  const options = { socket, servername: host, ca: gate.caCertificate, ALPNProtocols: ["h2"] };
+  const createConnection = (): tls.TLSSocket => tls.connect(options);
+  return http2.connect(`https://${host}:${port}`, { createConnection });
 }
 
 export interface AskOptions extends http.RequestOptions {

@@ -50,11 +50,16 @@ export async function httpsUpstream(
 /** The same over HTTP/2 and HTTP/1.1. */
 export async function http2Upstream(
   onStream: (stream: http2.ServerHttp2Stream, headers: http2.IncomingHttpHeaders) => void,
+  options: http2.SecureServerOptions = {},
+  onSession: () => void = () => undefined,
 ): Promise<number> {
-  const server = http2.createSecureServer({ SNICallback: contextByName });
+  const server = http2.createSecureServer({ SNICallback: contextByName, ...options });
   server.on("stream", onStream);
   const sessions = new Set<http2.ServerHttp2Session>();
-  server.on("session", (session) => sessions.add(session));
+  server.on("session", (session) => {
+    sessions.add(session);
+    onSession();
+  });
   const port = await listening(server);
   closers.push(async () => {
     for (const session of sessions) session.destroy();
