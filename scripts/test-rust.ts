@@ -3,32 +3,12 @@ import { spawnSync } from "node:child_process";
 import path from "node:path";
 import process from "node:process";
 import { runAsUsers } from "./as-users.ts";
-
-interface CompilerArtifact {
-  reason: string;
-  manifest_path: string;
-  executable: string | null;
-  profile: { test: boolean };
-}
-
-const build = spawnSync(
-  "cargo",
-  ["test", "--workspace", "--locked", "--no-run", "--message-format=json"],
-  { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], maxBuffer: 256 * 1024 * 1024 },
-);
-if (build.status !== 0) process.exit(build.status ?? 1);
-
-const testBinaries = build.stdout
-  .split("\n")
-  .filter((line) => line.startsWith("{"))
-  .map((line) => JSON.parse(line) as CompilerArtifact)
-  .filter((message) => message.reason === "compiler-artifact" && message.profile.test);
+import { buildTestBinaries } from "./test-binaries.ts";
 
 let status = 0;
-for (const { executable, manifest_path } of testBinaries) {
-  if (executable === null) continue;
+for (const { executable, directory } of buildTestBinaries("--workspace")) {
   console.log(`test binary ${path.basename(executable)}`);
-  status = runAsUsers([executable, "--quiet"], path.dirname(manifest_path)) || status;
+  status = runAsUsers([executable, "--quiet"], directory) || status;
 }
 const docTests = spawnSync("cargo", ["test", "--workspace", "--locked", "--doc", "--quiet"], {
   stdio: "inherit",

@@ -330,7 +330,9 @@ fn takes_ten_thousand_rules_and_names_that_are_not_utf8() {
 #[test]
 fn without_landlock_nothing_starts() {
     let without = std::thread::spawn(|| {
-        filter_this_thread(libc::SYS_landlock_create_ruleset, libc::ENOSYS, 0);
+        if nono::support().landlock_abi > 0 {
+            filter_this_thread(libc::SYS_landlock_create_ruleset, libc::ENOSYS, 0);
+        }
         for tier in nono::support().tiers {
             assert_eq!(tier.unavailable.as_deref(), Some("the kernel offers no Landlock"));
             let options = Options { tier: Some(tier.name), ..Options::default() };
