@@ -75,6 +75,22 @@ test("stdin goes to the command", () => {
   expect(spawnSync(process.execPath, args, options).stdout).toBe("typed");
 });
 
+function inShell(line: string): string {
+  const options = { cwd: workspace, encoding: "utf8" } as const;
+  const { stdout, stderr } = spawnSync("sh", ["-c", line], options);
+  expect(stderr).toBe("");
+  return stdout.trim();
+}
+
+test("a command may write and wait as it likes: the pipes of the caller stay blocking", () => {
+  const run = `"${process.execPath}" "${main}" run --allow-exec head --allow-write .`;
+  // More than a pipe holds, to a reader that begins late.
+  const flood = "head -c 1000000 /dev/zero";
+  expect(inShell(`${run} -- ${flood} | (sleep 2; wc -c)`)).toBe("1000000");
+  expect(inShell(`${run} -- sh -c '${flood} >&2' 2>&1 | (sleep 2; wc -c)`)).toBe("1000000");
+  expect(inShell(`(sleep 2; echo late) | ${run} -- cat`)).toBe("late");
+});
+
 test("the environment is an allow-list", () => {
   const env = { ...process.env, SECRET_TOKEN: "s", PASSED: "p" };
   const args = [main, "run", ...writable, "--allow-env", "PASS*", "--env", "SET=1", "--", "env"];
