@@ -119,7 +119,7 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
   });
 
   test("a command that is ended takes its question along", async () => {
-    const shown = await ask("cat ../one; exit 0", [], { more: "--timeout 2" });
+    const shown = await ask("cat ../one; exit 0", [], { more: "--timeout 6" });
     expect(questions(shown)).toBe(1);
     expect(shown).toContain("there was no answer, so it is refused");
     expect(shown).toContain("status 124");

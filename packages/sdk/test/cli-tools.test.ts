@@ -163,7 +163,7 @@ test("a command that fails because it was refused something is told what", () =>
 
 test("what is refused at the gate is told with the flag that would allow it", () => {
   const run = ["run", "--no-audit", "--allow-net", "a.test", "--cwd", "/"];
-  const command = ["--", "curl", "-s", "-m", "10", "https://b.test/"];
+  const command = ["--", "curl", "-s", "-m", "60", "https://b.test/"];
   expect(nono([...run, ...command]).stderr).toMatch(
     /net\.dns b\.test: .*would pass with --allow-net b\.test/,
   );

@@ -37,7 +37,7 @@ const agent = (script: string): string => `
 import os, pathlib, subprocess, urllib.request
 token = os.environ["GITHUB_TOKEN"]
 request = urllib.request.Request("https://api.github.com/user", headers={"Authorization": "Bearer " + token})
-print(urllib.request.urlopen(request, timeout=20).read().decode().replace(token, "STAND-IN"))
+print(urllib.request.urlopen(request, timeout=200).read().decode().replace(token, "STAND-IN"))
 pathlib.Path("output/result").write_text("made by " + subprocess.run(["/usr/bin/git", "--version"], capture_output=True, text=True).stdout)
 ${script}
 `;
@@ -89,7 +89,7 @@ test.runIf(isRoot && missing.length === 0).for([
     const { status, stdout, stderr } = spawnSync("unshare", argv, {
       env,
       encoding: "utf8",
-      timeout: 60_000,
+      timeout: 240_000,
     });
     expect(status, stdout + stderr).toBe(0);
     const seen = path.join(directory, "seen");

@@ -75,7 +75,7 @@ test.for(Object.entries(shown))("%s", async ([name, { says, needs = [], gate }],
     XDG_STATE_HOME: path.join(temporary, "state"),
     NODE_NO_WARNINGS: "1",
   };
-  const options = { cwd: path.join(examples, name), env, timeout: 120_000 };
+  const options = { cwd: path.join(examples, name), env, timeout: 240_000 };
   const { code, output } = await new Promise<{ code: unknown; output: string }>((resolve) => {
     execFile(process.execPath, ["main.ts"], options, (error, stdout, stderr) => {
       resolve({ code: error?.code ?? 0, output: stdout + stderr });

@@ -94,7 +94,7 @@ function state(): string[] {
 const options = (more: LearnOptions = {}): LearnOptions => ({
   workspace,
   audit: false,
-  timeout: 60_000,
+  timeout: 240_000,
   ...more,
 });
 
@@ -112,7 +112,7 @@ describe.for(tiers)("in the tier %s", (tier) => {
     await using sandbox = new Sandbox({ tier, audit: false, observe: "all" }).use(learned.policy, {
       workspace,
     });
-    const result = await sandbox.run(argv, { cwd: workspace, timeout: 60_000 });
+    const result = await sandbox.run(argv, { cwd: workspace, timeout: 240_000 });
     expect(result, result.stderr).toMatchObject({ exitCode: 0 });
     expect(learned.exitCode).toBe(0);
     const refused = result.violations.filter(
@@ -238,7 +238,7 @@ describe.for(tiers)("in the tier %s", (tier) => {
   });
 
   test("hosts are told, and reached only when that is asked for", async () => {
-    const argv = ["curl", "-sS", "-m", "5", "https://host.test:8443/"];
+    const argv = ["curl", "-sS", "-m", "60", "https://host.test:8443/"];
     const { policy, refused } = await learn(argv, options({ tier }));
     expect(policy.network).toBeUndefined();
     expect(refused).toContainEqual(
@@ -252,7 +252,7 @@ describe.for(tiers)("in the tier %s", (tier) => {
 test("a command that does not end by itself is ended", async () => {
   files({ "home/app/one": "1" });
   const argv = ["sh", "-c", "cat ~/app/one; exec sleep 60"];
-  const learned = await learn(argv, options({ timeout: 1500, permissive: true }));
+  const learned = await learn(argv, options({ timeout: 5000, permissive: true }));
   expect(learned).toMatchObject({ exitCode: null, complete: true });
   expect(learned.policy.read).toContain(path.join(home, "app/one"));
   expect(learned.policy.exec).toContain("sleep");

@@ -43,7 +43,7 @@ interface Outcome {
 
 async function nono(args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
   return new Promise((resolve) => {
-    const options = { cwd: workspace, env: { ...process.env, ...env }, timeout: 120_000 };
+    const options = { cwd: workspace, env: { ...process.env, ...env }, timeout: 240_000 };
     const child = execFile(process.execPath, [main, ...args], options, (error, stdout, stderr) => {
       resolve({ status: error?.code ?? 0, stdout, stderr });
     });
@@ -198,52 +198,46 @@ const agents: readonly Agent[] = [
   },
 ];
 
-test.for(agents)(
-  "$preset works, with a key that it never has ($tier)",
-  { timeout: 120_000 },
-  async (agent, { skip }) => {
-    const [program = ""] = agent.argv("");
-    const directory = toolDirectory(program) ?? "";
-    // The slow ones once: nothing of them depends on the user.
-    if (isSecondUser && (program === "opencode" || program === "aider")) skip();
-    if (tiers.length === 0 || !canRun(path.join(directory, program))) {
-      console.log(`SKIPPED: the preset ${agent.preset} with its agent: it can't be run here`);
-      skip();
-    }
-    await using server = await startModelServer(agent.turns);
-    const host = `127.0.0.1:${server.port}`;
-    for (const [name, text] of Object.entries(agent.files?.(host) ?? {})) file(name, text);
-    const scheme = agent.variable.startsWith("ANTHROPIC") ? { header: "x-api-key" } : "bearer";
-    const policy: Policy = {
-      extends: agent.preset,
-      network: { allow: [host] },
-      credentials: [
-        { name: agent.variable, proxyTo: `http://${host}`, scheme, from: { env: "THE_REAL_KEY" } },
-      ],
-      env: { set: { ...agent.env?.(host) } },
-    };
-    const policyFile = path.join(workspace, "nono.json");
-    file("nono.json", JSON.stringify(policy));
-    const env = {
-      PATH: `${directory}:${process.env["PATH"]}`,
-      THE_REAL_KEY: "sk-the-real-one",
-      // The user's own shell has nothing to say inside.
-      SHELL: "/usr/bin/zsh",
-    };
-    const tier = agent.tier === undefined ? [] : ["--tier", agent.tier];
-    const run = ["run", ...tier, "-p", policyFile, "--", ...agent.argv(host)];
-    const outcome = await nono(run, env);
+test.for(agents)("$preset works, with a key that it never has ($tier)", async (agent, { skip }) => {
+  const [program = ""] = agent.argv("");
+  const directory = toolDirectory(program) ?? "";
+  // The slow ones once: nothing of them depends on the user.
+  if (isSecondUser && (program === "opencode" || program === "aider")) skip();
+  if (tiers.length === 0 || !canRun(path.join(directory, program))) {
+    console.log(`SKIPPED: the preset ${agent.preset} with its agent: it can't be run here`);
+    skip();
+  }
+  await using server = await startModelServer(agent.turns);
+  const host = `127.0.0.1:${server.port}`;
+  for (const [name, text] of Object.entries(agent.files?.(host) ?? {})) file(name, text);
+  const scheme = agent.variable.startsWith("ANTHROPIC") ? { header: "x-api-key" } : "bearer";
+  const policy: Policy = {
+    extends: agent.preset,
+    network: { allow: [host] },
+    credentials: [
+      { name: agent.variable, proxyTo: `http://${host}`, scheme, from: { env: "THE_REAL_KEY" } },
+    ],
+    env: { set: { ...agent.env?.(host) } },
+  };
+  const policyFile = path.join(workspace, "nono.json");
+  file("nono.json", JSON.stringify(policy));
+  const env = {
+    PATH: `${directory}:${process.env["PATH"]}`,
+    THE_REAL_KEY: "sk-the-real-one",
+    // The user's own shell has nothing to say inside.
+    SHELL: "/usr/bin/zsh",
+  };
+  const tier = agent.tier === undefined ? [] : ["--tier", agent.tier];
+  const run = ["run", ...tier, "-p", policyFile, "--", ...agent.argv(host)];
+  const outcome = await nono(run, env);
 
-    expect(outcome.status, outcome.stderr).toBe(0);
-    expect(readFileSync(path.join(workspace, "made.txt"), "utf8")).toBe("made\n");
-    expect(new Set(server.requests.map(({ credential }) => credential))).toEqual(
-      new Set(["sk-the-real-one"]),
-    );
-    expect(JSON.stringify(server.requests.map(({ body }) => body))).not.toContain(
-      "sk-the-real-one",
-    );
-  },
-);
+  expect(outcome.status, outcome.stderr).toBe(0);
+  expect(readFileSync(path.join(workspace, "made.txt"), "utf8")).toBe("made\n");
+  expect(new Set(server.requests.map(({ credential }) => credential))).toEqual(
+    new Set(["sk-the-real-one"]),
+  );
+  expect(JSON.stringify(server.requests.map(({ body }) => body))).not.toContain("sk-the-real-one");
+});
 
 /** Programs of virtual environments name their interpreter by a path that not every user can read. */
 function canRun(program: string): boolean {
