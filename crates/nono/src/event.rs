@@ -136,7 +136,7 @@ pub enum Target {
     },
     /// A socket's address, such as `127.0.0.1:80`, `[::1]:80` or the path of a unix socket.
     Address(String),
-    /// A system call, by name, with the argument that it was refused for.
+    /// A system call, by name; of a socket with its kind: `socket(AF_INET, SOCK_RAW)`.
     SystemCall(String),
 }
 

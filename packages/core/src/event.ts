@@ -39,7 +39,10 @@ export interface SandboxEvent {
   readonly to?: Path;
   /** The address of a socket. */
   readonly address?: string;
-  /** The name of a system call that sandboxes refuse whatever it is about. */
+  /**
+   * The name of a system call that sandboxes refuse whatever it is about; of a socket with its kind, such
+   * as `socket(AF_INET, SOCK_RAW)`.
+   */
   readonly systemCall?: string;
   /** `"denied"`: a rule of the sandbox refused it. What failed by itself counts as allowed. */
   readonly verdict: "allowed" | "denied";

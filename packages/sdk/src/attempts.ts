@@ -58,7 +58,10 @@ const objects: { readonly [T in Recorded]: (event: SandboxEvent) => EventObjects
     ...(asked !== undefined && { asked }),
     ...(process.arguments.length > 0 && { argv: process.arguments }),
   }),
-  "process.syscall": ({ systemCall = "" }) => ({ name: systemCall }),
+  "process.syscall": ({ systemCall = "" }) => {
+    const [name = "", detail] = systemCall.split("(");
+    return { name, ...(detail !== undefined && { detail: detail.replace(/\)$/, "") }) };
+  },
   "net.connect": socket,
   "net.bind": socket,
   "net.listen": socket,

@@ -1,8 +1,8 @@
 //! Names of the calls that a sandbox may refuse, for people.
 
 macro_rules! names {
-    ($($(#[$attribute:meta])? $call:ident),* $(,)?) => {
-        &[$($(#[$attribute])? (libc::$call, stringify!($call))),*]
+    ($($(#[$attribute:meta])? $name:ident),* $(,)?) => {
+        &[$($(#[$attribute])? (libc::$name as i64, stringify!($name))),*]
     };
 }
 
@@ -67,8 +67,59 @@ const NAMES: &[(i64, &str)] = names![
     SYS_mknod,
 ];
 
-/// The call's name, such as `socket`; or its number.
-pub(crate) fn name(number: i64) -> String {
-    let found = NAMES.iter().find(|(known, _)| *known == number);
-    found.map_or_else(|| number.to_string(), |(_, name)| name["SYS_".len()..].to_owned())
+const FAMILIES: &[(i64, &str)] = names![
+    AF_UNIX,
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_ALG,
+    AF_VSOCK,
+    AF_XDP,
+    AF_BLUETOOTH,
+    AF_CAN,
+    AF_KEY,
+    AF_TIPC,
+];
+
+const KINDS: &[(i64, &str)] =
+    names![SOCK_STREAM, SOCK_DGRAM, SOCK_RAW, SOCK_SEQPACKET, SOCK_RDM, SOCK_DCCP];
+
+/// The call's name, such as `unshare`, or its number; of a socket also what kind was asked for, such as
+/// `socket(AF_INET, SOCK_RAW)`, with the protocol if it is not the usual one.
+pub(crate) fn name(number: i64, arguments: [u64; 6]) -> String {
+    let name = of(NAMES, number);
+    let name = name.trim_start_matches("SYS_");
+    if number != libc::SYS_socket && number != libc::SYS_socketpair {
+        return name.to_owned();
+    }
+    // The kernel takes each of them for an int.
+    let [family, kind, protocol] = [0, 1, 2].map(|index| i64::from(arguments[index] as i32));
+    let kind = kind & !i64::from(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+    let protocol = if protocol == 0 { String::new() } else { format!(", {protocol}") };
+    format!("{name}({}, {}{protocol})", of(FAMILIES, family), of(KINDS, kind))
+}
+
+fn of(names: &[(i64, &str)], number: i64) -> String {
+    let found = names.iter().find(|(known, _)| *known == number);
+    found.map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_was_asked_for() {
+        let socket = |family: i32, kind: i32, protocol: i32| {
+            let arguments = [family, kind, protocol, 0, 0, 0].map(|word| word as u64);
+            name(libc::SYS_socket, arguments)
+        };
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        assert_eq!(socket(libc::AF_INET, kind, 0), "socket(AF_INET, SOCK_STREAM)");
+        assert_eq!(socket(libc::AF_INET6, libc::SOCK_RAW, 58), "socket(AF_INET6, SOCK_RAW, 58)");
+        assert_eq!(socket(99, -1, 0), "socket(99, -526337)");
+        assert_eq!(name(libc::SYS_unshare, [0; 6]), "unshare");
+        assert_eq!(name(9999, [0; 6]), "9999");
+    }
 }

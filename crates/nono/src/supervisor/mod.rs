@@ -215,7 +215,7 @@ impl Desk {
 
     /// Refuses a call that is parked only to be told of: the filter would have refused it as well.
     fn refuse(&self, call: &Notification, errno: i32) {
-        let target = Target::SystemCall(seccomp::name(call.number));
+        let target = Target::SystemCall(seccomp::name(call.number, call.arguments));
         let account = Account::refused(Operation::SystemCall, target, errno, "seccomp");
         self.recorder.tell(call, account);
         self.listener.finish(call, Err(errno));

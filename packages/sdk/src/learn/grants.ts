@@ -121,7 +121,9 @@ export class Grants {
       case "host":
         return grantsHosts ? undefined : "network";
       default:
-        return attempt.value.startsWith("bind ") ? "network" : "system-call";
+        return /^bind |^socket\(AF_INET6?, SOCK_(STREAM|DGRAM)\b/.test(attempt.value)
+          ? "network"
+          : "system-call";
     }
   }
 

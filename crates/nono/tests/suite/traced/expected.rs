@@ -88,7 +88,8 @@ impl Expected {
         let name = match &event.target {
             Target::Path { asked, .. } => asked.display().to_string(),
             Target::Address(address) => address.clone(),
-            Target::SystemCall(name) => name.clone(),
+            // Of a socket with its kind behind.
+            Target::SystemCall(name) => name.split('(').next().unwrap_or_default().to_owned(),
         };
         self.operations.contains(&event.operation)
             && (self.names.is_empty() || self.names.contains(&name))
