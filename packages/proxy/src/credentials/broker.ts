@@ -282,6 +282,7 @@ function plainTrailers(
   edit: (texts: string[]) => string[],
 ): Record<string, string> {
   const entries = Object.entries(trailers).filter(([name]) => !name.startsWith(":"));
+  if (entries.length === 0) return {};
   const texts = edit(entries.flatMap(([name, value]) => [name, [value ?? ""].flat().join(", ")]));
   return Object.fromEntries(entries.map((_, i) => [texts[2 * i], texts[2 * i + 1]]));
 }

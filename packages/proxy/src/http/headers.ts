@@ -14,11 +14,16 @@ const hopByHop = new Set([
   "http2-settings",
 ]);
 
-/** The values of a field, in order. */
+const none: ReadonlySet<string> = new Set();
+
+/** The values of a field, whose name is lower-case, in order. */
 export function valuesOf(headers: FlatHeaders, name: string): string[] {
   const values: string[] = [];
   for (let i = 0; i < headers.length; i += 2) {
-    if (headers[i]?.toLowerCase() === name) values.push(headers[i + 1] ?? "");
+    const field = headers[i] ?? "";
+    if (field.length === name.length && field.toLowerCase() === name) {
+      values.push(headers[i + 1] ?? "");
+    }
   }
   return values;
 }
@@ -35,13 +40,14 @@ export function withoutFields(headers: FlatHeaders, names: readonly string[]): F
 
 /** What of the headers goes on to the next hop; pseudo-headers of HTTP/2 do not. */
 export function endToEnd(headers: FlatHeaders, extra: readonly string[] = []): FlatHeaders {
-  const listed = valuesOf(headers, "connection").join().toLowerCase().split(",");
-  const dropped = new Set([...extra, ...listed.map((name) => name.trim())]);
+  const options = valuesOf(headers, "connection").join().toLowerCase();
+  const listed = options === "" ? none : new Set(options.split(",").map((name) => name.trim()));
   const kept: FlatHeaders = [];
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i] ?? "";
     const lower = name.toLowerCase();
-    if (lower.startsWith(":") || hopByHop.has(lower) || dropped.has(lower)) continue;
+    if (lower.startsWith(":") || hopByHop.has(lower)) continue;
+    if (listed.has(lower) || extra.includes(lower)) continue;
     kept.push(name, headers[i + 1] ?? "");
   }
   return kept;

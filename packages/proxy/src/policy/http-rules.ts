@@ -133,6 +133,9 @@ function matches({ method, path }: RequestPattern, asked: string, normal: string
   return sameMethod && path.test(normal);
 }
 
+/** Nothing is encoded and no segment is empty or begins with a dot: all servers read it alike. */
+const plainPath = /^\/(?:[\w~-][\w.~-]*(?:\/|$))*$/;
+
 /**
  * The path, decoded once, in the ways a server may read it: an encoded slash is a character to one and a
  * separator to another.
@@ -141,7 +144,7 @@ function matches({ method, path }: RequestPattern, asked: string, normal: string
  */
 export function pathReadings(target: string): string[] {
   const path = target.replace(/\?.*$/s, "");
-  if (path === "*") return ["*"];
+  if (path === "*" || plainPath.test(path)) return [path];
   const refuse = (why: string): GateError =>
     new GateError("ERR_NONO_PROTOCOL", `The path has ${why}, which servers read differently.`, {
       value: path,
