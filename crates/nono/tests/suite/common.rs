@@ -96,6 +96,12 @@ pub(crate) fn in_tier(tier: TierName) -> Options {
     Options { allow_degraded: allow_degraded.clone(), ..options }
 }
 
+/// The same of a sandbox of whichever tier works.
+#[must_use]
+pub(crate) fn in_any_tier() -> Options {
+    Options { tier: None, ..in_tier(TierName::Flat) }
+}
+
 /// Whether a sandbox promises something without reserve.
 #[must_use]
 pub(crate) fn keeps(sandbox: &Sandbox, name: &str) -> bool {
@@ -125,8 +131,7 @@ pub(crate) fn in_each_setting(capabilities: &Capabilities, mut test: impl FnMut(
     in_each_tier(capabilities, &mut test);
     in_container(|| {
         println!("in a container");
-        let options = Options { tier: None, ..in_tier(TierName::Flat) };
-        let sandbox = Sandbox::create(capabilities, &options).unwrap();
+        let sandbox = Sandbox::create(capabilities, &in_any_tier()).unwrap();
         assert_eq!(sandbox.tier(), TierName::Flat);
         test(&sandbox);
     });

@@ -6,9 +6,9 @@ use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 use std::thread;
 
-use crate::common::{Scratch, in_each_setting, in_tier, run_command, shell};
+use crate::common::{Scratch, in_any_tier, in_each_setting, in_tier, run_command, shell};
 use crate::container::filter_this_thread;
-use nono::{Command, Error, Network, Options, Sandbox, TierName};
+use nono::{Command, Error, Network, Sandbox, TierName};
 
 fn python(sandbox: &Sandbox, directory: &Path, script: &str) -> String {
     let prelude = r#"
@@ -220,7 +220,7 @@ fn where_descriptors_cannot_be_taken_the_supervisor_makes_the_sockets() {
             }
             refused => println!("SKIPPED: the namespaces tier: {refused}"),
         }
-        let sandbox = Sandbox::create(&listed, &Options::default()).unwrap();
+        let sandbox = Sandbox::create(&listed, &in_any_tier()).unwrap();
         assert_eq!(sandbox.tier(), TierName::Flat);
         let script = format!("attempt('listed', {path:?}); attempt('none', {path:?} + 'x')");
         assert_eq!(python(&sandbox, Path::new("/"), &script), "listed CONNECTED\nnone ENOENT\n");
