@@ -28,7 +28,18 @@ export interface GateEvent {
   outcome?: { errno?: string; status?: number; bytes?: number; durationUs?: number };
 }
 
-/** Where events go: `@nono/audit`, or the user's own. Resolving means the record is durable. */
+/**
+ * Where events go: `@nono/audit`, or the user's own. Resolving means the record is durable.
+ *
+ * @example
+ * let seq = 0;
+ * const sink: EventSink = {
+ *   record: async (event) => {
+ *     writeFileSync("gate.log", `${JSON.stringify(event)}\n`, { flag: "a", flush: true });
+ *     return { seq: seq++ };
+ *   },
+ * };
+ */
 export interface EventSink {
   /** Stores an event; rejects when it can't, and then what it announces does not happen. */
   record(event: GateEvent): Promise<{ readonly seq: number }>;

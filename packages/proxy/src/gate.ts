@@ -65,7 +65,16 @@ export interface GateOptions {
   readonly limits?: Partial<GateLimits>;
 }
 
-/** A running gate: one for each sandbox. */
+/**
+ * A running gate: one for each sandbox.
+ *
+ * @example
+ * const gate: Gate = createGate({ allow: ["*.example.com:443"] });
+ * gate.explain("www.example.com", 443); // { allowed: true, ... }
+ * await gate.listen();
+ * console.log(gate.env()["HTTPS_PROXY"], gate.violations.length);
+ * await gate.close();
+ */
 export interface Gate extends AsyncDisposable {
   /** The gate's authority, PEM. Its key never leaves this process. */
   readonly caCertificate: string;

@@ -1,6 +1,15 @@
 import { GateError, type GateErrorCode } from "../errors.ts";
 
-/** Where a credential's value comes from. Asked at first use, and once more when a server answers 401. */
+/**
+ * Where a credential's value comes from. Asked at first use, and once more when a server answers 401.
+ *
+ * @example
+ * const source: CredentialSource = {
+ *   description: "the machine's token service",
+ *   ttl: 600_000,
+ *   read: async () => Buffer.from(await (await fetch("http://127.0.0.1:8200/token")).arrayBuffer()),
+ * };
+ */
 export interface CredentialSource {
   /** For messages: `environment variable GITHUB_TOKEN`. Never the value. */
   readonly description: string;

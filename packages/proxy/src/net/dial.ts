@@ -7,7 +7,16 @@ import { type Endpoint, formatEndpoint } from "./host.ts";
 import { type IpAddress, formatIp, parseIp } from "./ip.ts";
 import type { UpstreamProxy } from "./upstream-proxy.ts";
 
-/** Turns an allowed name into addresses. Only the gate uses it, never the sandbox. */
+/**
+ * Turns an allowed name into addresses. Only the gate uses it, never the sandbox.
+ *
+ * @example
+ * const internal: Resolver = {
+ *   resolve: async (name) => (name === "registry.corp.example" ? ["10.1.2.3"] : systemResolver.resolve(name)),
+ * };
+ * // A private address needs an entry of its own beside the name.
+ * createGate({ allow: ["registry.corp.example", "10.1.2.3"], resolver: internal });
+ */
 export interface Resolver {
   /** All addresses of `name` in order of preference, as text. */
   resolve(name: string): Promise<readonly string[]>;

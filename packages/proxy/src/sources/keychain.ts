@@ -2,7 +2,14 @@ import type { AsyncEntry } from "@napi-rs/keyring";
 import { GateError } from "../errors.ts";
 import { type CredentialSource, sourceError } from "../credentials/source.ts";
 
-/** Anything that can look a secret up by service and account. */
+/**
+ * Anything that can look a secret up by service and account.
+ *
+ * @example
+ * const secrets = new Map([["GITHUB_TOKEN", token]]);
+ * const store: CredentialStore = { getPassword: async (_service, account) => secrets.get(account) };
+ * fromKeychain({ account: "GITHUB_TOKEN", store });
+ */
 export interface CredentialStore {
   /** The secret; null or undefined: there is none. */
   getPassword(service: string, account: string): Promise<string | null | undefined>;
@@ -51,6 +58,10 @@ export function fromKeychain(options: {
 /**
  * A store over node-keytar's module object, for applications that use it. It keeps its entries under other
  * attributes than the default store (`account` for `username`), so each sees only its own.
+ *
+ * @example
+ * import * as keytar from "@napi-rs/keyring/keytar"; // the same functions as keytar's
+ * fromKeychain({ account: "GITHUB_TOKEN", store: fromKeytar(keytar) });
  */
 export function fromKeytar(keytar: CredentialStore): CredentialStore {
   return { getPassword: (service, account) => keytar.getPassword(service, account) };
@@ -61,6 +72,9 @@ const entries = new Map<string, AsyncEntry>();
 /**
  * Pinned to the Secret Service on Linux: the library's own default falls back without a word to the kernel's
  * keyring, where secrets end with the session. Entries are kept, since making one costs ten times a look-up.
+ *
+ * @example
+ * const known = (await systemKeychain.getPassword(defaultService, "GITHUB_TOKEN")) !== null;
  */
 export const systemKeychain: CredentialStore = {
   getPassword: async (service, account) => {

@@ -7,7 +7,15 @@ import { type CredentialSource, sourceError } from "../credentials/source.ts";
 const run = promisify(execFile);
 const maxBytes = 65_536;
 
-/** An environment variable of this process (never of the sandbox). */
+/**
+ * An environment variable of this process (never of the sandbox).
+ *
+ * @example
+ * createGate({
+ *   allow: ["api.github.com"],
+ *   credentials: [{ name: "GITHUB_TOKEN", proxyTo: "api.github.com", source: fromEnv("GH_TOKEN") }],
+ * });
+ */
 export function fromEnv(variable: string): CredentialSource {
   const description = `environment variable ${variable}`;
   return {
@@ -20,7 +28,12 @@ export function fromEnv(variable: string): CredentialSource {
   };
 }
 
-/** A file that only its owner may read; one line end at its end is not part of the value. */
+/**
+ * A file that only its owner may read; one line end at its end is not part of the value.
+ *
+ * @example
+ * fromFile("/run/secrets/github-token");
+ */
 export function fromFile(path: string): CredentialSource {
   const description = `file ${path}`;
   return {
@@ -86,13 +99,24 @@ export function fromCommand(
   };
 }
 
-/** A secret of 1Password by reference (`op://vault/item/field`), through its command `op`. */
+/**
+ * A secret of 1Password by reference (`op://vault/item/field`), through its command `op`.
+ *
+ * @example
+ * fromOnePassword("op://Agents/GitHub/token");
+ */
 export function fromOnePassword(reference: `op://${string}`): CredentialSource {
   const source = fromCommand(["op", "read", "--no-newline", reference]);
   return { ...source, description: `1Password ${reference}` };
 }
 
-/** A field of a HashiCorp Vault secret, through its command `vault`: `vault:secret/path#field`. */
+/**
+ * A field of a HashiCorp Vault secret, through its command `vault`: `vault:secret/path#field`.
+ *
+ * @throws GateError `ERR_NONO_CREDENTIAL_MISSING` when the reference has another form
+ * @example
+ * fromVault("vault:secret/agents/github#token");
+ */
 export function fromVault(reference: `vault:${string}`): CredentialSource {
   const match = /^vault:([^#]+)#([^#]+)$/.exec(reference);
   if (!match) throw missing(`Vault ${reference}`, "Write vault:path#field.");
