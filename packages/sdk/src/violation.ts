@@ -61,6 +61,11 @@ export function objectOf({ path, to, address, systemCall }: Violation): string {
   return to === undefined ? object : `${object} to ${String(to)}`;
 }
 
+/** Whether a system call makes a socket for TCP or UDP: what is refused of them where no host is allowed. */
+export function isForInternet(systemCall: string): boolean {
+  return /^socket\(AF_INET6?, SOCK_(STREAM|DGRAM)(, (6|17))?\)$/.test(systemCall);
+}
+
 /** In words, such as `would pass with allowRead("/etc/issue")`. */
 export function wouldPass({ capability, call }: Suggestion): string {
   // What takes something back begins with "without".

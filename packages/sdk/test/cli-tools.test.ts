@@ -161,6 +161,24 @@ test("a command that fails because it was refused something is told what", () =>
   expect(report.stderr).not.toContain("refused:");
 });
 
+test("a network that is closed is told as that", () => {
+  const run = [
+    "run",
+    "--no-audit",
+    "--cwd",
+    "/",
+    "--",
+    "curl",
+    "-s",
+    "-m",
+    "60",
+    "https://b.test/",
+  ];
+  expect(nono(run).stderr).toMatch(
+    /system-call socket\(AF_INET6?, SOCK_[A-Z]+\): .*the network is closed; --allow-net/,
+  );
+});
+
 test("what is refused at the gate is told with the flag that would allow it", () => {
   const run = ["run", "--no-audit", "--allow-net", "a.test", "--cwd", "/"];
   const command = ["--", "curl", "-s", "-m", "60", "https://b.test/"];

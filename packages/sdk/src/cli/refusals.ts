@@ -4,7 +4,13 @@ import type { Suggestion } from "@nono/core";
 import type { LearnedRefusal } from "../learn/learn.ts";
 import { Never } from "../learn/never.ts";
 import { shellWord } from "../shell-word.ts";
-import { describeViolation, type PolicyViolation, suggestionFor, wouldPass } from "../violation.ts";
+import {
+  describeViolation,
+  isForInternet,
+  type PolicyViolation,
+  suggestionFor,
+  wouldPass,
+} from "../violation.ts";
 
 const flags: Readonly<Record<Suggestion["capability"], string>> = {
   read: "--allow-read",
@@ -40,6 +46,8 @@ export const reasons: Readonly<Record<LearnedRefusal["why"], string>> = {
 export function advice(violation: PolicyViolation, never: Never): string | undefined {
   const suggestion = suggestionFor(violation);
   if (suggestion === undefined) {
+    if ("systemCall" in violation && isForInternet(violation.systemCall ?? ""))
+      return "the network is closed; --allow-net with a host opens it to that";
     const isAboutPath = "path" in violation && violation.reason === "not-granted";
     return isAboutPath ? "nothing narrow enough to be allowed would let it pass" : undefined;
   }

@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
 import path from "node:path";
 import { isBelow } from "../state.ts";
+import { isForInternet } from "../violation.ts";
 import type { Attempt } from "./attempts.ts";
 import type { LearnablePolicy } from "./format.ts";
 import { foldPaths, foldPrograms, foldWrites } from "./fold.ts";
@@ -121,9 +122,7 @@ export class Grants {
       case "host":
         return grantsHosts ? undefined : "network";
       default:
-        return /^bind |^socket\(AF_INET6?, SOCK_(STREAM|DGRAM)\b/.test(attempt.value)
-          ? "network"
-          : "system-call";
+        return value.startsWith("bind ") || isForInternet(value) ? "network" : "system-call";
     }
   }
 
