@@ -102,6 +102,7 @@ const defaultLimits: GateLimits = {
   connectTimeout: 10_000,
   headerBytes: 65_536,
   responseTimeout: 300_000,
+  clientTimeout: 60_000,
 };
 
 /**

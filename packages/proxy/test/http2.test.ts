@@ -261,6 +261,20 @@ test("streams beyond what a server allows at once go to a further connection; on
   session.destroy();
 });
 
+test("a client may have 256 streams at once, and no more", async () => {
+  const held: http2.ServerHttp2Stream[] = [];
+  const port = await http2Upstream((stream) => void held.push(stream));
+  const gate = await openGate(port, { credentials: [token(port)] });
+  const session = await h2Session(gate, port);
+  const [settings] = (await once(session, "remoteSettings")) as [http2.Settings];
+  expect(settings.maxConcurrentStreams).toBe(256);
+  for (let i = 0; i < 300; i += 1) session.request({ ":path": "/" }).on("error", () => undefined);
+  await expect.poll(() => held.length).toBe(256);
+  held[0]?.respond({ ":status": 200 }, { endStream: true });
+  await expect.poll(() => held.length).toBe(257);
+  session.destroy();
+});
+
 test("100-continue is the server's word on HTTP/2 as well", async () => {
   const port = await http2Upstream((stream, headers) => {
     expect(headers["expect"]).toBe("100-continue");

@@ -288,7 +288,16 @@ test("SigV4: a chunk that is malformed, or bytes after the end, break the upload
     `AWS4-HMAC-SHA256 Credential=${phantomScope},SignedHeaders=host,Signature=${zeroes}`,
   ];
   const end = `0;chunk-signature=${zeroes}\r\n\r\n`;
-  for (const text of ["nothing\r\n", "5\r\nabcde\r\n", end + end, "5;chunk-signature=0\r\n", "3"]) {
+  const endless = `0;chunk-signature=${zeroes}\r\n${"x-a: b\r\n".repeat(4_000)}`;
+  const texts = [
+    "nothing\r\n",
+    "5\r\nabcde\r\n",
+    end + end,
+    "5;chunk-signature=0\r\n",
+    "3",
+    endless,
+  ];
+  for (const text of texts) {
     const body = Readable.from([Buffer.from(text)]);
     const draft = { method: "PUT", path: "/x", headers, body };
     const signed = await resign(draft, endpoint, exampleKeys);
@@ -296,4 +305,13 @@ test("SigV4: a chunk that is malformed, or bytes after the end, break the upload
       code: "ERR_NONO_PROTOCOL",
     });
   }
+});
+
+test("a value that is no pair of AWS keys is named as such, and not quoted", async () => {
+  const { port } = await httpsUpstream((_request, response) => response.end());
+  const source = { description: "a test value", read: async () => Buffer.from("not-json-at-all") };
+  const gate = await openGate(port, { scheme: "aws-sigv4", source });
+  const answer = await ask(gate, `https://good.test:${port}/`);
+  expect(JSON.parse(answer.body)).toMatchObject({ error: "ERR_NONO_CREDENTIAL_INVALID" });
+  expect(answer.body).not.toContain("not-json");
 });

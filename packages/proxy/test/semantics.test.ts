@@ -396,6 +396,22 @@ test("limits have clear errors: headers both ways, time, connections", async () 
     .toBe("open");
 });
 
+test("a client's connection without a request is closed, on both protocols; one that waits for its answer is not", async () => {
+  const { port } = await httpsUpstream((_incoming, response) => {
+    setTimeout(() => response.end("late"), 1_500);
+  });
+  const gate = await openGate(port, { credentials: [token(port)], limits: { clientTimeout: 500 } });
+  const slow = await say(gate, port, "GET / HTTP/1.1\r\nHost: good.test\r\nX-A:");
+  expect(slow).toMatch(/^HTTP\/1\.1 503 .*took longer than the limit/s);
+  const silent = await h2Session(gate, port);
+  await once(silent, "close");
+  const session = await h2Session(gate, port);
+  expect(await bodyOf(session.request({ ":path": "/" }))).toBe("late");
+  await once(session, "close");
+  // Kept open by the client, closed by the gate after the answer.
+  expect(await say(gate, port, request("GET /"))).toMatch(/late$/m);
+});
+
 test("a thousand connections at once are served", async () => {
   const port = await httpUpstream((_incoming, response) => response.end("ok"));
   const gate = await openGate(port);

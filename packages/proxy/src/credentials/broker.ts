@@ -10,7 +10,7 @@ import { AccessTokens } from "./oauth2.ts";
 import { guessShape, makeAwsPhantom, makePhantom } from "./phantom.ts";
 import { type Phantom, PhantomSwap, phantomMisused } from "./phantom-swap.ts";
 import { applyScheme } from "./schemes.ts";
-import { resign } from "./sigv4-resign.ts";
+import { parseKeys, resign } from "./sigv4-resign.ts";
 import { SecretVault } from "./vault.ts";
 
 /** A request before credentials. */
@@ -300,7 +300,7 @@ function acceptable(headers: FlatHeaders): string {
 
 function secretsIn({ scheme }: Binding, stored: string): string[] {
   if (scheme.type === "aws-sigv4") {
-    const { secretAccessKey, sessionToken } = JSON.parse(stored) as Record<string, string>;
+    const { secretAccessKey, sessionToken } = parseKeys(stored);
     return [secretAccessKey, sessionToken].filter((text) => text !== undefined);
   }
   if (scheme.type === "basic" && scheme.username === undefined) {

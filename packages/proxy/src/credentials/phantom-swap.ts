@@ -1,6 +1,6 @@
 import { Readable, Transform } from "node:stream";
 import { GateError } from "../errors.ts";
-import { codingOf, codingsIn, decoderFor } from "../http/content-coding.ts";
+import { codingsIn, decoderFor, openable } from "../http/content-coding.ts";
 import { type FlatHeaders, valuesOf, withField } from "../http/headers.ts";
 import { type Match, PatternSet, StreamReplacer } from "./pattern-set.ts";
 
@@ -117,8 +117,8 @@ export class PhantomSwap {
     };
     const codings = codingsIn(headers);
     if (codings.length === 0) return replaced(bytes);
-    const known = codings.map(codingOf).filter((coding) => coding !== undefined);
-    if (known.length < codings.length) return bytes;
+    const known = openable(codings);
+    if (!known) return bytes;
     let plain = bytes;
     try {
       for (const coding of known.toReversed()) plain = coding.decodeWhole(plain, maxDecoded);
@@ -215,12 +215,11 @@ function basicPayload(field: string): string | undefined {
   return encoded === undefined ? undefined : Buffer.from(encoded, "base64").toString("utf8");
 }
 
+/** Byte by byte: one broken escape must not hide the others. */
 function decodedPath(path: string): string {
-  try {
-    return decodeURIComponent(path);
-  } catch {
-    return path;
-  }
+  return path.replace(/%([0-9a-f]{2})/gi, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
 }
 
 function compressed(name: string): GateError {

@@ -12,6 +12,9 @@ import {
   tooLarge,
 } from "./sigv4.ts";
 
+/** Bytes of trailing fields, which are checksums. */
+const maxTrailers = 16_384;
+
 const streamed = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
 
 /** Whether a body whose declared hash is this one is signed chunk by chunk. */
@@ -95,6 +98,7 @@ export class ChunkSigner extends Transform {
       this.push(`x-amz-trailer-signature:${signature}\r\n`);
     } else {
       this.#trailers += `${name}:${value}\n`;
+      if (this.#trailers.length > maxTrailers) throw malformed();
       this.push(`${line}\r\n`);
     }
     return true;

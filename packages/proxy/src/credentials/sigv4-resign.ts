@@ -146,7 +146,8 @@ function parseAuthorization(value: string, date: string | undefined): Signature 
   return { date, scope: match[1] ?? "", signedHeaders: (match[2] ?? "").split(";") };
 }
 
-function parseKeys(stored: string): AwsKeys {
+/** @throws GateError `ERR_NONO_CREDENTIAL_INVALID`, which does not quote the value */
+export function parseKeys(stored: string): AwsKeys {
   let keys: Partial<AwsKeys> | undefined;
   try {
     keys = JSON.parse(stored) as Partial<AwsKeys>;

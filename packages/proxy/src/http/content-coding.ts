@@ -42,9 +42,22 @@ const codings: Readonly<Record<string, Coding>> = {
 /** What a request to a host with credentials may accept, so that the answer can be read. */
 export const knownCodings: readonly string[] = ["gzip", "deflate", "br", "zstd"];
 
+/**
+ * Codings upon each other that are opened. Each costs a decoder, and what it decodes to is the next one's input: a header
+ * has room for thousands.
+ */
+const maxCodings = 4;
+
 /** The coding of that name; undefined: not one that the gate can open. */
-export function codingOf(name: string): Coding | undefined {
+function codingOf(name: string): Coding | undefined {
   return Object.hasOwn(codings, name) ? codings[name] : undefined;
+}
+
+/** The codings of those names; undefined when one is unknown, or when they are too many. */
+export function openable(names: readonly string[]): Coding[] | undefined {
+  if (names.length > maxCodings) return undefined;
+  const known = names.map(codingOf).filter((coding) => coding !== undefined);
+  return known.length === names.length ? known : undefined;
 }
 
 /** The codings of a body in the order they were applied; `identity` is none. */
@@ -55,8 +68,9 @@ export function codingsIn(headers: FlatHeaders): string[] {
     .filter((name) => name !== "" && name !== "identity");
 }
 
-/** The stages that decode them, last coding first; undefined when one is unknown. */
+/** The stages that decode them, last coding first; undefined when they cannot be opened. */
 export function decoderFor(names: readonly string[]): Transform[] | undefined {
-  const stages = names.toReversed().map((name) => codingOf(name)?.decode());
-  return stages.includes(undefined) ? undefined : (stages as Transform[]);
+  return openable(names)
+    ?.toReversed()
+    .map((coding) => coding.decode());
 }

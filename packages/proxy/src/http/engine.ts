@@ -20,6 +20,14 @@ import { type UpgradeContext, forwardUpgrade, isWebSocketRequest } from "./upgra
 
 /** Milliseconds a client may take for its TLS handshake. */
 const handshakeTimeout = 10_000;
+/** Requests at one time in a connection of HTTP/2; Node's default is no limit. */
+const maxStreams = 256;
+
+/** Limits of Node's parser, by its errors' codes. */
+const exceeded: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: "The request's header is larger than the limit.",
+  ERR_HTTP_REQUEST_TIMEOUT: "The request's header took longer than the limit.",
+};
 
 /**
  * The HTTP servers of a gate. They never listen: connections are handed to them once their destination is
@@ -43,11 +51,14 @@ export class HttpEngine {
     this.#authority = authority;
     this.#http1 = http.createServer({
       maxHeaderSize: limits.headerBytes,
-      requestTimeout: 0, // uploads may take as long as they need; headersTimeout still holds
-      keepAliveTimeout: 60_000,
+      requestTimeout: 0, // uploads may take as long as they need
+      headersTimeout: limits.clientTimeout,
+      keepAliveTimeout: limits.clientTimeout,
+      connectionsCheckingInterval: Math.min(limits.clientTimeout, 30_000),
       noDelay: true,
       shouldUpgradeCallback: isWebSocketRequest,
     });
+    this.#http1.emit("listening"); // Node looks after headersTimeout from here on, and this server never listens
     const handle = (request: GateRequest, response: GateResponse): void => {
       void this.handle(request, response);
     };
@@ -65,7 +76,11 @@ export class HttpEngine {
     });
     this.#http2 = http2.createServer({
       maxSessionMemory: 64,
-      settings: { initialWindowSize: windows.stream, maxHeaderListSize: limits.headerBytes },
+      settings: {
+        initialWindowSize: windows.stream,
+        maxConcurrentStreams: maxStreams,
+        maxHeaderListSize: limits.headerBytes,
+      },
     });
     this.#http2.on("request", handle);
     this.#http2.on("checkContinue", handle);
@@ -73,6 +88,15 @@ export class HttpEngine {
       this.#sessions.add(session);
       session.once("close", () => this.#sessions.delete(session));
       session.setLocalWindowSize(windows.session);
+      let streams = 0;
+      session.on("stream", (stream) => {
+        streams += 1;
+        stream.once("close", () => (streams -= 1));
+      });
+      session.setTimeout(limits.clientTimeout);
+      session.on("timeout", () => {
+        if (streams === 0) session.close();
+      });
     });
   }
 
@@ -125,6 +149,7 @@ export class HttpEngine {
 
   close(): void {
     this.#http1.closeAllConnections();
+    this.#http1.close();
     for (const session of this.#sessions) session.destroy();
   }
 
@@ -136,16 +161,15 @@ export class HttpEngine {
 
   #refuseMalformed(socket: Socket, cause: NodeJS.ErrnoException): void {
     const destination = this.#destinations.get(socket);
-    const large = cause.code === "HPE_HEADER_OVERFLOW";
-    const error = large
-      ? new GateError("ERR_NONO_LIMIT", "The request's header is larger than the limit.", { cause })
-      : new GateError(
-          "ERR_NONO_PROTOCOL",
-          `The request is malformed: ${cause.code ?? "unreadable"}.`,
-          {
-            cause,
-          },
-        );
+    const beyond = exceeded[cause.code ?? ""];
+    const error =
+      beyond === undefined
+        ? new GateError(
+            "ERR_NONO_PROTOCOL",
+            `The request is malformed: ${cause.code ?? "unreadable"}.`,
+            { cause },
+          )
+        : new GateError("ERR_NONO_LIMIT", beyond, { cause });
     const { host, port } = destination?.endpoint ?? { host: undefined, port: 0 };
     this.#context.recorder.deny(
       {

@@ -104,7 +104,8 @@ export class Http2Sessions {
       else this.#open.delete(origin);
     });
     session.setLocalWindowSize(windows.session);
-    session.setTimeout(idle, () => {
+    session.setTimeout(idle);
+    session.on("timeout", () => {
       if (opened.active === 0) session.close();
     });
   }

@@ -17,6 +17,8 @@ export interface HttpLimits {
   readonly headerBytes: number;
   /** Milliseconds until the server's response header, from the last byte of the request's body. */
   readonly responseTimeout: number;
+  /** Milliseconds for which a client's connection may stay without a whole request header. */
+  readonly clientTimeout: number;
 }
 
 /** Keep-alive connections to upstream servers, dialled by the gate's own rules. Nothing is shared between gates. */

@@ -122,6 +122,24 @@ test.each(codings)("the server says it compressed: %s", async (coding, compress)
   expectHidden(answer.body.slice(-500));
 });
 
+test("more codings upon each other than anyone needs are not opened: each would cost a decoder", async () => {
+  const { port } = await httpsUpstream((request, response) => {
+    const times = Number(request.url?.slice(1));
+    response.setHeader(
+      "content-encoding",
+      Array.from({ length: times }, () => "gzip"),
+    );
+    let body = Buffer.from(real);
+    for (let i = 0; i < times; i += 1) body = gzipSync(body);
+    response.end(body);
+  });
+  const gate = await openGate(port, { credentials: [token(port)] });
+  const few = await ask(gate, `https://good.test:${port}/4`);
+  expect([few.status, few.body]).toEqual([200, "*".repeat(real.length)]);
+  const many = await ask(gate, `https://good.test:${port}/5`);
+  expect(JSON.parse(many.body)).toMatchObject({ error: "ERR_NONO_UNSCRUBBABLE" });
+});
+
 test("a coding that cannot be opened is not delivered, and broken compression breaks off", async () => {
   const { port } = await httpsUpstream((request, response) => {
     response.setHeader("content-encoding", request.url === "/broken" ? "gzip" : "aes128gcm");
