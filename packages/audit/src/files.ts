@@ -149,6 +149,10 @@ export function readOptional(dir: string, file: string): Buffer | undefined {
 
 /** Names in a directory that may not exist, without what a crash left half written. */
 export function listDirectory(dir: string, name: string): string[] {
-  const names = existsSync(path.join(dir, name)) ? readdirSync(path.join(dir, name)) : [];
-  return names.filter((file) => !file.endsWith(asideSuffix));
+  try {
+    return readdirSync(path.join(dir, name)).filter((file) => !file.endsWith(asideSuffix));
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return [];
+    throw error;
+  }
 }

@@ -1,10 +1,8 @@
 // Recomputes a log directory from its entries and compares everything else in it with the result.
 import { Buffer } from "node:buffer";
-import { existsSync, readdirSync } from "node:fs";
-import path from "node:path";
 import type { TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { readOptional } from "./files.ts";
+import { listDirectory, readOptional } from "./files.ts";
 import { hashSize, sha256Into } from "./merkle.ts";
 import { bundlePath, tilePath, TileTree, tileWidth, type Tile } from "./tiles.ts";
 
@@ -212,7 +210,9 @@ function comparePartials(
 ): void {
   for (const partial of listPartials(dir, name).filter((other) => other < width)) {
     const file = `${name}.p/${partial}`;
-    if (readOptional(dir, file)?.equals(prefix(partial))) continue;
+    const found = readOptional(dir, file);
+    // The writer lets go of those whose full tile is there, also while we look.
+    if (found === undefined || found.equals(prefix(partial))) continue;
     const message = "differs from the bundle or tile it is a part of";
     report({ code: "ERR_NONO_AUDIT_CORRUPT", file, ...(seq !== undefined && { seq }), message });
   }
@@ -238,8 +238,7 @@ function bundleEnd(bundle: Buffer, count: number): number {
 }
 
 function listPartials(dir: string, name: string): number[] {
-  const folder = path.join(dir, `${name}.p`);
-  return existsSync(folder) ? readdirSync(folder).map(Number) : [];
+  return listDirectory(dir, `${name}.p`).map(Number);
 }
 
 /** What an error says, as a finding. */
