@@ -6,7 +6,9 @@ import { printable } from "./printable.ts";
 
 /** Where a command reads and writes. */
 export interface AuditIo {
+  /** Takes what was asked for. */
   readonly stdout: (text: string) => void;
+  /** Takes what went wrong. */
   readonly stderr: (text: string) => void;
   /** Ends `tail -f`. */
   readonly signal?: AbortSignal;
@@ -20,6 +22,8 @@ export interface HostRecords {
   readonly ledger: string;
   /** Holds a directory for each session, named as the last part of its origin. */
   readonly sessions: string;
+  /** The verifier key of the ledger, as the host's own key file has it; undefined where there is none. */
+  readonly vkey?: () => Promise<string | undefined>;
 }
 
 const help = `nono audit <command>
@@ -33,7 +37,7 @@ const help = `nono audit <command>
                           --anchor-key FILE, or in a CI job --fulcio URL)
                           and renew the proofs of the sessions below --sessions DIR
   export [dir]            --format jsonl|ocsf|otlp|cloudevents
-  doctor [ledger-dir]     sessions on record, and what is missing (--sessions DIR)
+  doctor [ledger-dir]     sessions on record, and what is missing (--sessions DIR); the ledger's key
 
 Without a directory: the last run of this host, and for doctor its ledger and sessions.
 Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG,
@@ -76,7 +80,9 @@ function fail(error: unknown, json: boolean, io: AuditIo): number {
   if (code === undefined) throw error;
   const { message } = error as Error;
   if (json) io.stdout(`${JSON.stringify({ error: { code, message } })}\n`);
-  io.stderr(`nono audit: ${printable(message)}${isUsage ? `\n\n${help}` : ` [${code}]\n`}`);
+  io.stderr(
+    `nono audit: ${printable(message)}${isUsage ? "\nSee nono audit help.\n" : ` [${code}]\n`}`,
+  );
   return isUsage ? 3 : exitCodes[code as AuditErrorCode];
 }
 

@@ -41,7 +41,11 @@ async function runWith(argv: readonly string[], records?: HostRecords): Promise<
 describe("without a directory", () => {
   test("the last run is meant, as the ledger has it", async () => {
     const host = temporaryDirectory();
-    const records = { ledger: path.join(host, "ledger"), sessions: path.join(host, "sessions") };
+    const records = {
+      ledger: path.join(host, "ledger"),
+      sessions: path.join(host, "sessions"),
+      vkey: async () => signer.vkey,
+    };
     const inHost = (...argv: string[]): Promise<Answer> => runWith(argv, records);
     expect(await inHost("show")).toMatchObject({ code: 3, err: expect.stringMatching(/no run/) });
     const signer = keyFileSigner(path.join(host, "key"), "nono.local/h");
@@ -65,7 +69,16 @@ describe("without a directory", () => {
       logs.push(log.dir);
     }
     const last = logs[1] as string;
-    for (const command of ["show", "tail", "verify", "export"]) {
+    // Whom to trust is for the user to say; what the host's own key is can be told.
+    const mine = ["--ledger-key", signer.vkey];
+    expect(await inHost("verify")).toMatchObject({
+      code: 2,
+      err: expect.stringContaining(mine.join(" ")),
+    });
+    expect(await inHost("verify", ...mine)).toMatchObject({ code: 0, err: "" });
+    expect((await inHost("doctor", ...mine)).out).toContain(`elsewhere: ${signer.vkey}\n`);
+    expect(JSON.parse((await inHost("doctor", "--json")).out)).toMatchObject({ vkey: signer.vkey });
+    for (const command of ["show", "tail", "export"]) {
       const answer = await inHost(command);
       expect(answer).toEqual(await run(command, last));
       expect(answer.out).not.toBe("");

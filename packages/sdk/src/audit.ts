@@ -1,7 +1,7 @@
 // The record of a sandbox: one log per sandbox below the host's ledger. @nono/audit is loaded only
 // when a record is kept.
 import { randomUUID } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
 import type { Capabilities, Exit, Path, SandboxEvent, SpawnOptions } from "@nono/core";
@@ -44,6 +44,27 @@ export function recordPlaces(dir: string = path.join(stateDirectory(), "audit"))
   return { ledger: path.join(dir, "ledger"), sessions: path.join(dir, "sessions") };
 }
 
+/** The file of the ledger's key. */
+const keyName = "ledger.key";
+
+/** What the ledger signs as. */
+function hostOrigin(): string {
+  const name = hostname()
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9.-]/g, "-");
+  return `nono.local/${name}`;
+}
+
+/** The verifier key of this host's ledger; undefined before the first run. */
+export async function ledgerVkey(
+  dir: string = path.join(stateDirectory(), "audit"),
+): Promise<string | undefined> {
+  const file = path.join(dir, keyName);
+  if (!existsSync(file)) return undefined;
+  const { keyFileSigner } = await import("@nono/audit");
+  return keyFileSigner(file, hostOrigin()).vkey;
+}
+
 /** The open record of one sandbox. */
 export class RunRecord {
   readonly #log: AuditLog;
@@ -58,12 +79,15 @@ export class RunRecord {
     const granted = [...(capabilities.read ?? []), ...(capabilities.write ?? [])];
     keepOutOfReach(dir, granted, "the record");
     const places = recordPlaces(dir);
-    mkdirSync(places.sessions, { recursive: true, mode: 0o700 });
-    const { HostLedger, keyFileSigner, openAuditLog } = await import("@nono/audit");
-    const host = `nono.local/${hostname()
-      .toLowerCase()
-      .replaceAll(/[^a-z0-9.-]/g, "-")}`;
-    const signer = keyFileSigner(path.join(dir, "ledger.key"), host);
+    const { AuditError, HostLedger, keyFileSigner, openAuditLog } = await import("@nono/audit");
+    try {
+      mkdirSync(places.sessions, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      const message = `no record can be kept in ${dir} (${(cause as Error).message}). Set XDG_STATE_HOME to a directory of yours, or do without (--no-audit, audit: false)`;
+      throw new AuditError("ERR_NONO_AUDIT_WRITE", message, { cause, value: dir });
+    }
+    const host = hostOrigin();
+    const signer = keyFileSigner(path.join(dir, keyName), host);
     const ledger = new HostLedger({ dir: places.ledger, origin: host, signer, anchors });
     const session = randomUUID();
     const log = await openAuditLog({

@@ -213,6 +213,17 @@ test("a signal to nono goes to the command, which decides", async () => {
   expect((await once(child, "exit"))[0]).toBe(9);
 });
 
+test("no place for the record is said in words, with what to do", () => {
+  const env = { ...process.env, XDG_STATE_HOME: "/proc/nowhere" };
+  const args = [main, "run", ...writable, "--", "true"];
+  const ran = spawnSync(process.execPath, args, { cwd: workspace, env, encoding: "utf8" });
+  expect(ran).toMatchObject({ status: 125, stdout: "" });
+  expect(ran.stderr).toMatch(
+    /^nono: no record can be kept in \/proc\/nowhere.*XDG_STATE_HOME.*\n$/,
+  );
+  expect(ran.stderr).toContain("(ERR_NONO_AUDIT_WRITE)");
+});
+
 test("a run is on record, and can be looked at and brought back by commands", () => {
   const state = mkdtempSync(path.join(tmpdir(), "nono-state-"));
   const work = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-work-")));

@@ -34,9 +34,14 @@ export type Command = (args: readonly string[], io: AuditIo) => Promise<number>;
 
 const verify: Command = async (argv, io) => {
   const args = readArguments(argv, 1, ["json", ...trustOptions], 1);
-  const report = await verifyLog(logOf(args.positionals[0], io), await trustOf(args));
+  const trust = await trustOf(args);
+  const report = await verifyLog(logOf(args.positionals[0], io), trust);
   io.stdout(args.flag("json") ? `${JSON.stringify(report)}\n` : formatReport(report));
-  return exitCode(report);
+  const code = exitCode(report);
+  const trustsNobody = trust.keys?.length === 0 && trust.ledgerKeys?.length === 0;
+  const vkey = code === 2 && trustsNobody ? await io.records?.vkey?.() : undefined;
+  if (vkey !== undefined) io.stderr(`this host's ledger signs as --ledger-key ${vkey}\n`);
+  return code;
 };
 
 const show: Command = async (argv, io) => {
@@ -145,10 +150,12 @@ const doctor: Command = async (argv, io) => {
     known.present = existsSync(path.join(root, path.basename(known.session), layout.checkpoint));
   }
   const list = [...sessions.values()];
+  const vkey = named === undefined ? await io.records?.vkey?.() : undefined;
   if (args.flag("json")) {
-    io.stdout(`${JSON.stringify({ ledger: report, sessions: list })}\n`);
+    io.stdout(`${JSON.stringify({ ledger: report, ...(vkey && { vkey }), sessions: list })}\n`);
   } else {
     io.stdout(formatReport(report));
+    if (vkey) io.stdout(`  key of the ledger, to be kept elsewhere: ${vkey}\n`);
     for (const { session, closed, size, present } of list) {
       const notes = [
         closed ? `${size} entries` : "not closed",

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { recordPlaces } from "../../audit.ts";
+import { ledgerVkey, recordPlaces } from "../../audit.ts";
 import type { ForeignCommand } from "../command.ts";
 import { withProgress } from "../progress.ts";
 
@@ -13,7 +13,7 @@ export const audit: ForeignCommand = {
     const work = runAuditCommand(args, {
       stdout: (text) => process.stdout.write(text),
       stderr: (text) => process.stderr.write(text),
-      records: recordPlaces(),
+      records: { ...recordPlaces(), vkey: ledgerVkey },
     });
     return args[0] === "verify" ? withProgress("verifying", work) : work;
   },
