@@ -18,7 +18,14 @@ export interface Checkpoint extends TreeHead {
   readonly note: string;
 }
 
-/** The checkpoint text of a tree head (what the signatures cover). */
+/**
+ * The checkpoint text of a tree head (what the signatures cover).
+ *
+ * @example
+ * ```ts
+ * const text = formatCheckpoint({ origin: "example.com/log", size: 1, root: leafHash(entry) });
+ * ```
+ */
 export function formatCheckpoint({ origin, size, root }: TreeHead): string {
   return `${origin}\n${size}\n${root.toString("base64")}\n`;
 }
@@ -27,6 +34,10 @@ export function formatCheckpoint({ origin, size, root }: TreeHead): string {
  * Reads a checkpoint text. Extension lines are refused: this package never writes them.
  *
  * @throws AuditError `ERR_NONO_AUDIT_FORMAT`
+ * @example
+ * ```ts
+ * const { origin, size, root } = parseCheckpoint(parseNote(checkpoint).text);
+ * ```
  */
 export function parseCheckpoint(text: string): TreeHead {
   const [origin = "", size = "", encoded = "", end, ...rest] = text.split("\n");

@@ -30,6 +30,13 @@ export interface Entry {
  * Reads the entry at index `seq`.
  *
  * @throws AuditError `ERR_NONO_AUDIT_FORMAT` when it is no entry of this version, or not that of `seq`.
+ * @example
+ * ```ts
+ * for (const { seq, entry } of log.reader().entries()) {
+ *   const { type, decision, object } = decodeEntry(entry, seq);
+ *   if (decision === "deny") console.log(type, object);
+ * }
+ * ```
  */
 export function decodeEntry(bytes: Buffer, seq: number): Entry {
   const entry = parse(bytes, seq);

@@ -35,6 +35,15 @@ export function disclosuresOf(dir: string, seq: number): Disclosed[] {
  * Deletes the disclosures of an entry (or of one of its fields) for good; every proof stays valid, because the
  * entry only ever held their digests. Returns how many there were. Record the erasure: `AuditLog.erase` and
  * `nono audit redact` do.
+ *
+ * @example
+ * ```ts
+ * const log = await openAuditLog({ dir, origin, signer });
+ * // On record, and the writer does not bring back what it still holds.
+ * await log.erase(17, "argv");
+ * // Of a log that nobody writes to, without a trace of it:
+ * await eraseDisclosures(dir, 18);
+ * ```
  */
 export async function eraseDisclosures(dir: string, seq: number, field?: string): Promise<number> {
   const doomed = new Set(

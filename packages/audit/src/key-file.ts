@@ -36,7 +36,18 @@ export function keyFileSigner(
   return signerOf(readKey(file) ?? createKey(file, type), name, `key file ${file}`);
 }
 
-/** The part of keytar's interface that is needed; `@napi-rs/keyring/keytar` and keytar itself have it. */
+/**
+ * The part of keytar's interface that is needed; `@napi-rs/keyring/keytar` and keytar itself have it.
+ *
+ * @example
+ * ```ts
+ * const entries = new Map<string, string>();
+ * const inMemory: Keyring = {
+ *   getPassword: async (service, account) => entries.get(`${service}/${account}`) ?? null,
+ *   setPassword: async (service, account, secret) => void entries.set(`${service}/${account}`, secret),
+ * };
+ * ```
+ */
 export interface Keyring {
   /** The entry; null: there is none. */
   getPassword(service: string, account: string): Promise<string | null>;

@@ -48,7 +48,17 @@ export interface AuditLogOptions {
   heartbeatInterval?: number;
 }
 
-/** What core, proxy and rollback see of a log. */
+/**
+ * What core, proxy and rollback see of a log.
+ *
+ * @example
+ * ```ts
+ * async function start(path: string, sink: AuditSink): Promise<void> {
+ *   await sink.record({ type: "process.exec", phase: "intent", decision: "allow", object: { path } });
+ *   spawn(path);
+ * }
+ * ```
+ */
 export interface AuditSink {
   /** Resolves when the event is durable. @throws AuditError (as a rejection) */
   record(event: NonoEvent): Promise<Receipt>;
@@ -98,7 +108,18 @@ export async function openAuditLog(options: AuditLogOptions): Promise<AuditLog> 
   }
 }
 
-/** An open log. */
+/**
+ * An open log.
+ *
+ * @example
+ * ```ts
+ * const { seq } = await log.record({
+ *   type: "process.exec", phase: "intent", decision: "allow", object: { path: "/usr/bin/git" },
+ * });
+ * // Durable from here on: now the program may be started.
+ * const proof = await log.prove(seq);
+ * ```
+ */
 export class AuditLog implements AuditSink {
   readonly dir: string;
   readonly origin: string;

@@ -25,7 +25,14 @@ export function sha256Into(data: Uint8Array, target: Buffer, at: number): void {
   target.write(hash("sha256", data, "binary"), at, hashSize, "latin1");
 }
 
-/** Hash of a leaf: SHA-256(0x00, entry). */
+/**
+ * Hash of a leaf: SHA-256(0x00, entry).
+ *
+ * @example
+ * ```ts
+ * const rootOfOne = leafHash(entry);
+ * ```
+ */
 export function leafHash(entry: Uint8Array): Buffer {
   const preimage = Buffer.allocUnsafe(entry.length + 1);
   preimage[0] = 0;
@@ -33,7 +40,14 @@ export function leafHash(entry: Uint8Array): Buffer {
   return sha256(preimage);
 }
 
-/** Hash of an inner node: SHA-256(0x01, left, right). */
+/**
+ * Hash of an inner node: SHA-256(0x01, left, right).
+ *
+ * @example
+ * ```ts
+ * const rootOfTwo = nodeHash(leafHash(first), leafHash(second));
+ * ```
+ */
 export function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
   pair.set(left, 1);
   pair.set(right, 1 + hashSize);
@@ -127,6 +141,12 @@ export function consistencyRanges(oldSize: number, size: number): Range[] {
  * Checks an inclusion proof (RFC 9162 2.1.3.2).
  *
  * @throws AuditError `ERR_NONO_AUDIT_PROOF` when it does not lead to `root`.
+ * @example
+ * ```ts
+ * const { index, hashes, checkpoint } = parseProof(readFileSync("17.tlog-proof", "utf8"));
+ * const { size, root } = parseCheckpoint(parseNote(checkpoint).text);
+ * verifyInclusion({ index, size, leaf: leafHash(entry), proof: hashes, root });
+ * ```
  */
 export function verifyInclusion(options: {
   index: number;
@@ -164,6 +184,14 @@ export function verifyInclusion(options: {
  * Checks a consistency proof (RFC 9162 2.1.4.2). An old size of zero proves nothing and is refused.
  *
  * @throws AuditError `ERR_NONO_AUDIT_PROOF` when the new tree does not extend the old one.
+ * @example
+ * ```ts
+ * const [before, after] = [await log.checkpoint(), await log.checkpoint()];
+ * verifyConsistency({
+ *   oldSize: before.size, oldRoot: before.root, size: after.size, root: after.root,
+ *   proof: await log.consistency(before.size, after.size),
+ * });
+ * ```
  */
 export function verifyConsistency(options: {
   oldSize: number;

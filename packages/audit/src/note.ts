@@ -32,7 +32,16 @@ export interface Verified {
   readonly timestamp?: number;
 }
 
-/** A public key that checks note signatures. */
+/**
+ * A public key that checks note signatures.
+ *
+ * @example
+ * ```ts
+ * const verifier: NoteVerifier = noteVerifier(vkey);
+ * const { text, signatures } = parseNote(checkpoint);
+ * const isGood = signatures.some(({ signature }) => verifier.verify(text, signature) !== undefined);
+ * ```
+ */
 export interface NoteVerifier {
   readonly name: string;
   readonly keyId: number;
@@ -45,7 +54,16 @@ export interface NoteVerifier {
 
 const maxSignatures = 100;
 
-/** Parses a signed note. @throws AuditError `ERR_NONO_AUDIT_FORMAT` */
+/**
+ * Parses a signed note.
+ *
+ * @throws AuditError `ERR_NONO_AUDIT_FORMAT`
+ * @example
+ * ```ts
+ * const { text, signatures } = parseNote(readFileSync("checkpoint", "utf8"));
+ * console.log(text, signatures.map(({ name }) => name));
+ * ```
+ */
 export function parseNote(note: Uint8Array | string): SignedNote {
   const source = typeof note === "string" ? note : decodeUtf8(note);
   for (let i = 0; i < source.length; i += 1) {
@@ -73,14 +91,31 @@ export function parseSignatureLine(line: string): NoteSignature {
   return { name, keyId: bytes.readUInt32BE(0), signature: bytes.subarray(4) };
 }
 
-/** The signature line, with its newline. */
+/**
+ * The signature line, with its newline.
+ *
+ * @example
+ * ```ts
+ * const note = parseNote(checkpoint);
+ * const lines = note.signatures.map(formatSignatureLine);
+ * ```
+ */
 export function formatSignatureLine({ name, keyId, signature }: NoteSignature): string {
   const id = Buffer.alloc(4);
   id.writeUInt32BE(keyId);
   return `— ${name} ${Buffer.concat([id, signature]).toString("base64")}\n`;
 }
 
-/** The whole note. */
+/**
+ * The whole note.
+ *
+ * @example
+ * ```ts
+ * const note = parseNote(checkpoint);
+ * const onlyOurs = note.signatures.filter(({ name }) => name === "example.com/log");
+ * writeFileSync("checkpoint", formatNote({ text: note.text, signatures: onlyOurs }));
+ * ```
+ */
 export function formatNote({ text, signatures }: SignedNote): string {
   return `${text}\n${signatures.map(formatSignatureLine).join("")}`;
 }
@@ -94,6 +129,11 @@ export interface GoodSignature extends Verified {
  * The good signatures by known keys. Lines of unknown keys are ignored, as the specification asks.
  *
  * @throws AuditError `ERR_NONO_AUDIT_SIGNATURE` when a line of a known key is not good.
+ * @example
+ * ```ts
+ * const good = verifySignatures(parseNote(checkpoint), [noteVerifier(vkey)]);
+ * if (good.length === 0) throw new Error("nobody we know has signed this");
+ * ```
  */
 export function verifySignatures(
   note: SignedNote,
@@ -130,7 +170,16 @@ export function noteKeyId(name: string, type: number, key: Uint8Array): number {
   return sha256(material).readUInt32BE(0);
 }
 
-/** The verifier key string of a public key. */
+/**
+ * The verifier key string of a public key.
+ *
+ * @example
+ * ```ts
+ * const { publicKey } = generateKeyPairSync("ed25519");
+ * const raw = publicKey.export({ format: "der", type: "spki" }).subarray(-32);
+ * const vkey = formatVkey("example.com/log", signatureType.ed25519, raw);
+ * ```
+ */
 export function formatVkey(name: string, type: number, key: Uint8Array): string {
   const id = noteKeyId(name, type, key).toString(16).padStart(8, "0");
   return `${name}+${id}+${Buffer.concat([Buffer.of(type), key]).toString("base64")}`;
@@ -196,7 +245,15 @@ function cosignatureVerifier(
   };
 }
 
-/** What an Ed25519 cosignature (0x04) covers. */
+/**
+ * What an Ed25519 cosignature (0x04) covers.
+ *
+ * @example
+ * ```ts
+ * const { text } = parseNote(checkpoint);
+ * const signature = sign(null, cosignedText(text, Math.floor(Date.now() / 1000)), privateKey);
+ * ```
+ */
 export function cosignedText(text: string, timestamp: number): Buffer {
   return Buffer.from(`cosignature/v1\ntime ${timestamp}\n${text}`);
 }

@@ -92,7 +92,15 @@ function isCosigner({ type }: NoteVerifier): boolean {
   return type === signatureType.cosignatureEd25519 || type === signatureType.cosignatureMlDsa44;
 }
 
-/** Whether the witnesses in `cosigned` (names of the policy) make its quorum. */
+/**
+ * Whether the witnesses in `cosigned` (names of the policy) make its quorum.
+ *
+ * @example
+ * ```ts
+ * const policy = parsePolicy(readFileSync("witness.policy", "utf8"));
+ * const isEnough = quorumMet(policy, new Set(["w1", "w3"]));
+ * ```
+ */
 export function quorumMet({ quorum, groups }: TrustPolicy, cosigned: ReadonlySet<string>): boolean {
   const met = (name: string): boolean => {
     const group = groups.get(name);

@@ -14,7 +14,15 @@ import {
 } from "./merkle.ts";
 import { bundlePath, parseBundle, subtreeHash, tileOfNode, tilePath, tileWidth } from "./tiles.ts";
 
-/** A log directory as its checkpoint of `size` entries shows it. */
+/**
+ * A log directory as its checkpoint of `size` entries shows it.
+ *
+ * @example
+ * ```ts
+ * const log = new LogReader(dir, parseCheckpoint(parseNote(checkpoint).text).size);
+ * for (const { seq, entry } of log.entries(100, 200)) console.log(decodeEntry(entry, seq).type);
+ * ```
+ */
 export class LogReader {
   readonly dir: string;
   readonly size: number;

@@ -66,13 +66,28 @@ export function judge(report: Omit<Report, "verdict" | "ok">): Report {
   return { ...report, problems, verdict, ok };
 }
 
-/** 0: the policy is met; 1: tampered; 2: nothing contradicts, but the proof does not reach what is required. */
+/**
+ * 0: the policy is met; 1: tampered; 2: nothing contradicts, but the proof does not reach what is required.
+ *
+ * @example
+ * ```ts
+ * const report = await verifyLog(dir, { keys: [vkey] });
+ * process.exitCode = exitCode(report);
+ * ```
+ */
 export function exitCode({ verdict, ok }: Report): 0 | 1 | 2 {
   if (ok) return 0;
   return verdict === "TAMPERED" ? 1 : 2;
 }
 
-/** The report as people read it. It never claims more than was proven. */
+/**
+ * The report as people read it. It never claims more than was proven.
+ *
+ * @example
+ * ```ts
+ * process.stdout.write(formatReport(await verifyLog(dir, { keys: [vkey] })));
+ * ```
+ */
 export function formatReport(report: Report): string {
   const lines = [`${report.verdict}  ${report.origin}  ${report.size} entries`];
   for (const rung of rungs) {

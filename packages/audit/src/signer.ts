@@ -55,7 +55,15 @@ export function ed25519Signer(name: string, seed?: Uint8Array): CheckpointSigner
   );
 }
 
-/** An ECDSA P-256 signer (note signature type 0x02, SHA-256, DER), for hosts whose key is not Ed25519. */
+/**
+ * An ECDSA P-256 signer (note signature type 0x02, SHA-256, DER), for hosts whose key is not Ed25519.
+ *
+ * @example
+ * ```ts
+ * const key = createPrivateKey(readFileSync("/run/keys/log.pem"));
+ * const signer = ecdsaSigner("example.com/host", key);
+ * ```
+ */
 export function ecdsaSigner(name: string, key: KeyObject): CheckpointSigner {
   if (key.asymmetricKeyDetails?.namedCurve !== "prime256v1" || key.type !== "private") {
     throw new AuditError("ERR_NONO_AUDIT_INPUT", "ecdsaSigner needs a private P-256 key", {
@@ -73,6 +81,10 @@ export function ecdsaSigner(name: string, key: KeyObject): CheckpointSigner {
  * Needs Node 24.
  *
  * @throws AuditError `ERR_NONO_AUDIT_INPUT` where this Node has no ML-DSA.
+ * @example
+ * ```ts
+ * const log = await openAuditLog({ dir, origin, signer: [ed25519Signer(origin), mlDsa44Signer(origin)] });
+ * ```
  */
 export function mlDsa44Signer(
   name: string,

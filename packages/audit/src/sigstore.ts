@@ -172,6 +172,14 @@ function entryRequest(content: SignatureBundle, pem: string): CreateEntryRequest
  *
  * @throws AuditError `ERR_NONO_AUDIT_INPUT` when not exactly one of key and identity is given, or the trusted root
  * is malformed.
+ * @example
+ * ```ts
+ * const evidence = sigstoreEvidence({
+ *   trustedRoot,
+ *   identity: { subjectAlternativeName: "ci@example.com", issuer: "https://issuer.example" },
+ * });
+ * const report = await verifyLog(dir, { ledgerKeys: [vkey], evidence: [evidence], require: "TIMED" });
+ * ```
  */
 export function sigstoreEvidence(options: SigstoreEvidenceOptions): EvidenceVerifier {
   const verify = bundleVerifier(options);

@@ -17,7 +17,17 @@ export interface TlogProof {
 
 const header = "c2sp.org/tlog-proof@v1";
 
-/** The text of a proof. */
+/**
+ * The text of a proof.
+ *
+ * @example
+ * ```ts
+ * const proof = parseProof(await log.prove(17));
+ * // Without the entry: whoever checks it must have that from elsewhere.
+ * const { index, hashes, checkpoint } = proof;
+ * writeFileSync("17.tlog-proof", formatProof({ index, hashes, checkpoint }));
+ * ```
+ */
 export function formatProof({ index, extra, hashes, checkpoint }: TlogProof): string {
   const lines = [header];
   if (extra) lines.push(`extra ${extra.toString("base64")}`);
@@ -25,7 +35,16 @@ export function formatProof({ index, extra, hashes, checkpoint }: TlogProof): st
   return `${lines.join("\n")}\n${checkpoint}`;
 }
 
-/** Reads a proof. @throws AuditError `ERR_NONO_AUDIT_FORMAT` */
+/**
+ * Reads a proof.
+ *
+ * @throws AuditError `ERR_NONO_AUDIT_FORMAT`
+ * @example
+ * ```ts
+ * const { index, extra } = parseProof(readFileSync("17.tlog-proof", "utf8"));
+ * if (extra) console.log(decodeEntry(extra, index).object);
+ * ```
+ */
 export function parseProof(text: string): TlogProof {
   const blank = text.indexOf("\n\n");
   const lines = text.slice(0, blank).split("\n");
@@ -48,6 +67,12 @@ export function parseProof(text: string): TlogProof {
  * Checks that the proof leads from `entry` (default: its `extra`) to its checkpoint; the signatures are the caller's to check.
  *
  * @throws AuditError `ERR_NONO_AUDIT_PROOF` or `ERR_NONO_AUDIT_FORMAT`
+ * @example
+ * ```ts
+ * const { head, note } = checkProof(parseProof(readFileSync("17.tlog-proof", "utf8")));
+ * const good = verifySignatures(note, [noteVerifier(vkey)]);
+ * console.log(`in a tree of ${head.size} entries, signed by ${good.length} known keys`);
+ * ```
  */
 export function checkProof(
   proof: TlogProof,

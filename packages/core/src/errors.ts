@@ -145,7 +145,7 @@ export interface PartialResult {
  * try {
  *   await sandbox.run(["make", "test"], { timeout: 60_000 });
  * } catch (error) {
- *   if (error instanceof InterruptedError) console.error(error.code, error.result.stdout);
+ *   if (error instanceof InterruptedError) console.error(error.code, error.result?.stdout);
  * }
  * ```
  */

@@ -3,7 +3,16 @@ import type { Change } from "@nono/rollback";
 import type { AuditRecord } from "./audit.ts";
 import type { PolicyViolation } from "./violation.ts";
 
-/** What became of a command, with what it left. */
+/**
+ * What became of a command, with what it left.
+ *
+ * @example
+ * ```ts
+ * const result = await sandbox.run(["npm", "test"]);
+ * for (const { operation, rule } of result.violations) console.log(operation, rule);
+ * for await (const { kind, path } of result.changes()) console.log(kind, path);
+ * ```
+ */
 export interface SandboxResult<T extends string | Buffer = string> extends Omit<
   RunResult<T>,
   "violations"

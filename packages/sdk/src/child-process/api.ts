@@ -18,7 +18,15 @@ export type ExecFileFunction = typeof nodeExecFile;
 /** The type of Node's `exec`. */
 export type ExecFunction = typeof nodeExec;
 
-/** What `node:child_process` has, and can be had in a sandbox. */
+/**
+ * What `node:child_process` has, and can be had in a sandbox.
+ *
+ * @example
+ * ```ts
+ * const api: ChildProcessApi = inSandbox(new Sandbox().use("python").allowWrite("/workspace"));
+ * const { stdout } = await promisify(api.execFile)("python3", ["agent.py"], { cwd: "/workspace" });
+ * ```
+ */
 export interface ChildProcessApi {
   /** Starts a program whose streams the caller reads and writes. */
   readonly spawn: SpawnFunction;
