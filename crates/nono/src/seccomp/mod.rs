@@ -1,6 +1,7 @@
 //! The system call filter: a typed builder, and what nono refuses with it.
 
 mod filter;
+mod ioctl;
 mod names;
 mod rules;
 

@@ -1,6 +1,7 @@
 //! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
 
 use super::filter::{Action, Filter, Rules, Test, argument};
+use super::ioctl;
 use crate::supervisor::files;
 
 /// The newest call that was looked at: `mseal` (Linux 6.10). Later ones include the metadata calls
@@ -81,7 +82,7 @@ pub(crate) fn rules(internet: InternetSockets, supervised: Supervised) -> Rules 
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
-    refuse_terminal_injection(&mut rules);
+    ioctl::refuse(&mut rules);
     refuse_executable_memory_files(&mut rules, supervised.starts);
     decide_sockets(&mut rules, internet, supervised.sockets);
     refuse_fast_open(&mut rules);
@@ -211,14 +212,6 @@ fn refuse_new_namespaces(rules: &mut Rules) {
             libc::SYS_mount_setattr,
         ],
     );
-}
-
-/// Both put input into a terminal as if its user had typed it (`ioctl_tty(2)`; CVE-2017-5226).
-fn refuse_terminal_injection(rules: &mut Rules) {
-    const TIOCSTI: i32 = 0x5412;
-    const TIOCLINUX: i32 = 0x541C;
-    let refused = |command| (vec![argument(1).is(command)], Action::Errno(libc::EPERM));
-    rules.decide(libc::SYS_ioctl, [refused(TIOCSTI), refused(TIOCLINUX)], Action::Allow);
 }
 
 /// A memory file is on no path, so Landlock's execute right does not see it. Only files sealed

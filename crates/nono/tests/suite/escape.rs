@@ -9,7 +9,7 @@ use crate::common::{Scratch, in_each_tier, run, run_command, shell};
 /// attempt refused. Attempts that this machine has no target for say `ABSENT`.
 fn all_refused(scratch: &Scratch, script: &str) {
     let preamble = r#"
-import ctypes, errno, os, sys
+import ctypes, errno, fcntl, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 class Refused(Exception): pass
 def attempt(name, call):
@@ -111,6 +111,14 @@ attempt('write through a link', lambda: rewrite(W + '/to-readable'))
 def by_magic_link():
     fd = os.open(F, os.O_RDONLY); return os.open('/proc/self/fd/%d' % fd, os.O_RDWR)
 attempt('reopen for writing', by_magic_link)
+def rewrite_by(get, set, path):
+    "What an ioctl on a descriptor for reading tells, by another that sets it."
+    fd = os.open(path, os.O_RDONLY); return fcntl.ioctl(fd, set, fcntl.ioctl(fd, get, bytes(28)))
+for path in (F, O + '/readable'):
+    attempt('flags', lambda: rewrite_by(0x80086601, 0x40086602, path))
+    attempt('extended flags', lambda: rewrite_by(0x801c581f, 0x401c5820, path))
+    attempt('version', lambda: rewrite_by(0x80087601, 0x40087602, path))
+    attempt("ext4's version", lambda: rewrite_by(0x80086603, 0x40086604, path))
 "#,
     );
     let kept = std::fs::read_to_string(scratch.path().join("o/readable/file")).unwrap();

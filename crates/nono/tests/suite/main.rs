@@ -10,6 +10,7 @@ mod differential;
 mod enforcement;
 mod escape;
 mod escape_network;
+mod escape_subvolume;
 mod events;
 mod exec;
 mod gate;
