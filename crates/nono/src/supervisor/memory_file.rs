@@ -3,7 +3,7 @@
 //! It could be, and it is on no path, so Landlock would not be asked. Instead of refusing the call,
 //! which programs take badly, the supervisor makes the same file sealed against execution.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -30,19 +30,30 @@ fn name(call: &Notification) -> io::Result<CString> {
 }
 
 fn create_sealed(name: &CString, flags: u32) -> io::Result<OwnedFd> {
-    const MFD_NOEXEC_SEAL: u32 = 8; // Linux 6.3
-    // SAFETY: a C string.
-    let fd =
-        unsafe { libc::memfd_create(name.as_ptr(), flags | libc::MFD_CLOEXEC | MFD_NOEXEC_SEAL) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    let file = sealed(name, flags | libc::MFD_CLOEXEC).map_err(|error| {
+        match error.raw_os_error() {
+            // Where none can be sealed, none is made: programs take a file, as on a kernel without them.
+            Some(libc::EINVAL) if sealed(c"", libc::MFD_CLOEXEC).is_err() => {
+                io::Error::from_raw_os_error(libc::ENOSYS)
+            }
+            _ => error,
+        }
+    })?;
     if flags & libc::MFD_ALLOW_SEALING == 0 {
         // The seal against execution made it sealable, which the caller did not ask for.
         // SAFETY: no memory is involved.
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SEAL) };
     }
     Ok(file)
+}
+
+/// A memory file that can never be executed: Linux 6.3; EINVAL before.
+fn sealed(name: &CStr, flags: u32) -> io::Result<OwnedFd> {
+    const MFD_NOEXEC_SEAL: u32 = 8;
+    // SAFETY: a C string.
+    match unsafe { libc::memfd_create(name.as_ptr(), flags | MFD_NOEXEC_SEAL) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: a new descriptor that nobody else owns.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
 }

@@ -109,6 +109,22 @@ pub(crate) fn keeps(sandbox: &Sandbox, name: &str) -> bool {
     guarantees.any(|one| one.name == name && one.status == Status::Enforced)
 }
 
+/// Whether the kernel seals memory files against execution (MFD_NOEXEC_SEAL, Linux 6.3). Where it does
+/// not, there are none in a sandbox.
+#[must_use]
+pub(crate) fn seals_memory_files() -> bool {
+    const MFD_NOEXEC_SEAL: u32 = 8;
+    // SAFETY: a C string.
+    match unsafe { libc::memfd_create(c"".as_ptr(), libc::MFD_CLOEXEC | MFD_NOEXEC_SEAL) } {
+        -1 => {
+            println!("SKIPPED: memory files: this kernel cannot seal them against execution");
+            false
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        fd => unsafe { libc::close(fd) == 0 },
+    }
+}
+
 /// Runs a test in a sandbox of each tier. A machine without namespaces tests the flat one only, and
 /// says so.
 pub(crate) fn in_each_tier(capabilities: &Capabilities, mut test: impl FnMut(&Sandbox)) {
