@@ -293,7 +293,7 @@ impl Blueprint {
             loaders,
             sockets,
             files,
-            rules: seccomp::rules(self.policy.internet_sockets(tier), supervised),
+            rules: seccomp::rules(tier, self.policy.internet_sockets(tier), supervised),
             judge,
             recorder: Recorder {
                 observe: self.options.observe,

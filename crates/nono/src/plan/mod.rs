@@ -124,7 +124,7 @@ impl PlanBuilder {
             let message = format!("more than {} separate writable places", p::MAX_REGISTERS);
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let filter = seccomp::filter(policy.internet_sockets(tier), supervised);
+        let filter = seccomp::filter(tier, policy.internet_sockets(tier), supervised);
         let limits = limits::of_each_process(&policy.limits, cgroup);
         let header = p::Plan {
             flags,

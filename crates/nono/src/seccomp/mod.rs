@@ -3,10 +3,12 @@
 mod filter;
 mod ioctl;
 mod names;
+mod neighbours;
 mod rules;
 
 pub(crate) use filter::{Action, Instruction, Rules};
 pub(crate) use names::name;
+pub(crate) use neighbours::target;
 pub(crate) use rules::{
     InternetSockets, Parked, SocketAccess, Supervised, filter, own_filter, rules,
 };

@@ -1,8 +1,9 @@
 //! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
 
 use super::filter::{Action, Filter, Rules, Test, argument};
-use super::ioctl;
+use super::{ioctl, neighbours};
 use crate::supervisor::files;
+use crate::tier::TierName;
 
 /// The newest call that was looked at: `mseal` (Linux 6.10). Later ones include the metadata calls
 /// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
@@ -61,8 +62,8 @@ pub(crate) enum InternetSockets {
 }
 
 /// The filter of a sandbox.
-pub(crate) fn filter(internet: InternetSockets, supervised: Supervised) -> Filter {
-    let rules = rules(internet, supervised);
+pub(crate) fn filter(tier: TierName, internet: InternetSockets, supervised: Supervised) -> Filter {
+    let rules = rules(tier, internet, supervised);
     let rules = if supervised.refusals { rules.with_refusals_notified() } else { rules };
     Filter::compile(&rules)
 }
@@ -70,7 +71,7 @@ pub(crate) fn filter(internet: InternetSockets, supervised: Supervised) -> Filte
 /// The filter of a process that restricts itself. Rings of `io_uring(7)` that it has already can be
 /// used on, `with_rings`; new ones cannot be made.
 pub(crate) fn own_filter(internet: InternetSockets, with_rings: bool) -> Filter {
-    let mut rules = rules(internet, Supervised::default());
+    let mut rules = rules(TierName::Flat, internet, Supervised::default());
     if with_rings {
         rules.allow(libc::SYS_io_uring_enter);
     }
@@ -78,11 +79,14 @@ pub(crate) fn own_filter(internet: InternetSockets, with_rings: bool) -> Filter 
 }
 
 /// What a sandbox's filter is compiled from.
-pub(crate) fn rules(internet: InternetSockets, supervised: Supervised) -> Rules {
+pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Supervised) -> Rules {
     let mut rules = Rules::allowing_up_to(LAST_KNOWN);
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
     ioctl::refuse(&mut rules);
+    if tier == TierName::Flat {
+        neighbours::refuse(&mut rules, supervised.starts);
+    }
     refuse_executable_memory_files(&mut rules, supervised.starts);
     decide_sockets(&mut rules, internet, supervised.sockets);
     refuse_fast_open(&mut rules);

@@ -38,6 +38,25 @@ impl Status {
     }
 }
 
+/// Whether a process or thread is one of the sandbox's in the tier `flat`: neither its guard, which has
+/// the number `init`, nor the guard's child, but below them.
+pub(super) fn is_inside(process: i32, init: i32) -> bool {
+    const DEEPEST: usize = 1024;
+    let parent = |process: i32| Status::of(process).map(|status| status.parent);
+    let mut above = parent(process);
+    for _ in 0..DEEPEST {
+        let Some(two_above) = above.filter(|above| *above > 1 && *above != init).and_then(parent)
+        else {
+            return false;
+        };
+        if two_above == init {
+            return true;
+        }
+        above = Some(two_above);
+    }
+    false
+}
+
 /// The caller in short: enough to say which process and program it was.
 fn briefly(thread: i32) -> Process {
     let executable = link(thread, "exe");

@@ -1,7 +1,7 @@
 //! Attacks that must fail, by number of the escape corpus. Each would be harmless if it succeeded:
 //! it reads a value that the test made, or writes back what is there.
 
-use nono::{Command, Limits};
+use nono::{Command, Limits, TierName};
 
 use crate::common::{Scratch, in_each_tier, keeps, run, run_command, shell};
 
@@ -197,10 +197,66 @@ for who, pid in [('outside', victim), ('init', init)]:
 attempt('outside signal', lambda: os.kill(victim, 0))
 attempt('outside group', lambda: os.killpg(victim, 0))
 attempt('outside priority', lambda: os.setpriority(os.PRIO_PROCESS, victim, -20))
+import resource
+attempt('outside limits', lambda: resource.prlimit(victim, resource.RLIMIT_CORE))
+attempt('outside processors', lambda: os.sched_setaffinity(victim, os.sched_getaffinity(0)))
+attempt('outside scheduler', lambda: os.sched_setscheduler(victim, os.SCHED_OTHER, os.sched_param(0)))
+attempt('outside same priority', lambda: os.setpriority(os.PRIO_PROCESS, victim, os.getpriority(os.PRIO_PROCESS, 0)))
+attempt('outside disk priority', lambda: syscall(251, 1, victim, 0))
 "#,
         std::process::id()
     );
     all_refused(&scratch, &script);
+}
+
+#[test]
+fn own_processes_have_limits_and_priorities_to_set() {
+    let script = r#"
+import os, resource, subprocess, threading
+child = subprocess.Popen(['/bin/sh', '-c', '/bin/sh -c "sleep 60 & echo \$!"; read -r end'],
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+orphan = int(child.stdout.readline())
+for process in (0, os.getpid(), threading.get_native_id(), child.pid, orphan):
+    resource.prlimit(process, resource.RLIMIT_CORE, (0, 0))
+    os.sched_setaffinity(process, os.sched_getaffinity(process))
+    os.sched_setscheduler(process, os.SCHED_BATCH, os.sched_param(0))
+    os.setpriority(os.PRIO_PROCESS, process, 1)
+    assert os.getpriority(os.PRIO_PROCESS, process) == 1
+os.kill(orphan, 9); child.communicate(b'\n')
+print('done')
+"#;
+    let of_others = r#"
+import os, resource
+for call in (lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE),
+             lambda: os.setpriority(os.PRIO_USER, os.getuid(), 0)):
+    try: print(call())
+    except PermissionError: print('refused')
+"#;
+    in_each_tier(&shell(), |sandbox| {
+        let (_, output) = run_command(sandbox, Command::new(["/usr/bin/python3", "-c", script]));
+        assert_eq!(output, "done\n");
+        if sandbox.tier() == TierName::Flat {
+            let command = Command::new(["/usr/bin/python3", "-c", of_others]);
+            assert_eq!(run_command(sandbox, command).1, "refused\nrefused\n");
+        }
+    });
+}
+
+#[test]
+fn memory_that_is_on_no_path_is_not_shared_with_the_machine() {
+    // Made here, so that there is one to be found.
+    // SAFETY: no memory is involved.
+    let made = unsafe { libc::shmget(libc::IPC_PRIVATE, 4096, 0o600) };
+    assert!(made >= 0);
+    let script = format!(
+        r#"
+attempt('shared memory', lambda: syscall(30, {made}, 0, 0o10000))
+attempt('its state', lambda: syscall(31, {made}, 2, ctypes.create_string_buffer(256)))
+"#
+    );
+    all_refused(&corpus(), &script);
+    // SAFETY: no memory is involved.
+    unsafe { libc::shmctl(made, libc::IPC_RMID, std::ptr::null_mut()) };
 }
 
 #[test]
