@@ -116,6 +116,17 @@ test("early hints go through on both protocols", async () => {
   session.destroy();
 });
 
+test("early hints without end are not all passed on", async () => {
+  const { port } = await httpsUpstream((_incoming, response) => {
+    for (let i = 0; i < 200; i += 1) response.writeEarlyHints({ link: `</${i}.css>; rel=preload` });
+    response.end("page");
+  });
+  const gate = await openGate(port, { credentials: [token(port)] });
+  const answer = await say(gate, port, request("GET /", "Connection: close"));
+  expect(answer.match(/^HTTP\/1\.1 103/gm)).toHaveLength(16);
+  expect(answer).toMatch(/page$/m);
+});
+
 test("100-continue: the server decides whether the body is sent", async () => {
   const bodies: string[] = [];
   const { port, server } = await httpsUpstream((incoming, response) => {

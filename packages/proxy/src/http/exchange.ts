@@ -18,6 +18,8 @@ export interface Outcome {
 
 /** Methods that may be sent twice when the connection broke before any answer (RFC 9110 section 9.2.2). */
 const repeatable = new Set(["GET", "HEAD", "OPTIONS"]);
+/** Early hints that are passed on for one request; a server has no use for more than a few. */
+const maxHints = 16;
 const brokenConnection = new Set(["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"]);
 
 /** One request on its way to the server and its answer on its way back. */
@@ -29,6 +31,7 @@ export class Exchange {
   readonly #started = process.hrtime.bigint();
   #injection: Injection;
   #retryOn401 = false;
+  #hints = 0;
 
   constructor(
     pool: UpstreamPool,
@@ -173,6 +176,8 @@ export class Exchange {
   #inform(controller: Dispatcher.DispatchController, status: number): void {
     const response = this.#response;
     if (status !== 103 || response.headersSent || this.#request.httpVersion === "1.0") return;
+    // Nothing holds up a server that goes on and on; a client that does not read would have them all kept for it.
+    if (this.#hints++ >= maxHints) return;
     const hints = grouped(endToEnd(this.#injection.scrubTexts(flatten(controller.rawHeaders))));
     try {
       response.writeEarlyHints(hints);

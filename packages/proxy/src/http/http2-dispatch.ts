@@ -138,7 +138,8 @@ class StreamExchange {
 
   /**
    * A record of TLS holds two or three frames, and each would cost a write of its own on the other side: what has come
-   * when the event loop has read everything there is goes on as one.
+   * when the event loop has read everything there is goes on as one. It is a copy: the writer gives the memory of what is
+   * written back, and this is the session's, which may still read from it.
    */
   #take(chunk: Buffer): void {
     if (this.#chunks.length === 0) setImmediate(() => this.#deliver());
@@ -147,9 +148,8 @@ class StreamExchange {
   }
 
   #deliver(): void {
-    const [first, second] = this.#chunks;
-    if (!first || this.#done || this.#controller.aborted) return;
-    const whole = second ? Buffer.concat(this.#chunks, this.#length) : first;
+    if (this.#length === 0 || this.#done || this.#controller.aborted) return;
+    const whole = Buffer.concat(this.#chunks, this.#length);
     this.#owed -= this.#length;
     this.#chunks = [];
     this.#length = 0;

@@ -49,7 +49,9 @@ export class Http2Sessions {
       const { maxConcurrentStreams = maxStreams } = session.remoteSettings;
       // One that is unused serves the server that allows no stream yet: nghttp2 waits until it does.
       return (
-        !session.closed && (active === 0 || active < Math.min(maxConcurrentStreams, maxStreams))
+        !session.closed &&
+        !session.destroyed &&
+        (active === 0 || active < Math.min(maxConcurrentStreams, maxStreams))
       );
     });
     if (free) free.active += 1;
