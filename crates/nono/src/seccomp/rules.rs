@@ -89,7 +89,7 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
     }
     refuse_executable_memory_files(&mut rules, supervised.starts);
     decide_sockets(&mut rules, internet, supervised.sockets);
-    refuse_fast_open(&mut rules);
+    refuse_other_ways_to_connect(&mut rules);
     if supervised.starts {
         park_starting_programs(&mut rules);
     }
@@ -339,12 +339,20 @@ fn decide_sockets(rules: &mut Rules, sockets: InternetSockets, access: SocketAcc
     );
 }
 
-/// TCP Fast Open connects without connect(), or before its time.
-fn refuse_fast_open(rules: &mut Rules) {
-    let option =
-        vec![argument(1).is(libc::IPPROTO_TCP), argument(2).is(libc::TCP_FASTOPEN_CONNECT)];
-    let refused = (option, Action::Errno(libc::EOPNOTSUPP));
-    rules.decide(libc::SYS_setsockopt, [refused], Action::Allow);
+/// TCP Fast Open connects without connect(), or before its time; and with a source route the kernel sends
+/// to the first host on it instead, whatever was connected to.
+fn refuse_other_ways_to_connect(rules: &mut Rules) {
+    const IPV6_2292PKTOPTIONS: i32 = 6;
+    let options = [
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, libc::EOPNOTSUPP),
+        (libc::IPPROTO_IP, libc::IP_OPTIONS, libc::ENOPROTOOPT),
+        (libc::IPPROTO_IPV6, libc::IPV6_RTHDR, libc::ENOPROTOOPT),
+        (libc::IPPROTO_IPV6, IPV6_2292PKTOPTIONS, libc::ENOPROTOOPT),
+    ];
+    let refused = options.map(|(level, name, errno)| {
+        (vec![argument(1).is(level), argument(2).is(name)], Action::Errno(errno))
+    });
+    rules.decide(libc::SYS_setsockopt, refused, Action::Allow);
     let without_fast_open = |index: usize| {
         let flag = argument(index).mask(libc::MSG_FASTOPEN as u32);
         [(vec![flag.is_not(0)], Action::Errno(libc::EOPNOTSUPP))]

@@ -140,6 +140,25 @@ attempt('connect', lambda: socket.socket().connect(where))
 }
 
 #[test]
+fn no_source_route_leads_elsewhere() {
+    // A loose source route (RFC 791), and a segment routing header (RFC 8754).
+    let script = r#"
+route = bytes([0x83, 7, 4]) + socket.inet_aton('203.0.113.9') + bytes(1)
+segments = bytes([0, 4, 4, 1, 1, 0, 0, 0]) + 2 * socket.inet_pton(socket.AF_INET6, '2001:db8::9')
+attempt('IP_OPTIONS', lambda: socket.socket().setsockopt(0, 4, route))
+six = socket.socket(socket.AF_INET6)
+attempt('IP_OPTIONS of v6', lambda: six.setsockopt(0, 4, route))
+attempt('IPV6_RTHDR', lambda: six.setsockopt(41, 57, segments))
+attempt('IPV6_2292PKTOPTIONS', lambda: six.setsockopt(41, 6, struct.pack('=QII', 16 + 40, 41, 57) + segments))
+"#;
+    in_each_setting(&gated(&[443]), |sandbox| {
+        let output = python(sandbox, script);
+        assert_eq!(output.matches(" ENOPROTOOPT").count(), 4, "{output}");
+        assert!(!output.contains("ALLOWED"), "{output}");
+    });
+}
+
+#[test]
 fn datagrams_reach_nobody() {
     // 35.
     let host = Host::new();
