@@ -214,12 +214,12 @@ test("a signal to nono goes to the command, which decides", async () => {
 });
 
 test("no place for the record is said in words, with what to do", () => {
-  const env = { ...process.env, XDG_STATE_HOME: "/proc/nowhere" };
+  const env = { ...process.env, XDG_STATE_HOME: "/dev/null/state" };
   const args = [main, "run", ...writable, "--", "true"];
   const ran = spawnSync(process.execPath, args, { cwd: workspace, env, encoding: "utf8" });
   expect(ran).toMatchObject({ status: 125, stdout: "" });
   expect(ran.stderr).toMatch(
-    /^nono: no record can be kept in \/proc\/nowhere.*XDG_STATE_HOME.*\n$/,
+    /^nono: no record can be kept in \/dev\/null\/state.*XDG_STATE_HOME.*\n$/,
   );
   expect(ran.stderr).toContain("(ERR_NONO_AUDIT_WRITE)");
 });

@@ -4,6 +4,8 @@ import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { schema } from "../scripts/schema.ts";
 import { type Policy, PolicyError, Sandbox } from "../src/index.ts";
+import type { Host } from "../src/policy/host.ts";
+import { presets } from "../src/policy/presets/index.ts";
 import { resolvePolicy } from "../src/policy/resolve.ts";
 import { nono } from "./support/nono.ts";
 import { useOwnState } from "./support/state.ts";
@@ -25,6 +27,18 @@ function write(name: string, text: string): string {
 function resolve(policy: Policy | string): ReturnType<typeof resolvePolicy> {
   return resolvePolicy(policy, { workspace: "/work" });
 }
+
+test("no preset requires a path that a machine may not have: what is not looked up there is optional", () => {
+  const bare = { program: () => undefined } as unknown as Host;
+  const required = Object.values(presets).flatMap((preset) => {
+    const { read = [], write = [], exec = [], unixSockets = [] } = preset.policy(bare);
+    return [...read, ...write, ...exec, ...unixSockets].filter(
+      (item) => item.startsWith("/") && !item.endsWith("?"),
+    );
+  });
+  // Go's own default, where there is no go to ask.
+  expect(new Set(required)).toEqual(new Set(["/usr/local/go"]));
+});
 
 test("the schema is the one that policy.ts describes", () => {
   const file = path.resolve(import.meta.dirname, "../src/policy/policy.schema.json");
