@@ -1,4 +1,4 @@
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
-const config: ViteUserConfig = defineConfig({ test: { testTimeout: 120_000 } });
+const config: ViteUserConfig = defineConfig({ test: { testTimeout: 300_000 } });
 export default config;
