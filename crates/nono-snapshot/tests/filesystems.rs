@@ -150,9 +150,44 @@ fn conforms(scratch: &Scratch, strategy: &str, expected: &str) {
     );
 }
 
+/// A program that has a file mapped writes to it without a system call that the file system could
+/// see: what it wrote before the checkpoint is kept, what it writes after is undone.
+fn sees_mapped_memory(scratch: &Scratch, strategy: &str) {
+    use std::os::fd::AsRawFd;
+    let path = scratch.project.join("mapped");
+    fs::write(&path, [b'0'; 4096]).unwrap();
+    let file = fs::File::options().read(true).write(true).open(&path).unwrap();
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a fresh mapping of a page of a file that nobody truncates.
+    let map = unsafe {
+        libc::mmap(std::ptr::null_mut(), 4096, protection, libc::MAP_SHARED, file.as_raw_fd(), 0)
+    };
+    if map == libc::MAP_FAILED {
+        println!("SKIPPED: rollback of mapped memory by {strategy}: it can't be mapped there");
+        return;
+    }
+    // SAFETY: the page is mapped, for writing, until the end of this function.
+    let write = |byte: u8| unsafe { map.cast::<u8>().write_volatile(byte) };
+    write(b'1');
+    let options = Options { strategy: Some(strategy.to_owned()), ..Options::default() };
+    let dirs = std::slice::from_ref(&scratch.project);
+    let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+    write(b'2');
+    // SAFETY: made above, and not used any more.
+    unsafe { libc::munmap(map, 4096) };
+    drop(file);
+    let listed: Vec<_> =
+        checkpoint.changes().unwrap().into_iter().map(|change| change.path).collect();
+    assert_eq!(listed, [PathBuf::from("mapped")], "{strategy}");
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(fs::read(&path).unwrap()[0], b'1', "{strategy}");
+    checkpoint.dispose().unwrap();
+}
+
 #[test]
 fn ext4() {
     let Some(mounted) = mounted("ext4", "") else { return };
+    sees_mapped_memory(&scratch_on(&mounted, false), "copy");
     conforms(&scratch_on(&mounted, false), "auto", "copy");
     leaves_excluded_alone(&scratch_on(&mounted, false), "auto", "copy");
     conforms(&scratch_on(&mounted, false), "auto", "overlay");
@@ -168,6 +203,7 @@ fn tmpfs() {
 #[test]
 fn xfs() {
     let Some(mounted) = mounted("xfs", "") else { return };
+    sees_mapped_memory(&scratch_on(&mounted, false), "reflink");
     conforms(&scratch_on(&mounted, false), "auto", "reflink");
     conforms(&scratch_on(&mounted, false), "copy", "copy");
     leaves_excluded_alone(&scratch_on(&mounted, false), "auto", "reflink");
@@ -177,6 +213,7 @@ fn xfs() {
 #[test]
 fn btrfs() {
     let Some(mounted) = mounted("btrfs", "") else { return };
+    sees_mapped_memory(&scratch_on(&mounted, true), "btrfs");
     conforms(&scratch_on(&mounted, true), "auto", "btrfs");
     leaves_excluded_alone(&scratch_on(&mounted, true), "auto", "btrfs");
     conforms(&scratch_on(&mounted, false), "auto", "reflink");
@@ -186,6 +223,7 @@ fn btrfs() {
 #[test]
 fn zfs() {
     let Some(pool) = Pool::new() else { return };
+    sees_mapped_memory(&pool.scratch("mapped"), "zfs");
     conforms(&pool.scratch("conforms"), "auto", "zfs");
     leaves_excluded_alone(&pool.scratch("excluded"), "auto", "zfs");
     // It knows no exchange: a directory that is no dataset is refused before anything starts.

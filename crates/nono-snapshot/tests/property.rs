@@ -258,7 +258,9 @@ fn on_btrfs_with_shared_blocks() {
 fn on_zfs() {
     let Some(pool) = Pool::new() else { return };
     for seed in some_sequences(100) {
-        undone(&pool.scratch(&format!("p{seed}")), "zfs", seed);
+        let name = format!("p{seed}");
+        undone(&pool.scratch(&name), "zfs", seed);
+        pool.destroy(&name);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::record::State;
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::Step;
-use crate::transaction::write_durably;
+use crate::transaction::{sync_file_system, write_durably};
 
 /// A snapshot of the dataset that is mounted at the directory.
 pub(crate) struct Zfs;
@@ -201,6 +201,8 @@ impl Strategy for Zfs {
         let dataset = dataset(&placement.dir).map_err(unsupported)?;
         let snapshot = format!("{dataset}@{PREFIX}{}", placement.label());
         write_durably(&placement.vault.join("snapshot"), snapshot.as_bytes())?;
+        // What is written to mapped memory is in the page cache, which a snapshot is not taken of.
+        sync_file_system(&placement.dir)?;
         fault::point("snapshot").context("take a snapshot of", &placement.dir)?;
         zfs_for(&placement.dir, &["snapshot", &snapshot])?;
         write_durably(&placement.vault.join("complete"), b"")
@@ -232,6 +234,8 @@ impl Strategy for Zfs {
         Self::clean(placement)?;
         if *select == Selection::All && exclude.is_empty() && !Self::is_edited(placement) {
             let snapshot = Self::snapshot(placement)?;
+            // A dirty page would be written to the file after it was brought back.
+            sync_file_system(&placement.dir)?;
             // Before anything starts.
             later_checkpoints(&snapshot).map_err(|reason| Error::StrategyUnsupported {
                 strategy: "zfs",

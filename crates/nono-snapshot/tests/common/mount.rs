@@ -135,6 +135,17 @@ impl Pool {
         let store = Store::open(&root.path().join("state")).unwrap();
         Scratch { root, project: self.dir.path().join("mnt").join(name), store }
     }
+
+    /// Destroys what [`scratch`](Self::scratch) made. `zfs` looks through all mounts for a path, and
+    /// thousands of them are read in pieces, between which others come and go.
+    pub fn destroy(&self, name: &str) {
+        let dataset = format!("{}/{name}", self.name);
+        // Its daemon closes files a moment after their last close.
+        while let Err(error) = run("zfs", &["destroy", "-r", "-f", &dataset]) {
+            assert!(error.contains("busy"), "{error}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
 }
 
 impl Drop for Pool {

@@ -26,9 +26,10 @@ fn attempt(scratch: &Path) -> io::Result<()> {
     // ends right after and shares no file descriptor table either way.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS)? };
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // Without `volatile` the end of the mount flushes the whole file system of the upper layer.
     let path = |name: &str| scratch.join(name).display().to_string();
     let layers = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on",
+        "lowerdir={},upperdir={},workdir={},redirect_dir=on,volatile",
         path("lower"),
         path("upper"),
         path("work")
