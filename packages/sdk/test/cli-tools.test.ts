@@ -1,6 +1,6 @@
 // The commands around a run: doctor, keychain, completions, shell.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -159,6 +159,14 @@ test("a command that fails because it was refused something is told what", () =>
     ],
   });
   expect(report.stderr).not.toContain("refused:");
+});
+
+test("a script that chooses a program is told as that", () => {
+  const shims = path.join(directory, "shims");
+  mkdirSync(shims);
+  writeFileSync(path.join(shims, "made"), "#!/bin/sh\nexec /usr/bin/env made\n", { mode: 0o755 });
+  const run = ["run", "--no-audit", "--cwd", "/", "--", path.join(shims, "made")];
+  expect(nono(run).stderr).toMatch(/shims\/made is a script that chooses a program/);
 });
 
 test("a network that is closed is told as that", () => {

@@ -3,6 +3,7 @@ import process from "node:process";
 import type { Suggestion } from "@nono/core";
 import type { LearnedRefusal } from "../learn/learn.ts";
 import { Never } from "../learn/never.ts";
+import { printable } from "../printable.ts";
 import { shellWord } from "../shell-word.ts";
 import {
   describeViolation,
@@ -83,6 +84,16 @@ export function tellRefusals(refused: readonly PolicyViolation[], workspace: str
     tell(`  ${line}${count > 1 ? `, ${count} times` : ""}`);
   }
   if (lines.size > told) tell(`  and ${lines.size - told} more (nono audit show)`);
+  const shim = refused.map(shimOf).find((path) => path !== undefined);
+  if (shim === undefined) return;
+  tell(`${printable(shim)} is a script that chooses a program. Name the program itself,`);
+  tell("or use a preset that finds it (nono policy list), such as --policy python");
+}
+
+/** The script of a version manager (pyenv, asdf, rbenv, mise) that could not go on to the real program. */
+function shimOf(violation: PolicyViolation): string | undefined {
+  if (violation.layer === "gate" || violation.operation !== "execute") return undefined;
+  return violation.process.arguments.map(String).find((word) => /\/shims\/[^/]+$/.test(word));
 }
 
 function tell(line: string): void {
