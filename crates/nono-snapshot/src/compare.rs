@@ -44,6 +44,11 @@ impl Side {
         Ok(Self { path: path.to_owned(), root: open_directory(path)? })
     }
 
+    /// The directory at `path`.
+    pub(crate) fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        open_beneath(&self.root, path)
+    }
+
     /// The directory that holds the entry.
     pub(crate) fn parent_of(&self, path: &Path) -> io::Result<OwnedFd> {
         open_beneath(&self.root, split(path).0)

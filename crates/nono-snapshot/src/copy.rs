@@ -23,7 +23,7 @@ use crate::fault;
 use crate::manifest::Manifest;
 use crate::meta::{Meta, stat_fd};
 use crate::select::Selection;
-use crate::walk::{Dir, Visitor, open_directory, split, walk};
+use crate::walk::{Dir, Visitor, open_beneath, open_directory, split, walk, walk_open};
 use crate::xattr::Inode;
 
 /// How file contents get into the copy.
@@ -46,6 +46,18 @@ pub(crate) fn copy_tree(
 ) -> Result<Manifest> {
     let copier = Copier::new(source, target, contents)?;
     walk(source, exclude, &Selection::All, &copier)
+}
+
+/// The same for all of an open directory. Where it lies, a name on the way to it could by now be a link
+/// that leads elsewhere; `source` is for messages.
+pub(crate) fn copy_open(
+    directory: OwnedFd,
+    source: &Path,
+    target: &Path,
+    contents: Contents,
+) -> Result<()> {
+    let copier = Copier::new(source, target, contents)?;
+    walk_open(directory, source, &Exclude::none(), &Selection::All, &copier).map(drop)
 }
 
 /// Copies single entries from one tree into a flat directory; keeps hard links among them.
@@ -84,8 +96,11 @@ impl Copier {
         };
         let mut first = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = &*first {
-            return linkat(&self.root, first, to, split(path).1, AtFlags::empty())
-                .with_context("link", || self.target.join(path));
+            // By its directory: the whole path may be longer than a system call takes.
+            let linked = open_beneath(&self.root, split(first).0).and_then(|dir| {
+                Ok(linkat(dir, split(first).1, to, split(path).1, AtFlags::empty())?)
+            });
+            return linked.with_context("link", || self.target.join(path));
         }
         self.file(from, name, to, split(path).1, meta)?;
         *first = Some(path.to_owned());

@@ -71,6 +71,14 @@ pub enum Error {
     /// Another process works on the checkpoint.
     #[error("checkpoint {0} is in use by another process: wait for it to finish")]
     Busy(String),
+    /// A directory lies below so many others that even listing it would cost too much.
+    #[error("{}… is too deep: its path below the checkpoint's directory has more than {limit} bytes; delete it, or exclude a directory above it", path.display())]
+    TooDeep {
+        /// The start of its path.
+        path: PathBuf,
+        /// The longest path that is listed.
+        limit: usize,
+    },
     /// A file kept changing while it was read.
     #[error("{} changed while it was being copied: stop the programs that write to it, or exclude it", .0.display())]
     Changing(PathBuf),
@@ -144,6 +152,7 @@ impl Error {
             Self::UnknownCheckpoint { .. } => "ERR_NONO_UNKNOWN_CHECKPOINT",
             Self::State { .. } => "ERR_NONO_CHECKPOINT_STATE",
             Self::Busy(_) => "ERR_NONO_CHECKPOINT_BUSY",
+            Self::TooDeep { .. } => "ERR_NONO_TOO_DEEP",
             Self::Changing(_) => "ERR_NONO_FILE_CHANGING",
             Self::ChangedMeanwhile(_) => "ERR_NONO_CHANGED_MEANWHILE",
             Self::ExcludedConflict(_) => "ERR_NONO_EXCLUDED_CONFLICT",
@@ -165,6 +174,7 @@ impl Error {
             | Self::StoreUnusable { path, .. }
             | Self::Corrupt { path, .. }
             | Self::Held { path, .. }
+            | Self::TooDeep { path, .. }
             | Self::NotADirectory(path)
             | Self::MountPoint(path)
             | Self::SpansFilesystems(path)

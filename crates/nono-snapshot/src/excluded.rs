@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::copy::{Contents, Copier, copy_tree};
+use crate::copy::{Contents, Copier, copy_open};
 use crate::error::{Context, Error, Result};
-use crate::exclude::Exclude;
 use crate::manifest::Manifest;
 use crate::meta::stat_at;
 use crate::plan::shell;
@@ -36,7 +35,8 @@ pub(crate) fn replace(dir: &Path, now: &Manifest, restored: &Path, kept: &Manife
         if meta.is_dir() {
             rustix::fs::mkdirat(&target, split(path).1, rustix::fs::Mode::RWXU)
                 .with_context("create the directory for", shown)?;
-            copy_tree(&shown(), &restored.join(path), Contents::Shared, &Exclude::none())?;
+            let directory = open_beneath(&from, path).with_context("open the directory", shown)?;
+            copy_open(directory, &shown(), &restored.join(path), Contents::Shared)?;
         } else {
             copier.entry_to(&source, split(path).1, &target, path, &mut meta)?;
         }

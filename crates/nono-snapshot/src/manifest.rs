@@ -69,10 +69,16 @@ impl Manifest {
 
     /// Calls `visit` for every entry below `entry`, parents first.
     pub(crate) fn each(&self, entry: Entry, path: &Path, visit: &mut impl FnMut(&Path, Entry)) {
-        for child in self.children(entry) {
+        // Not by recursion: how deep a tree is, is up to whoever made it.
+        let mut above = vec![(path.to_owned(), self.node(entry).children.clone())];
+        while let Some((path, children)) = above.last_mut() {
+            let Some(child) = children.next().map(Entry) else {
+                above.pop();
+                continue;
+            };
             let path = path.join(self.name(child));
             visit(&path, child);
-            self.each(child, &path, visit);
+            above.push((path, self.node(child).children.clone()));
         }
     }
 

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, Mode, linkat, mkdirat};
 
 use crate::attributes::attributes;
 use crate::changes::{Tree, difference, difference_from};
-use crate::copy::{Contents, Copier, copy_tree};
+use crate::copy::{Contents, Copier, copy_open};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::excluded;
@@ -307,8 +307,10 @@ impl Plan<'_> {
         let staged = self.stage.join(&name);
         if meta.is_dir() {
             mkdirat(&self.stage_fd, &name, Mode::RWXU).context("create the directory", &staged)?;
-            let excluded = Exclude::none();
-            copy_tree(&self.source.side.path.join(path), &staged, self.contents, &excluded)?;
+            let shown = self.source.side.path.join(path);
+            let directory =
+                self.source.side.directory(path).context("open the directory", &shown)?;
+            copy_open(directory, &shown, &staged, self.contents)?;
         } else if !self.link_to_peer(path, meta.ino, meta.nlink, &name)? {
             // The list has the inode numbers of the originals; what is copied may be a copy of one.
             let original = meta.ino;

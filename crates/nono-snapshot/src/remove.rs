@@ -1,9 +1,9 @@
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
@@ -21,20 +21,63 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 }
 
 fn remove(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
+    let Some(root) = to_be_emptied(parent, name, path)? else { return Ok(()) };
+    let mut removal =
+        Removal { root: &root, pending: names(&root, || path.to_owned())?, hoisted: 0 };
+    while let Some(entry) = removal.pending.pop() {
+        removal.entry(&root, &entry, &path.join(&entry), 0)?;
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR).context("delete", path)
+}
+
+/// Deletes anything but a directory, and opens a directory.
+fn to_be_emptied(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<OwnedFd>> {
     match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) | Err(Errno::NOENT) => return Ok(None),
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error).context("delete", path),
     }
     // A subvolume goes at once where that is permitted, and otherwise like any directory.
     if btrfs::destroy_subvolume(parent, name).is_ok() {
-        return Ok(());
+        return Ok(None);
     }
-    let dir = open_for_removal(parent, name).context("open the directory", path)?;
-    for entry in names(&dir, || path.to_owned())? {
-        remove(&dir, &entry, &path.join(&entry))?;
+    open_for_removal(parent, name).context("open the directory", path).map(Some)
+}
+
+/// Each level takes a descriptor and room on the stack, and how deep a tree is, is up to the agent.
+const DEEPEST: u32 = 32;
+
+struct Removal<'a> {
+    root: &'a OwnedFd,
+    /// Names in the root.
+    pending: Vec<OsString>,
+    hoisted: u64,
+}
+
+impl Removal<'_> {
+    fn entry(&mut self, parent: &OwnedFd, name: &OsStr, path: &Path, depth: u32) -> Result<()> {
+        let Some(dir) = to_be_emptied(parent, name, path)? else { return Ok(()) };
+        if depth == DEEPEST {
+            return self.hoist(parent, name).context("delete", path);
+        }
+        for entry in names(&dir, || path.to_owned())? {
+            self.entry(&dir, &entry, &path.join(&entry), depth + 1)?;
+        }
+        unlinkat(parent, name, AtFlags::REMOVEDIR).context("delete", path)
     }
-    unlinkat(parent, name, AtFlags::REMOVEDIR).context("delete", path)
+
+    /// Moves a directory to the root, where it is deleted later.
+    fn hoist(&mut self, parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+        loop {
+            let new = OsString::from(format!(".nono-deep-{}", self.hoisted));
+            self.hoisted += 1;
+            match renameat(parent, name, self.root, &new) {
+                // Something of the tree has that name.
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                moved => return moved.map(|()| self.pending.push(new)),
+            }
+        }
+    }
 }
 
 /// A directory without write permission keeps its entries even from its owner (overlayfs's own work

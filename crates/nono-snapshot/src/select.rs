@@ -16,12 +16,20 @@ pub(crate) struct Paths {
     selected: HashSet<PathBuf>,
     /// Every directory on the way to one.
     above: HashSet<PathBuf>,
+    /// Length of the longest that is selected: longer paths needn't be looked up.
+    longest: usize,
 }
 
 impl Paths {
     pub(crate) fn insert(&mut self, path: PathBuf) {
         self.above.extend(path.ancestors().skip(1).map(Path::to_owned));
+        self.longest = self.longest.max(path.as_os_str().len());
         self.selected.insert(path);
+    }
+
+    fn cover(&self, path: &Path) -> bool {
+        let mut above = path.ancestors().skip_while(|path| path.as_os_str().len() > self.longest);
+        above.any(|path| self.selected.contains(path))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -44,7 +52,7 @@ impl Selection {
     pub(crate) fn contains(&self, path: &Path) -> bool {
         match self {
             Self::All => true,
-            Self::Paths(paths) => path.ancestors().any(|above| paths.selected.contains(above)),
+            Self::Paths(paths) => paths.cover(path),
         }
     }
 

@@ -78,7 +78,10 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
 /// Does the steps. Outer error: one could not be undone, so that recovery has to go forward; inner
 /// error: one failed, and nothing has happened.
 pub(crate) fn run_or_undo(steps: &[Step]) -> Result<Result<()>> {
-    let times = times_around(steps);
+    let times = match times_around(steps) {
+        Ok(times) => times,
+        Err(error) => return Ok(Err(error)),
+    };
     for (done, step) in steps.iter().enumerate() {
         let shown = || step.places().first().map(|place| place.full()).unwrap_or_default();
         let outcome = fault::point("step").with_context("rename", shown).and_then(|()| step.run());
@@ -126,10 +129,22 @@ pub(crate) fn sync_around<'a>(places: impl Iterator<Item = &'a Place>) -> Result
 
 /// The modification times of the directories in which the steps move something. A failure puts the
 /// entries back, which moves these.
-fn times_around(steps: &[Step]) -> Vec<(Place, Time)> {
+fn times_around(steps: &[Step]) -> Result<Vec<(Place, Time)>> {
     let around = steps.iter().flat_map(Step::places).map(Place::around).collect::<HashSet<_>>();
-    // One that does not exist is made by an earlier step.
-    around.into_iter().filter_map(|place| place.time().ok().map(|time| (place, time))).collect()
+    let mut times = Vec::new();
+    for place in around {
+        match place.time() {
+            Ok(time) => times.push((place, time)),
+            // One that does not exist is made by an earlier step, in place of something else perhaps.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)
+                ) => {}
+            Err(error) => return Err(error).with_context("examine", || place.full()),
+        }
+    }
+    Ok(times)
 }
 
 /// Writes a file that is not there yet. After a crash it may be empty.

@@ -93,6 +93,11 @@ const DIRECTORY: OFlags =
 /// small ones are not worth it.
 const BATCH: usize = 64;
 
+/// Directories with a longer path below the root are refused. It is twice what a path in a system call
+/// can have, and bounds the memory that the paths of a tree take: their sum grows with the square of
+/// its depth, and how deep it is, is up to the agent.
+const LONGEST: usize = 2 * libc::PATH_MAX as usize;
+
 /// Walks the tree below `root`, calls `visitor` for everything that is selected and not excluded, and
 /// returns the list of it. Refuses trees that reach into another file system.
 pub(crate) fn walk<V: Visitor>(
@@ -101,7 +106,17 @@ pub(crate) fn walk<V: Visitor>(
     select: &Selection,
     visitor: &V,
 ) -> Result<Manifest> {
-    let fd = open_directory(root)?;
+    walk_open(open_directory(root)?, root, exclude, select, visitor)
+}
+
+/// The same for an open directory; `root` is for messages.
+pub(crate) fn walk_open<V: Visitor>(
+    fd: OwnedFd,
+    root: &Path,
+    exclude: &Exclude,
+    select: &Selection,
+    visitor: &V,
+) -> Result<Manifest> {
     let stat = stat_fd(&fd).context("examine", root)?;
     let builder = ManifestBuilder::new();
     let walk = Walk {
@@ -213,6 +228,10 @@ impl<V: Visitor> Walk<'_, V> {
             Task::Descend { parent, name, meta, id } => {
                 let path = parent.path.join(&name);
                 let full = || self.root.join(&path);
+                if path.as_os_str().len() > LONGEST {
+                    let start = path.iter().take(8).collect::<PathBuf>();
+                    return Err(Error::TooDeep { path: self.root.join(start), limit: LONGEST });
+                }
                 let fd = openat(&parent.fd, &name, DIRECTORY, Mode::empty())
                     .with_context("open the directory", full)?;
                 let opened = stat_fd(&fd).with_context("examine", full)?;

@@ -1,4 +1,5 @@
-//! A rollback, commit or checkpoint that dies or fails at any step leaves the old state or the new.
+//! A rollback, commit or checkpoint that dies or fails at any step, or any system call, leaves the old
+//! state or the new.
 
 mod common;
 
@@ -8,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use common::mount::{mounted, scratch_on};
+use common::traced::{calls, calls_apart, can_trace, strace};
 use common::{
     Fingerprint, Scratch, fingerprint, furnish, in_overlay, namespaces_work, scratch_in, wreck,
 };
@@ -44,11 +46,39 @@ fn child() {
 const SOME: [&str; 4] = ["plain", "deep", "link", "added"];
 
 fn run(operation: &str, scratch: &Scratch, fault: &str) -> Output {
-    let task =
-        format!("{operation}|{}|{}", scratch.project.display(), scratch.store.path().display());
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let command = Command::new(std::env::current_exe().unwrap());
+    of_child(command, operation, scratch).env("NONO_SNAPSHOT_FAULT", fault).output().unwrap()
+}
+
+fn of_child(mut command: Command, operation: &str, scratch: &Scratch) -> Command {
+    let (project, store) = (scratch.project.display(), scratch.store.path().display());
     command.args(["--exact", "child", "--nocapture", "--test-threads=1"]);
-    command.env("NONO_CRASH_CHILD", task).env("NONO_SNAPSHOT_FAULT", fault).output().unwrap()
+    command.env("NONO_CRASH_CHILD", format!("{operation}|{project}|{store}"));
+    command
+}
+
+/// Runs `attempt` for some of the operation's system calls, with what is to be done to it and a name.
+fn at_some_calls(
+    operation: &str,
+    prepare: impl Fn() -> Scratch,
+    attempt: impl Fn(&dyn Fn(&Scratch) -> Output, &str),
+) {
+    if !can_trace() {
+        return;
+    }
+    let scratch = prepare();
+    let calls = calls(|strace| of_child(strace, operation, &scratch));
+    for (call, number) in calls.iter().step_by(calls_apart()) {
+        for injection in ["signal=KILL", "error=ENOSPC"] {
+            let option = format!("--inject={call}:{injection}:when={number}");
+            let run = |scratch: &Scratch| {
+                of_child(strace(&option, Path::new("/dev/null")), operation, scratch)
+                    .output()
+                    .unwrap()
+            };
+            attempt(&run, &format!("{operation} {option}"));
+        }
+    }
 }
 
 /// A scratch in which something is to be done, the tree at the checkpoint and the tree now.
@@ -97,21 +127,33 @@ fn at_every_step(
             if fault == "kill" {
                 assert_eq!(output.status.signal(), Some(libc::SIGKILL), "{operation} {step}");
             }
-            let listed = scratch.store.list().unwrap();
-            assert_eq!(
-                listed.len(),
-                1,
-                "{operation} {step}:{fault}: the checkpoint is always listed"
-            );
-            // Recovery may die as well, and run again.
-            run("recover", &scratch, "1:kill");
-            scratch.store.recover().unwrap();
-            let after = fingerprint(&scratch.project);
-            scratch.store.recover().unwrap();
-            assert_eq!(fingerprint(&scratch.project), after, "recover is idempotent");
-            check(&scratch, &format!("{operation} {step}:{fault}"), &before, &wrecked);
+            let what = format!("{operation} {step}:{fault}");
+            recovered(&scratch, &what);
+            check(&scratch, &what, &before, &wrecked);
         }
     }
+    at_some_calls(
+        operation,
+        || prepare().0,
+        |interrupt, what| {
+            let (scratch, before, wrecked) = prepare();
+            interrupt(&scratch);
+            recovered(&scratch, what);
+            check(&scratch, what, &before, &wrecked);
+        },
+    );
+}
+
+/// Recovers after whatever happened.
+fn recovered(scratch: &Scratch, what: &str) {
+    let listed = scratch.store.list().unwrap();
+    assert_eq!(listed.len(), 1, "{what}: the checkpoint is always listed");
+    // Recovery may die as well, and run again.
+    run("recover", scratch, "1:kill");
+    scratch.store.recover().unwrap();
+    let after = fingerprint(&scratch.project);
+    scratch.store.recover().unwrap();
+    assert_eq!(fingerprint(&scratch.project), after, "{what}: recover is idempotent");
 }
 
 #[test]
@@ -405,18 +447,23 @@ fn creation() {
     let trace = String::from_utf8(run("create", &tree(), "trace").stderr).unwrap();
     let steps = trace.lines().filter(|line| line.starts_with("fault point")).count();
     assert!(steps > 10);
+    let check = |what: &str, interrupt: &dyn Fn(&Scratch) -> Output| {
+        let scratch = tree();
+        let before = fingerprint(&scratch.project);
+        interrupt(&scratch);
+        scratch.store.recover().unwrap();
+        assert_eq!(fingerprint(&scratch.project), before, "{what}");
+        for listed in scratch.store.list().unwrap() {
+            assert!(listed.complete, "{what} left half a checkpoint");
+        }
+    };
     for step in 0..steps {
         for fault in ["kill".to_owned(), libc::ENOSPC.to_string()] {
-            let scratch = tree();
-            let before = fingerprint(&scratch.project);
-            run("create", &scratch, &format!("{step}:{fault}"));
-            scratch.store.recover().unwrap();
-            assert_eq!(fingerprint(&scratch.project), before);
-            for listed in scratch.store.list().unwrap() {
-                assert!(listed.complete, "{step}:{fault} left half a checkpoint");
-            }
+            let fault = format!("{step}:{fault}");
+            check(&fault, &|scratch| run("create", scratch, &fault));
         }
     }
+    at_some_calls("create", tree, |interrupt, what| check(what, interrupt));
 }
 
 /// Not an injected error but a full file system.

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 pub mod mount;
+pub mod traced;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{CStr, CString};
