@@ -30,7 +30,17 @@ export type FileDiff =
   | { readonly kind: "text"; /** Unified hunks, without file names. */ readonly text: string }
   | { readonly kind: "binary" | "too-large" };
 
-/** One difference between a checkpoint and the directory as it is now. */
+/**
+ * One difference between a checkpoint and the directory as it is now.
+ *
+ * @example
+ * ```ts
+ * for await (const change of before.changes()) {
+ *   const diff = await change.diff();
+ *   console.log(change.kind, change.path, diff.kind === "text" ? diff.text : diff.kind);
+ * }
+ * ```
+ */
 export class Change {
   /** The checkpoint's directory. */
   readonly dir: string;

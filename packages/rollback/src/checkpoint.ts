@@ -120,6 +120,12 @@ export async function checkpoint(
  * Opens a checkpoint made earlier, perhaps by another process.
  *
  * @throws {@link RollbackError} `ERR_NONO_UNKNOWN_CHECKPOINT`.
+ *
+ * @example
+ * ```ts
+ * const [oldest] = await listCheckpoints();
+ * if (oldest !== undefined) await (await openCheckpoint(oldest.id)).rollback();
+ * ```
  */
 export async function openCheckpoint(
   id: string,
@@ -129,7 +135,18 @@ export async function openCheckpoint(
   return new Checkpoint(store, await translated(binding().info(store, id)), options.events);
 }
 
-/** The state of some directories at one time, and the way back to it. Made by {@link checkpoint}. */
+/**
+ * The state of some directories at one time, and the way back to it. Made by {@link checkpoint}.
+ *
+ * @example
+ * ```ts
+ * const before: Checkpoint = await checkpoint("project");
+ * console.log(before.strategy.name, before.strategy.reason);
+ * await before.commit({ paths: ["README.md"] });
+ * await before.rollback();
+ * await before.dispose();
+ * ```
+ */
 export class Checkpoint implements AsyncDisposable {
   readonly id: string;
   readonly createdAt: Date;
@@ -166,7 +183,12 @@ export class Checkpoint implements AsyncDisposable {
     return this.#state;
   }
 
-  /** Lists what differs from the checkpoint now, each directory sorted by path. */
+  /**
+   * Lists what differs from the checkpoint now, each directory sorted by path.
+   *
+   * @throws {@link RollbackError} `ERR_NONO_CHECKPOINT_STATE`, `ERR_NONO_ROLLBACK_IO`; `ERR_NONO_TOO_DEEP`
+   * for a path of more than 8 KiB below the directory, which a whole rollback undoes all the same.
+   */
   async *changes(): AsyncGenerator<Change, void, void> {
     for (const change of await translated(binding().changes(this.#store, this.id))) {
       yield new Change(change);

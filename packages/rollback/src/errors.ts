@@ -1,4 +1,16 @@
-/** Every error of this package. `code` is stable, `path` is what the error is about. */
+/**
+ * Every error of this package. `code` is stable, `path` is what the error is about.
+ *
+ * @example
+ * ```ts
+ * try {
+ *   await before.rollback({ whenHeld: "refuse" });
+ * } catch (error) {
+ *   if (error instanceof RollbackError && error.code === "ERR_NONO_FILES_HELD") console.error(error.path);
+ *   else throw error;
+ * }
+ * ```
+ */
 export class RollbackError extends Error {
   override readonly name: string = "RollbackError";
   /** `ERR_NONO_...`, as listed in the guide. */

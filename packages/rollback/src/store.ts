@@ -25,7 +25,14 @@ export interface Recovered {
   readonly busy: readonly string[];
 }
 
-/** Lists the checkpoints of a store, oldest first, including those of processes that died. */
+/**
+ * Lists the checkpoints of a store, oldest first, including those of processes that died.
+ *
+ * @example
+ * ```ts
+ * for (const { id, dirs, state } of await listCheckpoints()) console.log(id, state, dirs.join(" "));
+ * ```
+ */
 export async function listCheckpoints(
   options: { readonly store?: string } = {},
 ): Promise<CheckpointSummary[]> {
@@ -41,6 +48,12 @@ export async function listCheckpoints(
 /**
  * Finishes what a crash interrupted, and deletes what is over. Harmless when nothing is to be done,
  * when run twice, and beside a working process.
+ *
+ * @example
+ * ```ts
+ * const { finished, removed } = await recover();
+ * console.log(`${finished.length} finished, ${removed.length} deleted`);
+ * ```
  */
 export async function recover(options: { readonly store?: string } = {}): Promise<Recovered> {
   return translated(binding().recover(await storePath(options.store)));
