@@ -26,15 +26,12 @@ test("every export is documented, and every link in comments resolves: TypeDoc h
   expect(api.length).toBeGreaterThan(100);
 });
 
-/** Packages whose examples are not complete yet. */
-const incomplete: ReadonlySet<string> = new Set(["@nono/rollback"]);
-
 test("everything that can be called has an example", () => {
   const without = api
-    .filter(({ from }) => !incomplete.has(from))
     .filter(({ reflection }) => needsExample(reflection) && examplesOf(reflection).length === 0)
     .map(({ from, reflection }) => `${from}: ${reflection.name}`);
-  expect(without).toEqual([]);
+  // To come.
+  expect(without.filter((name) => name !== "@nono/rollback: EventSink")).toEqual([]);
 });
 
 /** Where names are from that are no package's of ours. */
@@ -57,7 +54,10 @@ const given: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     server: 'import("node:net").Server',
   },
   "@nono/proxy": { fd: "number", token: "string" },
-  "@nono/rollback": { runAgent: "() => Promise<void>" },
+  "@nono/rollback": {
+    before: 'import("@nono/rollback").Checkpoint',
+    runAgent: "() => Promise<void>",
+  },
   "@nono/audit": {
     checkpoint: "string",
     dir: "string",
