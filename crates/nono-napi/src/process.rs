@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 
 use napi::bindgen_prelude::{Either, Object, Uint8Array};
@@ -215,7 +215,11 @@ fn open_stdio(given: &[Either<String, i32>]) -> io::Result<Stdio> {
             Either::B(fd) if *fd >= 0 => {
                 // SAFETY: borrowed only for the duplication, which fails for a number that is not
                 // an open descriptor.
-                (unsafe { BorrowedFd::borrow_raw(*fd) }.try_clone_to_owned()?, None)
+                let shared = unsafe { BorrowedFd::borrow_raw(*fd) }.try_clone_to_owned()?;
+                if index <= 2 {
+                    make_blocking(&shared)?;
+                }
+                (shared, None)
             }
             Either::B(_) => return Err(io::Error::from_raw_os_error(libc::EBADF)),
         };
@@ -223,6 +227,26 @@ fn open_stdio(given: &[Either<String, i32>]) -> io::Result<Stdio> {
         ours.push(our);
     }
     Ok((theirs, ours))
+}
+
+/// As programs expect their first three. Importing `node:process` is enough for libuv to make pipes
+/// there non-blocking, for all who share them; it does the same as this for its own children
+/// (`uv__process_child_init` in src/unix/process.c).
+fn make_blocking(shared: &OwnedFd) -> io::Result<()> {
+    let fd = shared.as_raw_fd();
+    // SAFETY: no memory is involved; `shared` is open.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if flags & libc::O_NONBLOCK == 0 {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    match unsafe { libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// A pipe: their end blocks as programs expect, ours does not.

@@ -18,7 +18,6 @@ import { SandboxEmitter } from "./events.ts";
 import { explainHost, type HostQuestion } from "./explain-host.ts";
 import type { SandboxResult } from "./result.ts";
 import { Running } from "./running.ts";
-import { shareStdio } from "./shared-stdio.ts";
 import { explainStart } from "./start-error.ts";
 import { traced } from "./telemetry.ts";
 import { KeptStates, noCheckpoint, refuseUnderway } from "./undo.ts";
@@ -141,7 +140,6 @@ export class Sandbox extends Declaration {
   async spawn(argv: readonly Path[], given: SpawnOptions = {}): Promise<SandboxedProcess> {
     const { core } = await this.#build();
     const options = this.#withCwd(given);
-    shareStdio(options);
     return this.#command(argv, options, {
       start: async () => {
         const child = core.spawn(argv, options);
@@ -182,7 +180,6 @@ export class Sandbox extends Declaration {
   ): Promise<SandboxResult<string | Buffer>> {
     const running = await this.#build();
     const options = this.#withCwd(given);
-    shareStdio(options);
     // Both overloads of the core's method; TypeScript resolves a call to only one.
     const run = running.core.run.bind(running.core) as (
       argv: readonly Path[],
