@@ -1,4 +1,18 @@
-/** Where checkpoints are put on record; `@nono/audit`'s log is one. */
+/**
+ * Where checkpoints are put on record; `@nono/audit`'s log is one.
+ *
+ * @example
+ * ```ts
+ * let seq = 0;
+ * const events: EventSink = {
+ *   record: async (event) => {
+ *     writeFileSync("checkpoints.log", `${JSON.stringify(event)}\n`, { flag: "a", flush: true });
+ *     return { seq: seq++ };
+ *   },
+ * };
+ * await using before = await checkpoint("project", { events });
+ * ```
+ */
 export interface EventSink {
   /** Resolves once the event is on record; a rejection stops the operation it announces. */
   record(event: SnapshotEvent): Promise<{ readonly seq: number }>;

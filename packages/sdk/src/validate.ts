@@ -87,10 +87,13 @@ export function textOf(path: Path): string {
   return Buffer.from(path).toString("latin1");
 }
 
-/** Whether a directory is there. */
+/** Whether a directory is there, as far as this user can see. */
 export function isDirectory(path: Path): boolean {
-  const name = typeof path === "string" ? path : Buffer.from(path);
-  return statSync(name, { throwIfNoEntry: false })?.isDirectory() === true;
+  try {
+    return statSync(typeof path === "string" ? path : Buffer.from(path)).isDirectory();
+  } catch {
+    return false; // what cannot be granted is named where it is
+  }
 }
 
 function list<T>(value: OneOrMore<T>): readonly T[] {

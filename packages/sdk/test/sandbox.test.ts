@@ -1,6 +1,15 @@
-import { closeSync, mkdtempSync, openSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import process from "node:process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   ArgumentError,
@@ -139,6 +148,15 @@ test("spawn streams, and rejects what can't start", async () => {
 test("a sandbox that can't be built says so at the first command", async () => {
   await using sandbox = new Sandbox().allowRead("/nonexistent/nono");
   const refused = { code: "ERR_NONO_PATH_NOT_FOUND", value: "/nonexistent/nono" };
+  await expect(sandbox.run(["true"])).rejects.toMatchObject(refused);
+});
+
+test.skipIf(process.getuid?.() === 0)("a path that its user cannot look at is named", async () => {
+  const closed = path.join(workspace, "closed");
+  mkdirSync(closed, { mode: 0o000 });
+  const missing = path.join(closed, "inside");
+  await using sandbox = new Sandbox().allowRead(missing);
+  const refused = { code: "ERR_NONO_PATH_NOT_FOUND", value: missing };
   await expect(sandbox.run(["true"])).rejects.toMatchObject(refused);
 });
 

@@ -143,12 +143,17 @@ impl Desk {
         loop {
             // SAFETY: the kernel fills `revents` of two elements.
             let ready = unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
-            if ready > 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                // POLLHUP alone: the last process that could make a call is gone.
-                let is_parked = fds[1].revents == 0 && fds[0].revents & libc::POLLIN != 0;
-                let waited = began.elapsed() >= AT_ONCE;
-                let arrival = if waited { Arrival::Awaited } else { Arrival::Earlier };
-                return (ready > 0 && is_parked).then_some(arrival);
+            match (ready, fds[0].revents, fds[1].revents) {
+                (..=0, ..) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+                (1.., calls, 0) if calls & libc::POLLIN != 0 => {
+                    let waited = began.elapsed() >= AT_ONCE;
+                    return Some(if waited { Arrival::Awaited } else { Arrival::Earlier });
+                }
+                // So a signal looks that came while the kernel looked (`seccomp_notify_poll` in
+                // kernel/seccomp.c), as it does when this process is stopped or frozen.
+                (1.., libc::POLLERR, 0) => {}
+                // The last process that could make a call is gone, or we are to end.
+                _ => return None,
             }
         }
     }

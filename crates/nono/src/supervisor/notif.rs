@@ -34,15 +34,19 @@ impl Listener {
     pub(super) fn wake_here(&self, here: bool) {
         const SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP: u64 = 1;
         let flags = if here { SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP } else { 0 };
+        let listener = self.0.as_raw_fd();
         // SAFETY: this argument is a value, not a pointer.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags) };
+        let _ = uninterrupted(|| unsafe {
+            libc::ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, flags)
+        });
     }
 
     /// The next parked call; `None` if the one that was announced has died meanwhile.
     pub(super) fn receive(&self) -> io::Result<Option<Notification>> {
         // SAFETY: all-zero is a valid seccomp_notif, and what the kernel demands.
         let mut parked: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-        match self.call(libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut parked) {
+        // Not insisted on: where there is nothing any more, it would wait for the next.
+        match self.call_once(libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut parked) {
             Ok(_) => Ok(Some(Notification {
                 id: parked.id,
                 thread: parked.pid as i32,
@@ -87,13 +91,7 @@ impl Listener {
             newfd: 0,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
         };
-        let number = loop {
-            match self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        match number {
+        match self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given) {
             Ok(number) => self.answer(call, number.into(), 0, 0),
             Err(error) => self.finish(call, Err(error.raw_os_error().unwrap_or(libc::ENOSYS))),
         }
@@ -105,14 +103,31 @@ impl Listener {
         let _ = self.call(libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response);
     }
 
+    /// Every one of these can be interrupted while it waits for a lock (`mutex_lock_interruptible` in
+    /// kernel/seccomp.c), as it is when this process is stopped or frozen, and has then done nothing.
     fn call<T>(&self, request: libc::Ioctl, argument: *mut T) -> io::Result<i32> {
+        // SAFETY: as below.
+        uninterrupted(|| unsafe { libc::ioctl(self.0.as_raw_fd(), request, argument) })
+    }
+
+    fn call_once<T>(&self, request: libc::Ioctl, argument: *mut T) -> io::Result<i32> {
         // SAFETY: the request's number holds the size of `T`, which the kernel compares; the
         // callers pass locals.
-        match unsafe { libc::ioctl(self.0.as_raw_fd(), request, argument) } {
-            value @ 0.. => Ok(value),
-            _ => Err(io::Error::last_os_error()),
+        result(unsafe { libc::ioctl(self.0.as_raw_fd(), request, argument) })
+    }
+}
+
+fn uninterrupted(call: impl Fn() -> i32) -> io::Result<i32> {
+    loop {
+        match result(call()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
+}
+
+fn result(value: i32) -> io::Result<i32> {
+    if value >= 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 impl AsFd for Listener {
