@@ -5,6 +5,7 @@ import {
   openSync,
   readFileSync,
   realpathSync,
+  rmdirSync,
   rmSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -158,6 +159,7 @@ test.skipIf(process.getuid?.() === 0)("a path that its user cannot look at is na
   await using sandbox = new Sandbox().allowRead(missing);
   const refused = { code: "ERR_NONO_PATH_NOT_FOUND", value: missing };
   await expect(sandbox.run(["true"])).rejects.toMatchObject(refused);
+  rmdirSync(closed);
 });
 
 test("capabilities are fixed by the first command", async () => {
