@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type Export, examplesOf, exportsOf, needsExample, type Reflection } from "./api.ts";
+import { compile } from "./compile.ts";
 import { root } from "./support.ts";
 
 let directory: string;
@@ -136,23 +137,8 @@ test("every example compiles", () => {
   }
   expect(names.length).toBeGreaterThan(100);
   writeFileSync(path.join(directory, "code/modules.d.ts"), modules);
-  const config = {
-    extends: path.join(root, "tsconfig.base.json"),
-    compilerOptions: {
-      noEmit: true,
-      noUnusedLocals: false,
-      isolatedDeclarations: false,
-      declaration: false,
-      declarationMap: false,
-      verbatimModuleSyntax: false,
-    },
-    include: ["*.ts"],
-  };
-  writeFileSync(path.join(directory, "code/package.json"), '{ "type": "module" }');
-  writeFileSync(path.join(directory, "code/tsconfig.json"), JSON.stringify(config));
-  const tsc = path.join(root, "node_modules/.bin/tsc");
-  const args = ["-p", path.join(directory, "code")];
-  const { status, stdout } = spawnSync(tsc, args, { encoding: "utf8" });
+  const code = path.join(directory, "code");
+  const { status, stdout } = compile(code, { verbatimModuleSyntax: false });
   const named = stdout.replaceAll(/^.*?(\d+)\.ts/gm, (_, at: string) => names[Number(at)] ?? at);
   expect(status, named).toBe(0);
 });

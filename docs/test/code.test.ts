@@ -14,6 +14,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { compile } from "./compile.ts";
 import { type Block, blocks, root } from "./support.ts";
 
 let directory: string;
@@ -103,23 +104,7 @@ test("every block of TypeScript compiles", () => {
   for (const [at, block] of typescript.entries()) {
     writeFileSync(path.join(directory, "code", `${at}.ts`), moduleOf(block));
   }
-  const config = {
-    extends: path.join(root, "tsconfig.base.json"),
-    compilerOptions: {
-      noEmit: true,
-      noUnusedLocals: false,
-      isolatedDeclarations: false,
-      declaration: false,
-      declarationMap: false,
-    },
-    include: ["*.ts"],
-  };
-  writeFileSync(path.join(directory, "code/package.json"), '{ "type": "module" }');
-  writeFileSync(path.join(directory, "code/tsconfig.json"), JSON.stringify(config));
-  const tsc = path.join(root, "node_modules/.bin/tsc");
-  const { status, stdout } = spawnSync(tsc, ["-p", path.join(directory, "code")], {
-    encoding: "utf8",
-  });
+  const { status, stdout } = compile(path.join(directory, "code"));
   const named = stdout.replaceAll(/(\d+)\.ts\((\d+)/g, (_, at: string, line: string) => {
     const block = typescript[Number(at)];
     return `${block?.document}:${block?.line} (+${line}`;

@@ -14,6 +14,8 @@ const SOCK_RAW: u64 = 3;
 const SOCK_CLOEXEC: u64 = sys::O_CLOEXEC;
 /// The first device of a network namespace (`LOOPBACK_IFINDEX`, include/net/flow.h).
 const LOOPBACK: u32 = 1;
+/// What does not leave this machine (`rtnetlink(7)`).
+const RT_SCOPE_HOST: u8 = 254;
 
 pub fn loopback_up() -> Result<()> {
     const SIOCSIFFLAGS: u64 = 0x8914;
@@ -35,7 +37,6 @@ pub fn loopback_up() -> Result<()> {
 /// `ip address add ADDRESS/32 dev lo` (`rtnetlink(7)`).
 pub fn add_address(address: u32) -> Result<()> {
     const RTM_NEWADDR: u16 = 20;
-    const RT_SCOPE_HOST: u8 = 254;
     const IFA_LOCAL: u16 = 2;
     #[repr(C)]
     struct AddressRequest {
@@ -67,7 +68,6 @@ pub fn route_everything_here(family: u64) -> Result<()> {
     const RTM_NEWROUTE: u16 = 24;
     const RT_TABLE_LOCAL: u8 = 255;
     const RTPROT_STATIC: u8 = 4;
-    const RT_SCOPE_HOST: u8 = 254;
     const RTN_LOCAL: u8 = 2;
     const RTA_OIF: u16 = 4;
     #[repr(C)]
