@@ -11,16 +11,16 @@ use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::privileges;
+use super::{privileges, processor};
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Hands jobs to the thread, one at a time. Dropped, it ends.
 ///
-/// The supervisor sleeps while the thread works, so both are kept on one processor: waking another one
-/// by an interrupt takes longer than most operations. For the same reason a pipe wakes the thread: it
-/// starts once its waker sleeps (`wake_up_interruptible_sync_poll` in fs/pipe.c), so that there are
-/// never two for another processor to take one of.
+/// The supervisor sleeps while the thread works, so both are kept on one processor ([`processor`]). For
+/// the same reason a pipe wakes the thread: it starts once its waker sleeps
+/// (`wake_up_interruptible_sync_poll` in fs/pipe.c), so that there are never two for another processor
+/// to take one of.
 pub(crate) struct Hands {
     /// Whether the thread has a file mode mask of its own; else it is everybody's here, and stays.
     has_own_mask: bool,
@@ -155,17 +155,10 @@ impl Hands {
 
     /// Binds the thread to this processor, unless it was there the last time.
     fn come_here(&self) {
-        // SAFETY: no memory is involved.
-        let here = unsafe { libc::sched_getcpu() };
-        if !(0..libc::CPU_SETSIZE).contains(&here) || self.processor.replace(here) == here {
-            return;
-        }
-        // SAFETY: all-zero is a valid set, `here` is within it, and the kernel reads it. Where it
-        // refuses, the thread is only slower.
-        unsafe {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(here as usize, &mut set);
-            libc::sched_setaffinity(self.thread, size_of_val(&set), &raw const set);
+        if let Some(here) = processor::current()
+            && self.processor.replace(here) != here
+        {
+            processor::bind(self.thread, here);
         }
     }
 

@@ -19,6 +19,7 @@ mod notif;
 mod place;
 mod privileges;
 mod process;
+mod processor;
 mod queries;
 mod record;
 mod sockets;

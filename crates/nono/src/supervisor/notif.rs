@@ -4,6 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use super::processor::Stay;
+
 /// The descriptor at which parked calls of one sandbox arrive.
 #[derive(Debug)]
 pub(crate) struct Listener(OwnedFd);
@@ -91,7 +93,10 @@ impl Listener {
             newfd: 0,
             newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
         };
-        match self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given) {
+        let stay = Stay::here(call.thread);
+        let taken_over = self.call(libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw mut given);
+        drop(stay);
+        match taken_over {
             Ok(number) => self.answer(call, number.into(), 0, 0),
             Err(error) => self.finish(call, Err(error.raw_os_error().unwrap_or(libc::ENOSYS))),
         }

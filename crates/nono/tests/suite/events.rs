@@ -341,3 +341,17 @@ for path in ('own', 'private'): os.unlink(path)
     });
     drop(host);
 }
+
+#[test]
+fn a_caller_may_run_afterwards_where_it_might_before() {
+    let scratch = Scratch::in_public();
+    let outside = std::process::Command::new("nproc").output().unwrap();
+    let capabilities = shell().allow_write(scratch.path());
+    in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
+        let files = scratch.path().display();
+        let script = format!("for i in 1 2 3 4 5 6 7 8 9; do : >{files}/$i; done; nproc");
+        let (exit, inside) = run(sandbox, &script);
+        assert!(exit.status.success(), "{inside}");
+        assert_eq!(inside, String::from_utf8_lossy(&outside.stdout));
+    });
+}
