@@ -38,4 +38,6 @@ if (listen === undefined) {
   await gate.listen();
   console.log(gate.env()["HTTPS_PROXY"]);
 }
-createInterface({ input: process.stdin }).on("line", () => console.log(process.memoryUsage().rss));
+createInterface({ input: process.stdin })
+  .on("line", () => console.log(process.memoryUsage().rss))
+  .once("close", () => process.exit()); // whoever measures is gone

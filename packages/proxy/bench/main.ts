@@ -2,7 +2,7 @@
 // curl; mitmdump (PyPI: mitmproxy) is measured beside the gate where MITMDUMP or the PATH has it. The gate, nginx and
 // the client are three processes; where they share two cores, a ratio holds all three, and the gate's own part is its
 // processor time.
-import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { cpus, loadavg } from "node:os";
@@ -11,18 +11,20 @@ import path from "node:path";
 import process from "node:process";
 import { createInterface } from "node:readline";
 import tls from "node:tls";
+import { endChildren, need, start } from "./children.ts";
 import {
-  answers,
   at,
   bulkMiB,
-  clear,
   directory,
   download,
   freePort,
+  listens,
   median,
   processorTime,
   startNginx,
 } from "./upstream.ts";
+
+need("nginx", "wrk", "curl", "openssl", "setpriv");
 
 const rounds = Number(process.env["NONO_BENCH_ROUNDS"] ?? 3);
 const seconds = 3;
@@ -44,7 +46,7 @@ async function startGate(mode: string, upstream: number): Promise<Way> {
   const script = path.join(import.meta.dirname, "gate-process.ts");
   // Node passes a server on only by its number.
   const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
-  const child = spawn(process.execPath, [script, mode, String(upstream)], {
+  const child = start(process.execPath, [script, mode, String(upstream)], {
     stdio: ["pipe", "pipe", "inherit", fd],
     env: { ...process.env, NONO_BENCH_CA: readFileSync(at("cert.pem"), "utf8") },
   });
@@ -71,12 +73,8 @@ async function startMitmproxy(upstream: number): Promise<Way | undefined> {
     "--set",
     "stream_large_bodies=1m",
   ];
-  const child = spawn(command, [...mode, ...more], { stdio: "ignore" });
-  for (let tries = 0; tries < 100 && !(await answers(port)); tries += 1) {
-    await new Promise((resolve) => {
-      setTimeout(resolve, 100);
-    });
-  }
+  const child = start(command, [...mode, ...more], { stdio: "ignore" });
+  await listens(port);
   return { name: "mitmproxy", port, child };
 }
 
@@ -131,7 +129,7 @@ async function memory({ child }: Way): Promise<number> {
   return Number(line) / 1024 / 1024;
 }
 
-const nginx = await startNginx(upstream);
+await startNginx(upstream);
 const ways: Way[] = [{ name: "direct", port: upstream }];
 for (const mode of ["tunnel", "terminate", "credential"])
   ways.push(await startGate(mode, upstream));
@@ -228,6 +226,4 @@ if (scrubbing) {
     `resident memory: ${before.toFixed(0)} MiB, after 100,000 more requests ${after.toFixed(0)} MiB`,
   );
 }
-for (const { child } of ways) child?.kill("SIGTERM");
-nginx.kill("SIGTERM");
-clear();
+await endChildren();

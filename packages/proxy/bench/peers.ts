@@ -1,23 +1,16 @@
 // The gate as an explicit proxy beside others, by the same client in the same run: CONNECT, then TLS inside. Needs nginx
 // and curl. MITMDUMP names mitmproxy's mitmdump (PyPI: mitmproxy), SRT the directory of an installed
 // @anthropic-ai/sandbox-runtime (npm).
-import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
 import process from "node:process";
 import tls from "node:tls";
-import {
-  at,
-  clear,
-  directory,
-  download,
-  freePort,
-  listens,
-  median,
-  startNginx,
-} from "./upstream.ts";
+import { endChildren, need, start } from "./children.ts";
+import { at, directory, download, freePort, listens, median, startNginx } from "./upstream.ts";
+
+need("nginx", "curl", "openssl", "setpriv");
 
 const rounds = Number(process.env["NONO_BENCH_ROUNDS"] ?? 3);
 const keepAlive = 400;
@@ -30,22 +23,21 @@ interface Way {
   /** The proxy's port; undefined: direct. */
   readonly port?: number;
   readonly authorization?: string;
-  readonly child?: ChildProcess;
 }
 
 async function startGate(mode: string): Promise<Way> {
   const script = path.join(import.meta.dirname, "gate-process.ts");
-  const child = spawn(process.execPath, [script, mode, String(upstream), "listen"], {
+  const { stdout } = start(process.execPath, [script, mode, String(upstream), "listen"], {
     stdio: ["pipe", "pipe", "inherit"],
     env: { ...process.env, NONO_BENCH_CA: readFileSync(at("cert.pem"), "utf8") },
   });
-  const [line] = (await once(child.stdout, "data")) as [Buffer];
+  if (!stdout) throw new Error("a gate without output");
+  const [line] = (await once(stdout, "data")) as [Buffer];
   const { username, password, port } = new URL(String(line).trim());
   return {
     name: `gate: ${mode}`,
     port: Number(port),
     authorization: basic(username, password),
-    child,
   };
 }
 
@@ -58,9 +50,9 @@ async function startMitmproxy(): Promise<Way | undefined> {
   const port = await freePort();
   const args = ["-q", "--listen-host", "127.0.0.1", "-p", String(port), "--ssl-insecure"];
   const more = ["--set", `confdir=${directory}`, "--set", "stream_large_bodies=1m"];
-  const child = spawn(command, [...args, ...more], { stdio: "ignore" });
+  start(command, [...args, ...more], { stdio: "ignore" });
   await listens(port);
-  return { name: "mitmproxy", port, child };
+  return { name: "mitmproxy", port };
 }
 
 async function startSrt(terminate: boolean): Promise<Way | undefined> {
@@ -73,11 +65,9 @@ async function startSrt(terminate: boolean): Promise<Way | undefined> {
     import { readFileSync } from "node:fs";
     const mitm = ${terminate} ? { mitmCA: createMitmCA({}), tlsTerminateUpstreamCA: readFileSync(${JSON.stringify(at("cert.pem"))}) } : {};
     createHttpProxyServer({ filter: () => true, ...mitm }).listen(${port}, "127.0.0.1");`;
-  const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
-    stdio: "ignore",
-  });
+  start(process.execPath, ["--input-type=module", "-e", program], { stdio: "ignore" });
   await listens(port);
-  return { name: terminate ? "srt: tlsTerminate" : "srt: opaque tunnel", port, child };
+  return { name: terminate ? "srt: tlsTerminate" : "srt: opaque tunnel", port };
 }
 
 function skipped(what: string): undefined {
@@ -123,7 +113,7 @@ function bulk({ port, authorization }: Way): number {
 const at95 = (values: number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length * 0.95)] ?? Number.NaN;
 
-const nginx = await startNginx(upstream);
+await startNginx(upstream);
 const ways: Way[] = [{ name: "direct" }];
 for (const mode of ["tunnel", "terminate", "credential"]) ways.push(await startGate(mode));
 for (const start of [() => startSrt(false), () => startSrt(true), startMitmproxy]) {
@@ -172,6 +162,4 @@ for (const [index, { name }] of ways.entries()) {
   const ratio = (speed / median(direct.bulk)).toFixed(2);
   console.log(`| ${name} | ${kept} | ${once1} | ${speed.toFixed(0)} (${ratio}x) |`);
 }
-for (const { child } of ways) child?.kill("SIGTERM");
-nginx.kill("SIGTERM");
-clear();
+await endChildren();

@@ -1,17 +1,18 @@
 // The server that all benches talk to, and what they share.
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { find, start } from "./children.ts";
 
 /** Size of `/bulk`. */
 export const bulkMiB = 256;
 export const directory: string = mkdtempSync(path.join(tmpdir(), "nono-bench-"));
 export const at = (name: string): string => path.join(directory, name);
-export const clear = (): void => rmSync(directory, { recursive: true, force: true });
+process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
 
 export const median = (values: number[]): number =>
   values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
@@ -43,7 +44,7 @@ export function download(url: string, version: "1.1" | "2", more: readonly strin
 }
 
 /** nginx over TLS with `/small` (100 bytes) and `/bulk`; its certificate is `cert.pem`. */
-export async function startNginx(port: number): Promise<ChildProcess> {
+export async function startNginx(port: number): Promise<void> {
   const certificate =
     "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=bench";
   const names = [
@@ -68,21 +69,22 @@ http { access_log off; keepalive_requests 10000000; client_body_temp_path ${at("
 ${process.getuid?.() === 0 ? "user root;" : ""}
 `,
   );
-  const child = spawn("/usr/sbin/nginx", ["-c", at("nginx.conf")], { stdio: "ignore" });
+  start(find("nginx") ?? "nginx", ["-c", at("nginx.conf")], { stdio: "ignore" });
   await listens(port);
-  return child;
 }
 
-/** Resolves once something listens at the port; gives up after ten seconds. */
+/** Resolves once something listens at the port; rejects after ten seconds. */
 export async function listens(port: number): Promise<void> {
-  for (let tries = 0; tries < 100 && !(await answers(port)); tries += 1) {
+  for (let tries = 0; tries < 100; tries += 1) {
+    if (await answers(port)) return;
     await new Promise((resolve) => {
       setTimeout(resolve, 100);
     });
   }
+  throw new Error(`nothing listens at port ${port}`);
 }
 
-export async function answers(port: number): Promise<boolean> {
+async function answers(port: number): Promise<boolean> {
   const socket = net.connect(port, "127.0.0.1");
   const result = await Promise.race([
     once(socket, "connect").then(() => true),
