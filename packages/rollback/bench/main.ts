@@ -39,8 +39,10 @@ const shapes: Shape[] =
       ]
     : [{ files: Number(values.files), bytes: Number(values.bytes) }];
 const edits = Math.min(250, ...shapes.map(({ files }) => files));
-const scratch = mkdtempSync(path.join(values.dir, "nono-bench-"));
+const scratch = mkdtempSync(path.join(values.dir, "nono-rollback-bench-"));
 const samples = new Map<string, number[]>();
+const skipped = new Set<string>();
+const mounted = new Set<string>();
 let directories = 0;
 
 /** What each is to take at most with 100,000 files, in milliseconds. */
@@ -160,37 +162,49 @@ async function layered(root: string, project: string): Promise<void> {
   }
 }
 
+/** What can't be measured here is said by name, once, and the rest goes on. */
+async function attempt(name: string, work: () => void | Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const isMissing = code === "ERR_NONO_STRATEGY_UNSUPPORTED" || code === "ENOENT";
+    if (!isMissing) process.exitCode = 1;
+    if (!skipped.has(name)) {
+      console.log(`${isMissing ? "SKIPPED" : "FAILED"}: ${name}: ${message.trim()}`);
+    }
+    skipped.add(name);
+  }
+  settle();
+}
+
 /** Everything, each once, in `root`. */
-async function round(root: string, shape: Shape, first: boolean): Promise<void> {
+async function round(root: string, shape: Shape): Promise<void> {
   const project = path.join(root, "project");
   if (values.fs === "btrfs") run("btrfs", ["-q", "subvolume", "create", project]);
   else mkdirSync(project);
   furnish(project, shape);
-  await time("cp -a", () => run("cp", ["-a", project, path.join(root, "cp")]));
-  settle();
-  await time(copying, () =>
-    run("cp", ["-a", "--reflink=never", project, path.join(root, "copied")]),
-  );
-  settle();
-  await time("rsync -a", () => run("rsync", ["-a", `${project}/`, path.join(root, "rsync")]));
-  settle();
+  for (const [name, command, ...args] of [
+    ["cp -a", "cp", "-a", project, path.join(root, "cp")],
+    [copying, "cp", "-a", "--reflink=never", project, path.join(root, "copied")],
+    ["rsync -a", "rsync", "-a", `${project}/`, path.join(root, "rsync")],
+  ] as const) {
+    await attempt(name, () => time(name, () => run(command, args)));
+  }
   // btrfs first: the others bring a subvolume back as a directory.
   for (const strategy of ["btrfs", "copy", "reflink"] as const) {
-    try {
-      await whole(root, project, strategy);
-    } catch (error) {
-      if (first) console.log(`SKIPPED: ${strategy}: ${(error as Error).message}`);
-    }
-    settle();
+    await attempt(strategy, () => whole(root, project, strategy));
   }
-  await layered(root, project);
-  const git = (...args: string[]): void =>
-    run("git", ["-C", project, "-c", "user.name=b", "-c", "user.email=b@b", ...args]);
-  git("init", "-q");
-  git("add", "-A");
-  git("commit", "-qm", "start");
-  edit(project);
-  await time(`git stash -u (${edits} changes)`, () => git("stash", "-u", "-q"));
+  await attempt("overlay", () => layered(root, project));
+  await attempt("git stash -u", async () => {
+    const git = (...args: string[]): void =>
+      run("git", ["-C", project, "-c", "user.name=b", "-c", "user.email=b@b", ...args]);
+    git("init", "-q");
+    git("add", "-A");
+    git("commit", "-qm", "start");
+    edit(project);
+    await time(`git stash -u (${edits} changes)`, () => git("stash", "-u", "-q"));
+  });
 }
 
 async function onImage(
@@ -198,31 +212,38 @@ async function onImage(
   { files, bytes }: Shape,
   work: (root: string) => Promise<void>,
 ): Promise<void> {
-  const image = path.join(scratch, "image");
-  const root = path.join(scratch, "mnt");
+  const [image, root] = [path.join(scratch, "image"), path.join(scratch, "mnt")];
   writeFileSync(image, "");
   // Sparse: it takes as much as is written.
   truncateSync(image, 4e9 + files * bytes * 9);
-  mkdirSync(root);
+  mkdirSync(root, { recursive: true });
   run(`mkfs.${kind}`, [
     "-q",
     ...(kind === "ext4" ? ["-N", String(files * 9 + 100_000)] : []),
     image,
   ]);
   run("mount", ["-o", "loop", image, root]);
+  mounted.add(root);
   try {
     await work(root);
   } finally {
     run("umount", [root]);
+    mounted.delete(root);
     rmSync(image);
-    rmSync(root, { recursive: true });
   }
+}
+
+/** The loop device was attached by mount(8) and goes with the last unmount. */
+function cleanUp(): void {
+  for (const root of mounted) run("umount", ["--lazy", root]);
+  rmSync(scratch, { recursive: true, force: true });
 }
 
 async function measure(shape: Shape): Promise<void> {
   samples.clear();
+  skipped.clear();
   for (let number = 0; number < Number(values.rounds); number++) {
-    const work = (root: string): Promise<void> => round(root, shape, number === 0);
+    const work = (root: string): Promise<void> => round(root, shape);
     // oxlint-disable-next-line no-await-in-loop -- rounds take turns
     await (values.fs === "none"
       ? work(mkdtempSync(path.join(scratch, "round-")))
@@ -256,9 +277,15 @@ function median(numbers: number[]): number {
   return numbers.toSorted((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 }
 
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    cleanUp();
+    process.exit(1);
+  });
+}
 try {
   // oxlint-disable-next-line no-await-in-loop -- one after the other
   for (const shape of shapes) await measure(shape);
 } finally {
-  rmSync(scratch, { recursive: true, force: true });
+  cleanUp();
 }
