@@ -33,6 +33,8 @@ export interface GateLimits extends HttpLimits {
   readonly connections: number;
   /** Milliseconds to connect to a server. Default: 10 000. */
   readonly connectTimeout: number;
+  /** Milliseconds for which an opaque tunnel or a WebSocket may be silent both ways. Default: 7 440 000 (RFC 5382). */
+  readonly tunnelTimeout: number;
 }
 
 /** What a gate lets through, and what it gives away. */
@@ -103,6 +105,7 @@ const defaultLimits: GateLimits = {
   headerBytes: 65_536,
   responseTimeout: 300_000,
   clientTimeout: 60_000,
+  tunnelTimeout: 7_440_000, // what a NAT must grant a silent connection (RFC 5382 section 5)
 };
 
 /**
@@ -166,6 +169,7 @@ class RunningGate implements Gate {
         dialer,
         trust: this.#trust,
         responseTimeout: this.#limits.responseTimeout,
+        tunnelTimeout: this.#limits.tunnelTimeout,
       },
       this.#authority,
       this.#limits,
@@ -175,6 +179,7 @@ class RunningGate implements Gate {
       recorder: this.#recorder,
       dialer,
       engine: this.#engine,
+      tunnelTimeout: this.#limits.tunnelTimeout,
       inspects: (endpoint) =>
         intercept === "all" || this.#broker.covers({ endpoint }) || httpRules.covers(endpoint),
     };

@@ -18,6 +18,8 @@ export interface UpgradeContext extends ForwardContext {
   readonly trust: UpstreamTrust;
   /** Milliseconds until the server's response header. */
   readonly responseTimeout: number;
+  /** Milliseconds for which a WebSocket may be silent. */
+  readonly tunnelTimeout: number;
 }
 
 /**
@@ -76,6 +78,8 @@ export async function forwardUpgrade(
     if (status !== 101) {
       return answerInstead(request, client, response, scrubbed, injection.scrubber());
     }
+    // Bytes of both directions pass this socket.
+    client.setTimeout(context.tunnelTimeout, () => client.destroy());
     client.write(switchingProtocols(scrubbed));
     if (rest.length > 0) upstream.unshift(rest);
     if (head.length > 0) client.unshift(head);

@@ -21,6 +21,8 @@ export interface ConnectionContext {
   readonly recorder: Recorder;
   readonly dialer: Dialer;
   readonly engine: HttpEngine;
+  /** Milliseconds for which a tunnel may be silent. */
+  readonly tunnelTimeout: number;
   /** Whether what is said to this endpoint must be seen. */
   inspects(endpoint: Endpoint): boolean;
 }
@@ -111,6 +113,8 @@ async function tunnel(
   const downlink = dialer.readsInto ? new Downlink(client) : undefined;
   const upstream = await dialer.connect(endpoint, sni, downlink?.onread);
   if (client.destroyed) return void upstream.destroy();
+  // Bytes of both directions pass this socket.
+  client.setTimeout(context.tunnelTimeout, () => client.destroy());
   accept();
   if (downlink) downlink.attach(upstream);
   else upstream.pipe(client, { end: false });

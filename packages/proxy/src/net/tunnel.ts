@@ -7,12 +7,20 @@ import { streamBuffer } from "./buffers.ts";
 import type { OnRead } from "./dial.ts";
 
 /**
+ * Bytes that a tunnel's first read may give; a read that fills the buffer makes the next one larger, up to
+ * {@link streamBuffer}. Had each connection the largest from its start, V8, which counts memory outside its heap, would
+ * mark the whole heap every few dozen connections.
+ */
+const firstRead = 16 * 1024;
+
+/**
  * The upstream half of an opaque tunnel: reads the upstream socket straight into one buffer and gives it to the
  * client, one write at a time. Give {@link Downlink.onread} to the dialer, then {@link Downlink.attach}.
  */
 export class Downlink {
   #upstream: net.Socket | undefined;
   readonly #client: net.Socket;
+  #buffer = Buffer.allocUnsafe(firstRead);
   #early: Buffer | undefined;
 
   constructor(client: net.Socket) {
@@ -20,9 +28,13 @@ export class Downlink {
   }
 
   readonly onread: OnRead = {
-    buffer: Buffer.allocUnsafe(streamBuffer), // one for each tunnel: large reads make bulk transfer cheap
+    buffer: () => this.#buffer, // asked again after each read
     callback: (length, buffer) => {
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, length);
+      // Large reads make bulk transfer cheap.
+      if (length === this.#buffer.length && length < streamBuffer) {
+        this.#buffer = Buffer.allocUnsafe(Math.min(4 * length, streamBuffer));
+      }
       if (this.#upstream) return this.#deliver(bytes);
       // A server may speak before the client has been told that the tunnel stands.
       this.#early = Buffer.from(bytes);
