@@ -3,15 +3,20 @@ import type { Duplex } from "node:stream";
 import { GateError } from "../errors.ts";
 import { contentType } from "../tls/client-hello.ts";
 import type { HelloWatch } from "../tls/hello-watch.ts";
-import { streamBuffer } from "./buffers.ts";
 import type { OnRead } from "./dial.ts";
 
 /**
- * Bytes that a tunnel's first read may give; a read that fills the buffer makes the next one larger, up to
- * {@link streamBuffer}. Had each connection the largest from its start, V8, which counts memory outside its heap, would
- * mark the whole heap every few dozen connections.
+ * Bytes that one read of a tunnel may give: at first, at last, and at last beyond the {@link maxLarge} tunnels that may
+ * have the largest. Large reads make bulk transfer cheap, above all since each wakes the client. Had every connection the
+ * largest from its start, V8, which counts memory outside its heap, would mark the whole heap every few dozen
+ * connections.
  */
-const firstRead = 16 * 1024;
+const readSize = { first: 16 * 1024, common: 256 * 1024, large: 1024 * 1024 } as const;
+const maxLarge = 64;
+/** A read that fills the buffer makes the next one this much larger, once so many buffers have come. */
+const growth = { factor: 4, after: 8 } as const;
+
+let large = 0;
 
 /**
  * The upstream half of an opaque tunnel: reads the upstream socket straight into one buffer and gives it to the
@@ -20,7 +25,7 @@ const firstRead = 16 * 1024;
 export class Downlink {
   #upstream: net.Socket | undefined;
   readonly #client: net.Socket;
-  #buffer = Buffer.allocUnsafe(firstRead);
+  #buffer = Buffer.allocUnsafe(readSize.first);
   #early: Buffer | undefined;
 
   constructor(client: net.Socket) {
@@ -31,11 +36,10 @@ export class Downlink {
     buffer: () => this.#buffer, // asked again after each read
     callback: (length, buffer) => {
       const bytes = Buffer.from(buffer.buffer, buffer.byteOffset, length);
-      // Large reads make bulk transfer cheap.
-      if (length === this.#buffer.length && length < streamBuffer) {
-        this.#buffer = Buffer.allocUnsafe(Math.min(4 * length, streamBuffer));
+      if (this.#upstream) {
+        if (length === this.#buffer.length) this.#grow(this.#upstream);
+        return this.#deliver(bytes);
       }
-      if (this.#upstream) return this.#deliver(bytes);
       // A server may speak before the client has been told that the tunnel stands.
       this.#early = Buffer.from(bytes);
       return false;
@@ -46,6 +50,17 @@ export class Downlink {
   attach(upstream: net.Socket): void {
     this.#upstream = upstream;
     if (this.#early && this.#deliver(this.#early)) upstream.resume();
+  }
+
+  #grow(upstream: net.Socket): void {
+    const { length } = this.#buffer;
+    if (length === readSize.large || upstream.bytesRead < growth.after * length) return;
+    if (length === readSize.common) {
+      if (large >= maxLarge) return;
+      large += 1;
+      upstream.once("close", () => (large -= 1));
+    }
+    this.#buffer = Buffer.allocUnsafe(growth.factor * length);
   }
 
   /** Whether the buffer is free again at once: the kernel has taken all. Reading goes on by itself when it is later. */
