@@ -11,9 +11,12 @@ use crate::judge::Right;
 /// Whoever is asked about attempts that nothing grants, while their process waits.
 ///
 /// What is granted is exactly what was asked: this file, opened in this way; it widens nothing. Asked
-/// about are opening and creating files, connecting to unix sockets, and, in the tier `flat`, TCP
-/// connections. What a `deny` refuses stays refused, and programs cannot be granted once the sandbox
-/// stands: no process can widen its own Landlock domain.
+/// about are opening and creating files, connecting to unix sockets, in the tier `namespaces` executing
+/// programs, and in the tier `flat` TCP connections. What a `deny` refuses stays refused.
+///
+/// A program is granted as it is then, for this start of it: a copy takes its place inside while it
+/// runs, so it is read-only there for so long. What interprets it must be granted already. In the tier
+/// `flat` there are no mounts, and no process can widen its own Landlock domain: programs are refused.
 #[derive(Clone)]
 pub struct Approver(Arc<dyn Fn(Event, Request) + Send + Sync>);
 

@@ -25,8 +25,8 @@ use crate::private_tmp::PrivateTmp;
 use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
-    Callers, Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Queries, Recorder,
-    Sockets, Supervisor, UnixSockets,
+    Callers, Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Programs, Queries,
+    Recorder, Sockets, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -103,6 +103,7 @@ impl Blueprint {
                 leads: tier == TierName::Flat && self.policy.mediates_network(),
                 files: self.parked_files(tier),
                 refusals: self.options.observe != Observe::Off,
+                programs: tier == TierName::Namespaces && self.options.approver.is_some(),
             };
             match self.build_with(tier, supervised) {
                 // One of our ancestors is supervised: a chain of filters has one listener at most
@@ -240,7 +241,7 @@ impl Blueprint {
         Ok((if absent { Internet::Absent } else { Internet::AsAsked }, None))
     }
 
-    /// Starts the supervisor with what arrived for it, which is taken from the end of `sockets`.
+    /// Starts the supervisor with what arrived for it, which is taken from both ends of `sockets`.
     fn supervise(
         &self,
         tier: TierName,
@@ -253,6 +254,10 @@ impl Blueprint {
         if !supervised.starts {
             return Ok((None, events, None));
         }
+        let programs_granted = match supervised.programs {
+            true => Some(Programs::new(sockets.remove(0), &sockets.remove(0))?),
+            false => None,
+        };
         let mut arrived = || sockets.pop().ok_or(io::Error::from(io::ErrorKind::UnexpectedEof));
         let listener = supervisor::Listener::new(arrived()?);
         let programs = self.policy.rules.iter().filter(|(_, access)| access.execute);
@@ -286,6 +291,7 @@ impl Blueprint {
                 judge.clone(),
                 tier,
                 approver.is_some(),
+                programs_granted,
             )),
         };
         let desk = Desk {

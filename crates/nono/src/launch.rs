@@ -67,13 +67,19 @@ pub(crate) fn can_make(namespaces: i32) -> bool {
     extern "C" fn end(_: *mut c_void) -> c_int {
         0
     }
-    match clone_sharing_memory(end, std::ptr::null_mut(), namespaces) {
-        Ok((pid, pidfd)) => {
-            Init { pid, pidfd: Held::new(pidfd) }.reap();
-            true
-        }
-        Err(_) => false,
-    }
+    run_apart(end, std::ptr::null_mut(), namespaces).is_ok()
+}
+
+/// Runs `work(argument)` to its end in a process of its own that shares our memory, with `flags` for
+/// `clone(2)`. It must only make system calls.
+pub(crate) fn run_apart(
+    work: extern "C" fn(*mut c_void) -> c_int,
+    argument: *mut c_void,
+    flags: i32,
+) -> io::Result<()> {
+    let (pid, pidfd) = clone_sharing_memory(work, argument, flags)?;
+    Init { pid, pidfd: Held::new(pidfd) }.reap();
+    Ok(())
 }
 
 /// Runs `child(argument)` in a new process that shares our memory, and returns when it has replaced
@@ -81,11 +87,11 @@ pub(crate) fn can_make(namespaces: i32) -> bool {
 fn clone_sharing_memory(
     child: extern "C" fn(*mut c_void) -> c_int,
     argument: *mut c_void,
-    namespaces: i32,
+    flags: i32,
 ) -> io::Result<(i32, OwnedFd)> {
     let mut stack = vec![0u128; 4096]; // 64 KiB, aligned as the ABI wants it
     let mut pidfd: c_int = -1;
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | namespaces;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | flags;
     let blocked = BlockedSignals::all();
     // SAFETY: CLONE_VFORK suspends this thread until the child is done with our memory, so `stack`,
     // `pidfd` and what `argument` points to outlive its use of them. The functions given here only

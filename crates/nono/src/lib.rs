@@ -48,6 +48,7 @@ mod launch;
 mod led;
 mod limits;
 mod loopback;
+mod mount_namespace;
 mod overlay;
 mod pattern;
 mod payload;

@@ -7,11 +7,13 @@ export type Approval = boolean | { readonly allow: boolean; readonly remember?: 
 /**
  * Whoever is asked before an attempt is refused. Its process waits for the answer; others go on.
  *
- * Asked about are opening and creating files, connecting to unix sockets, and, in the tier `flat`, TCP
- * connections. What is granted is exactly what was asked: this file, opened in this way. What a `deny`
- * refuses stays refused without a question, and so do programs: no process can widen its own Landlock
- * domain. With `remember` the same path and access, or address, are not asked about again in this
- * sandbox. Every answer is on record: as an event with `approved`, or as a violation.
+ * Asked about are opening and creating files, connecting to unix sockets, in the tier `namespaces`
+ * executing programs, and in the tier `flat` TCP connections. What is granted is exactly what was asked:
+ * this file, opened in this way; this program as it is now, for this start of it (the script's
+ * interpreter must be granted already). What a `deny` refuses stays refused without a question, and so do
+ * programs in the tier `flat`: no process can widen its own Landlock domain. With `remember` the same path
+ * and access, or address, are not asked about again in this sandbox. Every answer is on record: as an
+ * event with `approved`, or as a violation.
  *
  * An error, or no answer within `approvalTimeout`, refuses.
  *

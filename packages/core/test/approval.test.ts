@@ -51,6 +51,21 @@ test.for(tiers)("an answer that is remembered is asked for once (%s)", async (ti
   expect(asked).toBe(1);
 });
 
+test.for(tiers)("a program is granted where mounts can put it in place (%s)", async (tier) => {
+  const program = `${place}/program`;
+  writeFileSync(program, "#!/bin/sh\necho ran\n", { mode: 0o755 });
+  const asked: string[] = [];
+  await using sandbox = await asking(tier, ({ operation, path }) => {
+    asked.push(`${operation} ${String(path)}`);
+    return true;
+  });
+  const { stdout, violations } = await sandbox.run(["sh", "-c", program]);
+  const isGranted = tier === "namespaces";
+  expect(stdout).toBe(isGranted ? "ran\n" : "");
+  expect(asked).toEqual(isGranted ? [`execute ${program}`] : []);
+  expect(violations.map(({ operation }) => operation)).toEqual(isGranted ? [] : ["execute"]);
+});
+
 test.for(tiers)("no, no answer, and an error refuse (%s)", async (tier) => {
   const warnings: string[] = [];
   const onWarning = (warning: Error): unknown => warnings.push(warning.message);

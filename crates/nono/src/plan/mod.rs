@@ -3,6 +3,7 @@
 mod mounts;
 mod names;
 mod network;
+mod programs;
 
 use std::ffi::CString;
 use std::io;
@@ -13,6 +14,7 @@ use std::path::Path;
 use nono_init::protocol::{self as p, Step};
 
 pub(crate) use network::{Listener, Purpose};
+pub(crate) use programs::PLACES as PROGRAM_PLACES;
 
 use crate::cgroup::Cgroup;
 use crate::limits;
@@ -27,7 +29,8 @@ pub(crate) struct Plan {
     pub(crate) payload: OwnedFd,
     /// What each step does, for the error that names it.
     pub(crate) steps: Vec<String>,
-    /// What each socket in the answer is.
+    /// What each socket in the answer is, after the places for programs and the mount namespace if
+    /// programs can be granted.
     pub(crate) listeners: Vec<Listener>,
     /// The multiplexer of the sandbox's terminals follows them in the namespaces tier. Then, whether a
     /// socket to ask about unix sockets follows, and the supervisor's listener.
@@ -50,7 +53,7 @@ impl Plan {
         match tier {
             TierName::Flat => flags |= p::PLAN_FLAT,
             TierName::Namespaces => {
-                mounts::plan(&mut builder, policy, overlays);
+                mounts::plan(&mut builder, policy, overlays, supervised.programs);
                 listeners = network::plan(&mut builder, policy);
                 mounts::hand_out_terminals(&mut builder);
             }

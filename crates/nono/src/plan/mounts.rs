@@ -22,7 +22,7 @@ fn private_directories(policy: &Policy) -> impl Iterator<Item = &'static str> {
 /// (`tmpfs(5)`), and a command could take it all. Where memory is limited, a control group counts files
 /// too, and there must be some left to remove them with. A file takes about 1 KiB of the kernel's own
 /// memory besides.
-fn size(policy: &Policy, percent: u32) -> String {
+pub(super) fn size(policy: &Policy, percent: u32) -> String {
     match policy.limits.memory {
         Some(bytes) => format!("size={},nr_inodes=1m", bytes / 50 * u64::from(percent)),
         None => format!("size={percent}%,nr_inodes=1m"),
@@ -34,6 +34,7 @@ pub(super) const SMALL: &str = "size=1m,nr_inodes=10k";
 
 /// Rights of `linux/landlock.h` for places that only exist inside.
 pub(super) mod landlock {
+    pub(in crate::plan) const EXECUTE: u64 = 1;
     const WRITE_FILE: u64 = 1 << 1;
     pub(in crate::plan) const READ_FILE: u64 = 1 << 2;
     pub(super) const READ_DIR: u64 = 1 << 3;
@@ -70,7 +71,12 @@ pub(super) struct Kept {
     pub(super) writable: bool,
 }
 
-pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overlays) {
+pub(super) fn plan(
+    builder: &mut PlanBuilder,
+    policy: &Policy,
+    overlays: &Overlays,
+    grants_programs: bool,
+) {
     builder.mount("keeping mounts to itself", "/", None, libc::MS_REC | libc::MS_PRIVATE, None);
     for (index, overlay) in overlays.mounts.iter().enumerate() {
         builder.overlay(policy, overlay, (!overlays.detached.is_empty()).then_some(index));
@@ -83,6 +89,9 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overla
     builder.private_dev();
     builder.private_proc();
     builder.private_directory("/dev/shm", 0o1777, landlock::WRITE, &size(policy, 10));
+    if grants_programs {
+        builder.program_places(policy);
+    }
     let names = builder.private_names(policy);
     builder.private_directory("/run", 0o755, landlock::READ_DIR, SMALL);
     if policy.private_tmp {
@@ -99,9 +108,7 @@ pub(super) fn plan(builder: &mut PlanBuilder, policy: &Policy, overlays: &Overla
 
 /// Lets the owner make terminals for commands among those of the sandbox.
 pub(super) fn hand_out_terminals(builder: &mut PlanBuilder) {
-    let path = builder.bytes(b"/dev/pts/ptmx");
-    let step = Step { op: p::STEP_OPEN_PLACE, path, ..Step::default() };
-    builder.step("handing out the private terminals", step);
+    builder.hand_out("handing out the private terminals", "/dev/pts/ptmx");
 }
 
 /// What must come through, and whether it may be written: the topmost writable places, and what is
@@ -310,7 +317,7 @@ impl PlanBuilder {
         self.rule(Path::new(path), access & self.landlock_rights);
     }
 
-    fn rule(&mut self, path: &Path, access: u64) {
+    pub(super) fn rule(&mut self, path: &Path, access: u64) {
         let step = Step {
             op: p::STEP_LANDLOCK_RULE,
             path: self.path(path),

@@ -22,6 +22,8 @@ pub(crate) struct Supervised {
     pub(crate) files: Parked,
     /// Programs about to be executed, servers, and calls that are refused: to tell of them.
     pub(crate) refusals: bool,
+    /// Whether somebody may grant programs that are about to be executed.
+    pub(crate) programs: bool,
 }
 
 /// Which file operations are parked.
@@ -105,7 +107,7 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
     if is_parked {
         park_files(&mut rules, supervised.files);
     }
-    if supervised.refusals {
+    if supervised.refusals || supervised.programs {
         rules.notify(&[libc::SYS_execve, libc::SYS_execveat]);
     }
     rules

@@ -112,7 +112,7 @@ impl Connection {
     pub(super) fn give(self) -> Given {
         let made = self.make();
         let errno = made.err().filter(|errno| *errno != libc::EINPROGRESS).unwrap_or(0);
-        (errno, Box::new(move |listener, call| listener.finish(call, made)))
+        (Some(errno), Box::new(move |listener, call| listener.finish(call, made)))
     }
 }
 

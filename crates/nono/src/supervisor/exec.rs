@@ -54,6 +54,11 @@ impl Loaders {
         loaders
     }
 
+    /// Whether it is one of them.
+    pub(super) fn has(&self, file: &Metadata) -> bool {
+        self.inodes.contains(&inode(file))
+    }
+
     fn add(&mut self, path: &Path) {
         if let Ok(found) = path.metadata() {
             self.inodes.insert(inode(&found));

@@ -20,6 +20,7 @@ mod place;
 mod privileges;
 mod process;
 mod processor;
+mod programs;
 mod queries;
 mod record;
 mod sockets;
@@ -34,13 +35,14 @@ use std::time::{Duration, Instant};
 pub(crate) use diagnosis::Diagnosis;
 pub(crate) use exec::Loaders;
 pub(crate) use files::Files;
-use files::Outcome;
+use files::{Foreseen, Outcome};
 
 pub(crate) use hands::Hands;
 pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;
+pub(crate) use programs::Programs;
 pub(crate) use queries::Queries;
 pub(crate) use record::Recorder;
 use record::{Account, Given};
@@ -183,6 +185,7 @@ impl Desk {
     fn answer(&mut self, call: &Notification) {
         if let Some(files) = &self.files {
             files.finish();
+            files.tidy_up(call);
         }
         if let Action::Errno(errno) = self.rules.evaluate(call.number, call.arguments) {
             return self.refuse(call, errno);
@@ -282,7 +285,7 @@ impl Desk {
                 return listener.finish(&call, Err(errno));
             }
             let (errno, answer) = give();
-            (told.errno, told.refused, told.approved) = (Some(errno), None, true);
+            (told.errno, told.refused, told.approved) = (errno, None, true);
             events.put(told);
             answer(&listener, &call);
         };
@@ -311,18 +314,24 @@ impl Desk {
         }
     }
 
-    /// An execve() that Landlock will refuse is refused here already, so that it is on record; every
-    /// other one is made as if nobody had looked, and what then starts is looked at.
+    /// An execve() that Landlock will refuse is refused here already, so that it is on record, or somebody
+    /// is asked; every other one is made as if nobody had looked, and what then starts is looked at.
     fn foresee_execution(&mut self, call: &Notification) {
-        let account =
+        let foreseen =
             self.files.as_mut().and_then(|files| files::foresee(files, &self.listener, call));
-        match account {
-            Some(account) => {
+        let Some(Foreseen { account, program }) = foreseen else {
+            return self.listener.carry_on(call);
+        };
+        match program.filter(|(program, _)| !self.loaders.has(program.found())) {
+            Some((program, programs)) => {
+                let caller = *call;
+                self.ask(call, account, move || programs.give(&program, &caller));
+            }
+            None => {
                 let errno = account.errno.unwrap_or(libc::EACCES);
                 self.recorder.tell(call, account);
                 self.listener.finish(call, Err(errno));
             }
-            None => self.listener.carry_on(call),
         }
     }
 }

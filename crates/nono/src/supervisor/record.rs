@@ -32,8 +32,8 @@ impl Account {
     }
 }
 
-/// What was done on somebody's word: 0 or an errno, and what answers the call.
-pub(super) type Given = (i32, Box<dyn FnOnce(&Listener, &Notification)>);
+/// What was done on somebody's word: 0, or an errno, or nobody knows yet; and what answers the call.
+pub(super) type Given = (Option<i32>, Box<dyn FnOnce(&Listener, &Notification)>);
 
 /// Puts attempts on record, as far as anybody wants to hear of them.
 #[derive(Debug)]

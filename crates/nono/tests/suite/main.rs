@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod gate;
 mod gate_programs;
+mod granted_programs;
 mod limits;
 mod loopback;
 mod overlay;

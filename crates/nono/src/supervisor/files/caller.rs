@@ -130,7 +130,13 @@ impl Caller<'_> {
         } else {
             judge.judge(&place.path, right)
         };
-        attempt.reason = judgement.err().or(attempt.reason.take());
+        let refused = judgement.err().filter(|reason| {
+            // Whoever may execute a program may read it, as by a rule.
+            let is_program = *reason == Reason::NotGranted && right == Right::Read;
+            let programs = self.files.programs.as_ref().filter(|_| is_program);
+            !programs.is_some_and(|programs| programs.have_put(&place.file))
+        });
+        attempt.reason = refused.or(attempt.reason.take());
         Ok(())
     }
 

@@ -29,7 +29,7 @@ impl Grant {
         let answer = self.perform();
         let failed = answer.as_ref().err().map(|error| error.raw_os_error().unwrap_or(libc::EIO));
         let verdict = Verdict(answer);
-        (failed.unwrap_or(0), Box::new(move |listener, call| verdict.send(listener, call)))
+        (failed.or(Some(0)), Box::new(move |listener, call| verdict.send(listener, call)))
     }
 
     fn perform(&self) -> io::Result<Reply> {

@@ -14,9 +14,11 @@ mod reply;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use super::hands::Hands;
 use super::notif::{Listener, Notification};
 use super::place::{self, View};
+use super::programs::{Program, Programs};
 use super::record::Account;
 use crate::event::Operation;
 use crate::judge::{Judge, Reason, Right};
@@ -34,6 +37,7 @@ use caller::Caller;
 pub(crate) use decode::PARKED;
 pub(super) use grant::Grant;
 pub(crate) use open::WRITING;
+pub(super) use open::open_at;
 pub(super) use reply::Outcome;
 use reply::{Attempt, Last, Reply, Verdict};
 
@@ -44,6 +48,8 @@ pub(crate) struct Files {
     tier: TierName,
     /// Whether somebody is asked before an open is refused.
     asks: bool,
+    /// Where programs go that somebody grants, if they can be.
+    programs: Option<Programs>,
     /// The file system as commands see it, from the first call on.
     view: Option<View>,
     /// Git configurations as they were before commands changed them.
@@ -71,28 +77,53 @@ pub(super) fn attempt(files: &mut Files, listener: &Arc<Listener>, call: &Notifi
     Outcome::Decided(verdict, account)
 }
 
-/// Whether Landlock will refuse an execve(), as an account of it. What is foreseen decides nothing:
-/// a program that may be executed is executed by the kernel, under its own rules.
+/// An execve() that Landlock will refuse.
+pub(super) struct Foreseen {
+    pub(super) account: Account,
+    /// The program and where it would go, if somebody may grant it: nothing else refuses it, and its
+    /// caller could read and execute it outside.
+    pub(super) program: Option<(Program, Programs)>,
+}
+
+/// Whether Landlock will refuse an execve(). What is foreseen decides nothing: a program that may be
+/// executed is executed by the kernel, under its own rules.
 pub(super) fn foresee(
     files: &mut Files,
     listener: &Arc<Listener>,
     call: &Notification,
-) -> Option<Account> {
+) -> Option<Foreseen> {
     let mut attempt = Attempt::new(Operation::Execute);
     let at = decode::executed(call);
-    let is_executable = files.with_view(listener, call, |caller| {
+    let program = files.with_view(listener, call, |caller| {
         let path = caller.full_path(&at, &mut attempt)?;
         let place = caller.place(&path, at.follow)?;
         caller.note_judgement(&place, Right::Execute, &mut attempt)?;
         let found = place.file.metadata()?;
         let is_executable = found.is_file() && found.mode() & 0o111 != 0;
         if is_executable && attempt.is_replaced && attempt.reason.is_none() {
-            attempt.reason = caller.carry_out(move || Ok(refuses_to_execute(&place.file)))?;
+            let file = place.file.try_clone()?;
+            attempt.reason = caller.carry_out(move || Ok(refuses_to_execute(&file)))?;
         }
-        Ok(is_executable)
+        Ok(is_executable.then_some((place.file, found)))
     });
-    let will_be_refused = is_executable.ok()? && attempt.reason.is_some();
-    will_be_refused.then(|| attempt.account(Some(libc::EACCES)))
+    let (file, found) = program.ok()??;
+    let reason = attempt.reason.clone()?;
+    let account = attempt.account(Some(libc::EACCES));
+    let is_question = reason == Reason::NotGranted && can_read_and_execute(&file);
+    let programs = files.programs.clone().filter(|_| is_question);
+    let program = programs.map(|programs| (Program::new(file, found), programs));
+    Some(Foreseen { account, program })
+}
+
+/// Whether this thread, which has its caller's user and no capabilities, may read and execute it: its mode
+/// says so, and it is not mounted `noexec` (`do_faccessat` in fs/open.c).
+fn can_read_and_execute(file: &File) -> bool {
+    let link = CString::new(place::own_link(file).into_os_string().into_vec());
+    // SAFETY: a C string.
+    link.is_ok_and(|link| unsafe {
+        libc::faccessat(libc::AT_FDCWD, link.as_ptr(), libc::R_OK | libc::X_OK, libc::AT_EACCESS)
+            == 0
+    })
 }
 
 /// Whether the kernel would refuse it (AT_EXECVE_CHECK in `execveat(2)`, Linux 6.14). Older ones do not
@@ -113,12 +144,19 @@ fn refuses_to_execute(file: &File) -> Option<Reason> {
 }
 
 impl Files {
-    pub(crate) fn new(hands: Hands, judge: Judge, tier: TierName, asks: bool) -> Self {
+    pub(crate) fn new(
+        hands: Hands,
+        judge: Judge,
+        tier: TierName,
+        asks: bool,
+        programs: Option<Programs>,
+    ) -> Self {
         Files {
             hands,
             judge,
             tier,
             asks,
+            programs,
             view: None,
             first_seen: RefCell::default(),
             status: RefCell::default(),
@@ -129,6 +167,13 @@ impl Files {
     pub(super) fn finish(&self) {
         // If nobody is there to do it, that shows when something is to be done.
         let _ = self.hands.finish();
+    }
+
+    /// Takes away what was granted and is of no use any more, when there is another call.
+    pub(super) fn tidy_up(&self, call: &Notification) {
+        if let Some(programs) = &self.programs {
+            programs.tidy_up(call);
+        }
     }
 
     /// Makes a call that nothing refuses, and answers it, without waiting for that: each thread that

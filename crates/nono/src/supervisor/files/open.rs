@@ -293,7 +293,7 @@ fn open_to_truncate(place: &Place) -> io::Result<File> {
 }
 
 /// Opens a name in a directory.
-pub(super) fn open_at(
+pub(in crate::supervisor) fn open_at(
     directory: &File,
     name: &CStr,
     flags: i32,
