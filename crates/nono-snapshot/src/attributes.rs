@@ -1,5 +1,6 @@
-//! Owner, extended attributes, mode and times of an entry, set in the one order that works: changing
-//! the owner clears set-uid, an ACL changes the mode, and everything moves the times.
+//! Owner, extended attributes, mode, times and flags of an entry, set in the one order that works:
+//! changing the owner clears set-uid, an ACL changes the mode, everything moves the times, and after some
+//! flags nothing can be changed.
 
 use std::fs::File;
 use std::io;
@@ -8,6 +9,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
+use crate::flags::Flags;
 use crate::meta::{Meta, Time, stat_at, stat_fd};
 use crate::xattr::{Inode, Xattrs};
 
@@ -17,27 +19,58 @@ pub(crate) fn attributes<F: AsFd, G: AsFd>(
     target: &Inode<'_, G>,
     meta: &Meta,
 ) -> io::Result<()> {
-    set_attributes(target, &source.read()?, meta)
+    let flags = match source {
+        Inode::Open(fd) => Flags::of(fd)?,
+        Inode::Named(..) => Flags::default(),
+    };
+    set_attributes(target, &source.read()?, flags, meta)
 }
 
 /// The same for a regular file just made with the permissions of `meta`, in a directory without a
 /// default ACL: what it has by then already is not set again. That is most of it, for most files.
-pub(crate) fn attributes_of_new(source: &File, target: &File, meta: &Meta) -> io::Result<()> {
+/// `flags`: those it does not have yet.
+pub(crate) fn attributes_of_new(
+    source: &File,
+    target: &File,
+    flags: Option<Flags>,
+    meta: &Meta,
+) -> io::Result<()> {
     let (source, target) = (Inode::Open(source), Inode::Open(target));
     let xattrs = source.read()?;
     if !xattrs.is_empty() {
-        return set_attributes(&target, &xattrs, meta);
+        set_all_but_flags(&target, &xattrs, meta)?;
+    } else {
+        set_what_differs(&target, meta)?;
     }
-    let made = set_owner(&target, meta)?;
-    // The umask, or a change of owner, took some of them away.
-    if made.permissions() != meta.permissions() || made.uid != meta.uid || made.gid != meta.gid {
-        set_mode(&target, meta)?;
+    match (flags, target) {
+        (Some(flags), Inode::Open(file)) => flags.give(file),
+        _ => Ok(()),
     }
-    set_times(&target, meta.mtime)
 }
 
-/// Owner, extended attributes, mode and times of `meta`.
+fn set_what_differs<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
+    let made = set_owner(target, meta)?;
+    // The umask, or a change of owner, took some of them away.
+    if made.permissions() != meta.permissions() || made.uid != meta.uid || made.gid != meta.gid {
+        set_mode(target, meta)?;
+    }
+    set_times(target, meta.mtime)
+}
+
+/// Owner, mode and times of `meta`, and what `meta` doesn't tell.
 pub(crate) fn set_attributes<F: AsFd>(
+    target: &Inode<'_, F>,
+    xattrs: &Xattrs,
+    flags: Flags,
+    meta: &Meta,
+) -> io::Result<()> {
+    let Inode::Open(open) = target else { return set_all_but_flags(target, xattrs, meta) };
+    Flags::loosen(open)?;
+    set_all_but_flags(target, xattrs, meta)?;
+    flags.give(open)
+}
+
+fn set_all_but_flags<F: AsFd>(
     target: &Inode<'_, F>,
     xattrs: &Xattrs,
     meta: &Meta,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, openat, readlinkat};
 
+use crate::flags::Flags;
 use crate::meta::Meta;
 use crate::walk::{open_beneath, open_directory, split};
 use crate::xattr::{Inode, Xattrs};
@@ -27,7 +28,7 @@ pub enum ChangeKind {
     Mode,
     /// Another owner or group.
     Owner,
-    /// Other extended attributes or another ACL.
+    /// Other extended attributes, another ACL, or other flags (chattr(1)).
     Xattr,
     /// The same in all but its modification time.
     Times,
@@ -71,6 +72,7 @@ pub(crate) fn compare(
     }
     let (old_dir, new_dir) = (old.parent_of(old_path)?, new.parent_of(new_path)?);
     let (old_name, new_name) = (split(old_path).1, split(new_path).1);
+    let mut same_flags = true;
     let old_xattrs;
     let new_xattrs;
     match before.file_type() {
@@ -83,6 +85,7 @@ pub(crate) fn compare(
             if !is_dir && !same_bytes(&old_file, &new_file)? {
                 return Ok(Some(ChangeKind::Modified));
             }
+            same_flags = Flags::of(&old_file)? == Flags::of(&new_file)?;
             old_xattrs = Inode::Open(&old_file).read()?;
             new_xattrs = Inode::Open(&new_file).read()?;
         }
@@ -101,7 +104,7 @@ pub(crate) fn compare(
         Some(ChangeKind::Mode)
     } else if (before.uid, before.gid) != (after.uid, after.gid) {
         Some(ChangeKind::Owner)
-    } else if ours(old_xattrs) != ours(new_xattrs) {
+    } else if !same_flags || ours(old_xattrs) != ours(new_xattrs) {
         Some(ChangeKind::Xattr)
     } else if !is_dir && before.mtime != after.mtime {
         Some(ChangeKind::Times)

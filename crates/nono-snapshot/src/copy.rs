@@ -1,5 +1,5 @@
 //! Copies a tree with everything that makes it up: contents and holes, types, modes, owners, times,
-//! hard links, extended attributes and ACLs.
+//! hard links, extended attributes, ACLs and flags.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -20,6 +20,7 @@ use crate::attributes::{attributes, attributes_of_new};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
+use crate::flags::Flags;
 use crate::manifest::Manifest;
 use crate::meta::{Meta, stat_fd};
 use crate::select::Selection;
@@ -187,15 +188,31 @@ impl Copier {
         // would be restored as half of it. Three attempts outlast any single save.
         for _ in 0..3 {
             let before = *meta;
+            let flags = Flags::of(&source).with_context("read the flags of", shown)?;
+            let has_all = flags.give_at_birth(&target).with_context("copy the flags of", shown)?;
             self.bytes(&source, &target, &before).with_context("copy", shown)?;
             *meta = stat_fd(&source).with_context("examine", shown)?.meta;
             if meta.same_condition(&before) {
-                return attributes_of_new(&source, &target, meta)
+                return attributes_of_new(&source, &target, (!has_all).then_some(flags), meta)
                     .with_context("copy the attributes of", shown);
             }
             target.set_len(0).with_context("copy", shown)?;
         }
         Err(Error::Changing(shown()))
+    }
+
+    /// Makes the copy's directory for `path`, or opens its root.
+    fn directory(
+        &self,
+        parent: Option<&Dir<OwnedFd>>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<OwnedFd> {
+        let Some(parent) = parent else { return open_directory(&self.target) };
+        let shown = || self.target.join(path);
+        mkdirat(&parent.data, name, Mode::RWXU).with_context("create the directory", shown)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(&parent.data, name, flags, Mode::empty()).with_context("open the directory", shown)
     }
 
     fn bytes(&self, source: &File, target: &File, meta: &Meta) -> io::Result<()> {
@@ -261,12 +278,18 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
 impl Visitor for Copier {
     type Dir = OwnedFd;
 
-    fn enter(&self, parent: Option<&Dir<OwnedFd>>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
-        let Some(parent) = parent else { return open_directory(&self.target) };
-        let shown = || self.target.join(path);
-        mkdirat(&parent.data, name, Mode::RWXU).with_context("create the directory", shown)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&parent.data, name, flags, Mode::empty()).with_context("open the directory", shown)
+    fn enter(
+        &self,
+        source: &OwnedFd,
+        parent: Option<&Dir<OwnedFd>>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<OwnedFd> {
+        let made = self.directory(parent, name, path)?;
+        Flags::of(source)
+            .and_then(|flags| flags.give_at_birth(&made))
+            .with_context("copy the flags of", || self.source.join(path))?;
+        Ok(made)
     }
 
     fn entry(&self, dir: &Dir<OwnedFd>, name: &OsStr, meta: &mut Meta) -> Result<()> {

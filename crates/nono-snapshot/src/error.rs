@@ -85,6 +85,9 @@ pub enum Error {
     /// Something moved under a running rollback or commit; everything was put back.
     #[error("{} was replaced while the checkpoint worked on it; nothing was changed: stop the programs that use the directory and retry", .0.display())]
     ChangedMeanwhile(PathBuf),
+    /// The flags of an entry (chattr(1)) forbid to rename it, or anything in it.
+    #[error("{} is immutable or append-only, so that nothing can take its place; nothing was changed: take the flag off first (chattr -ia)", .0.display())]
+    Immutable(PathBuf),
     /// An excluded entry lives where the checkpoint has no directory.
     #[error("{} is excluded, yet at the checkpoint a directory above it was not one: move it away first", .0.display())]
     ExcludedConflict(PathBuf),
@@ -155,6 +158,7 @@ impl Error {
             Self::TooDeep { .. } => "ERR_NONO_TOO_DEEP",
             Self::Changing(_) => "ERR_NONO_FILE_CHANGING",
             Self::ChangedMeanwhile(_) => "ERR_NONO_CHANGED_MEANWHILE",
+            Self::Immutable(_) => "ERR_NONO_IMMUTABLE",
             Self::ExcludedConflict(_) => "ERR_NONO_EXCLUDED_CONFLICT",
             Self::Corrupt { .. } => "ERR_NONO_CHECKPOINT_CORRUPT",
             Self::BadPattern { .. } => "ERR_NONO_BAD_PATTERN",
@@ -180,6 +184,7 @@ impl Error {
             | Self::SpansFilesystems(path)
             | Self::Changing(path)
             | Self::ChangedMeanwhile(path)
+            | Self::Immutable(path)
             | Self::ExcludedConflict(path)
             | Self::PathOutside(path)
             | Self::RenamedDirectory(path)

@@ -34,6 +34,7 @@ mod error;
 mod exclude;
 mod excluded;
 mod fault;
+mod flags;
 mod holders;
 mod identity;
 mod manifest;

@@ -143,6 +143,8 @@ pub(crate) struct Stat {
     /// Mount the entry was reached through; 0 before Linux 5.8.
     pub(crate) mount: u64,
     pub(crate) mount_root: bool,
+    /// Immutable or append-only (chattr(1)): it can't be renamed, nor what is in it.
+    pub(crate) fixed: bool,
 }
 
 /// `statx` of `name` in `dir`, never following a symbolic link; an empty name means `dir` itself.
@@ -158,6 +160,9 @@ pub(crate) fn stat_at(dir: impl AsFd, name: &OsStr) -> io::Result<Stat> {
         dev: (stat.stx_dev_major, stat.stx_dev_minor),
         mount: stat.stx_mnt_id,
         mount_root: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        fixed: stat
+            .stx_attributes
+            .intersects(StatxAttributes::IMMUTABLE.union(StatxAttributes::APPEND)),
     })
 }
 

@@ -8,21 +8,40 @@ use crate::error::{Context, Error, Result};
 
 /// Refuses a directory that has another file system inside.
 pub(crate) fn refuse_mounts_inside(dir: &Path) -> Result<()> {
-    match mount_points()?.into_iter().find(|point| point != dir && point.starts_with(dir)) {
-        Some(point) => Err(Error::SpansFilesystems(point)),
+    let inside = |mount: &Mount| mount.point != dir && mount.point.starts_with(dir);
+    match mounts()?.into_iter().find(inside) {
+        Some(mount) => Err(Error::SpansFilesystems(mount.point)),
         None => Ok(()),
     }
 }
 
-fn mount_points() -> Result<Vec<PathBuf>> {
-    let path = Path::new("/proc/self/mountinfo");
-    let table = std::fs::read(path).context("read", path)?;
-    Ok(table.split(|&byte| byte == b'\n').filter_map(mount_point).collect())
+/// What is mounted at `dir`, as its file system names it: the topmost is the last on the list.
+pub(crate) fn mounted_at(dir: &Path) -> Result<Option<PathBuf>> {
+    Ok(mounts()?.into_iter().rfind(|mount| mount.point == dir).map(|mount| mount.source))
 }
 
-/// The fifth field of a line (proc_pid_mountinfo(5)); space, tab, newline and backslash are octal.
-fn mount_point(line: &[u8]) -> Option<PathBuf> {
-    let field = line.split(|&byte| byte == b' ').nth(4)?;
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    point: PathBuf,
+    source: PathBuf,
+}
+
+fn mounts() -> Result<Vec<Mount>> {
+    let path = Path::new("/proc/self/mountinfo");
+    let table = std::fs::read(path).context("read", path)?;
+    Ok(table.split(|&byte| byte == b'\n').filter_map(mount).collect())
+}
+
+/// The fifth field of a line, and the second after the hyphen (proc_pid_mountinfo(5)).
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|&byte| byte == b' ');
+    let point = fields.nth(4)?;
+    let source = fields.skip_while(|field| *field != b"-").nth(2)?;
+    Some(Mount { point: unescaped(point), source: unescaped(source) })
+}
+
+/// Space, tab, newline and backslash are octal.
+fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
@@ -32,7 +51,7 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
         bytes.push(octal.unwrap_or(byte));
         rest = if octal.is_some() { &after[3..] } else { after };
     }
-    Some(PathBuf::from(OsString::from_vec(bytes)))
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]
@@ -40,9 +59,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_in_mount_points_are_undone() {
-        let line = br"36 35 98:0 /mnt1 /a\040b\134c\011d rw,noatime master:1 - ext3 /dev/root rw";
-        assert_eq!(mount_point(line), Some(PathBuf::from("/a b\\c\td")));
-        assert_eq!(mount_point(b""), None);
+    fn escapes_are_undone() {
+        let line = br"36 35 98:0 /mnt1 /a\040b\134c\011d rw,noatime master:1 - ext3 /dev/a\040b rw";
+        let (point, source) = (PathBuf::from("/a b\\c\td"), PathBuf::from("/dev/a b"));
+        assert_eq!(mount(line), Some(Mount { point, source }));
+        assert_eq!(mount(b""), None);
     }
 }

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::excluded;
 use crate::manifest::{Entry, Manifest};
-use crate::meta::{stat_at, stat_fd};
+use crate::meta::{Stat, stat_at, stat_fd};
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
@@ -83,6 +83,7 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
                         open_beneath(&kept_root, parent).context("open the directory", parent)?;
                     let state =
                         DirectoryState::of(&fd, kept.meta(entry)).context("examine", parent)?;
+                    state.refuse_fixed(|| dir.place(parent).full())?;
                     times.push(Step::Directory {
                         at: dir.place(parent),
                         before: state.clone(),
@@ -117,7 +118,10 @@ pub(crate) fn shell(root: &Path, path: &Path, stage: &Path, name: &Path) -> Resu
         .and_then(|parent| Ok(mkdirat(parent, split(name).1, Mode::RWXU)?))
         .context("create the directory", &stage.join(name))?;
     let made = open_beneath(&stage_fd, name).context("open the directory", &stage.join(name))?;
-    let meta = stat_fd(&source).context("examine", &root.join(path))?.meta;
+    let Stat { meta, fixed, .. } = stat_fd(&source).context("examine", &root.join(path))?;
+    if fixed {
+        return Err(Error::Immutable(root.join(path)));
+    }
     attributes(&Inode::Open(&source), &Inode::Open(&made), &meta)
         .context("copy the attributes of", &root.join(path))
 }
@@ -305,6 +309,11 @@ impl Plan<'_> {
         let name = self.next_name();
         let mut meta = *self.source.manifest.meta(entry);
         let staged = self.stage.join(&name);
+        let parent = self.source.side.parent_of(path).context("open the directory of", path)?;
+        let kept = stat_at(&parent, split(path).1).context("examine", path)?;
+        if kept.fixed {
+            return Err(Error::Immutable(self.base.place(path).full()));
+        }
         if meta.is_dir() {
             mkdirat(&self.stage_fd, &name, Mode::RWXU).context("create the directory", &staged)?;
             let shown = self.source.side.path.join(path);
@@ -314,8 +323,7 @@ impl Plan<'_> {
         } else if !self.link_to_peer(path, meta.ino, meta.nlink, &name)? {
             // The list has the inode numbers of the originals; what is copied may be a copy of one.
             let original = meta.ino;
-            let parent = self.source.side.parent_of(path).context("open the directory of", path)?;
-            meta = stat_at(&parent, split(path).1).context("examine", path)?.meta;
+            meta = kept.meta;
             if meta.nlink > 1 {
                 self.copier.known_link(original, name.clone());
                 meta.nlink = 1;

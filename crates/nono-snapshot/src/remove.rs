@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::flags::Flags;
 use crate::strategy::btrfs;
 use crate::walk::{names, open_directory, split};
 
@@ -32,7 +33,7 @@ fn remove(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
 
 /// Deletes anything but a directory, and opens a directory.
 fn to_be_emptied(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<OwnedFd>> {
-    match unlinkat(parent, name, AtFlags::empty()) {
+    match unlink(parent, name) {
         Ok(()) | Err(Errno::NOENT) => return Ok(None),
         Err(Errno::ISDIR) => {}
         Err(error) => return Err(error).context("delete", path),
@@ -42,6 +43,25 @@ fn to_be_emptied(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<Option<O
         return Ok(None);
     }
     open_for_removal(parent, name).context("open the directory", path).map(Some)
+}
+
+/// Takes off the flags that forbid it, where that is permitted. Other names of the file keep them.
+fn unlink(parent: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    let refused = match unlinkat(parent, name, AtFlags::empty()) {
+        Err(Errno::PERM) => Errno::PERM,
+        unlinked => return unlinked,
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(entry) = openat(parent, name, flags, Mode::empty()) else { return Err(refused) };
+    let had = match Flags::loosen(&entry) {
+        Ok(had) if had.are_fixed() => had,
+        _ => return Err(refused),
+    };
+    let unlinked = unlinkat(parent, name, AtFlags::empty());
+    if unlinked != Err(Errno::ISDIR) && rustix::fs::fstat(&entry)?.st_nlink > 0 {
+        had.give(&entry).map_err(|_| refused)?;
+    }
+    unlinked
 }
 
 /// Each level takes a descriptor and room on the stack, and how deep a tree is, is up to the agent.
@@ -91,6 +111,7 @@ fn open_for_removal(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
         }
         dir => dir?,
     };
+    Flags::loosen(&dir)?;
     if rustix::fs::fstat(&dir)?.st_mode & 0o700 != 0o700 {
         rustix::fs::fchmod(&dir, Mode::RWXU)?;
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use crate::attributes::set_times;
 use crate::error::{Context, Error, Result};
 use crate::identity::identity;
-use crate::meta::Meta;
+use crate::meta::{Meta, stat_at};
 use crate::step::Place;
 use crate::walk::split;
 use crate::xattr::Inode;
@@ -43,6 +43,20 @@ impl<'a> Spot<'a> {
 
     fn look_at(&self, name: &OsStr) -> Result<Option<(String, Meta)>> {
         identity(&self.dir, name).with_context("examine", || self.full())
+    }
+
+    /// Refuses what can't be renamed, or is in a directory in which nothing can.
+    pub(crate) fn refuse_fixed(&self) -> Result<()> {
+        let shown = || self.full();
+        let is_fixed = |name: &OsStr| match stat_at(&self.dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            stat => Ok(stat.with_context("examine", shown)?.fixed),
+        };
+        match (is_fixed(OsStr::new(""))?, is_fixed(self.name())?) {
+            (true, _) => Err(Error::Immutable(split(&shown()).0.to_owned())),
+            (_, true) => Err(Error::Immutable(shown())),
+            _ => Ok(()),
+        }
     }
 
     fn holds(&self, name: &OsStr, what: &str) -> Result<bool> {

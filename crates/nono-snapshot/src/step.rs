@@ -10,6 +10,7 @@ use crate::attributes::{set_attributes, set_times};
 use crate::compare::{ChangeKind, is_overlay_note};
 use crate::encoding;
 use crate::error::{Context, Error, Result};
+use crate::flags::Flags;
 use crate::meta::{Meta, Time, stat_fd};
 use crate::plan::Base;
 use crate::rename::{Spot, exchange, shift};
@@ -73,6 +74,13 @@ impl Place {
     pub(crate) fn identity(&self) -> Result<Option<String>> {
         Ok(Spot::open(self)?.look()?.map(|(identity, _)| identity))
     }
+
+    /// The identity of what is going to be renamed: refused where the kernel would refuse that.
+    pub(crate) fn movable(&self) -> Result<Option<String>> {
+        let spot = Spot::open(self)?;
+        spot.refuse_fixed()?;
+        Ok(spot.look()?.map(|(identity, _)| identity))
+    }
 }
 
 /// One step.
@@ -97,6 +105,7 @@ pub(crate) struct DirectoryState {
     seconds: i64,
     nanoseconds: u32,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    flags: Flags,
 }
 
 impl DirectoryState {
@@ -106,7 +115,8 @@ impl DirectoryState {
         let xattrs =
             Inode::Open(dir).read()?.into_iter().filter(|(name, _)| !is_overlay_note(name));
         let (mode, uid, gid) = (meta.mode, meta.uid, meta.gid);
-        Ok(Self { mode, uid, gid, seconds, nanoseconds, xattrs: xattrs.collect() })
+        let (xattrs, flags) = (xattrs.collect(), Flags::of(dir)?);
+        Ok(Self { mode, uid, gid, seconds, nanoseconds, xattrs, flags })
     }
 
     /// In what the two differ, apart from the modification time.
@@ -116,7 +126,8 @@ impl DirectoryState {
         } else if (self.uid, self.gid) != (other.uid, other.gid) {
             Some(ChangeKind::Owner)
         } else {
-            (self.xattrs != other.xattrs).then_some(ChangeKind::Xattr)
+            let same = (&self.xattrs, self.flags) == (&other.xattrs, other.flags);
+            (!same).then_some(ChangeKind::Xattr)
         }
     }
 
@@ -131,7 +142,13 @@ impl DirectoryState {
     }
 
     pub(crate) fn apply(&self, dir: &OwnedFd) -> io::Result<()> {
-        set_attributes(&Inode::Open(dir), &self.xattrs.iter().cloned().collect(), &self.meta())
+        let xattrs = self.xattrs.iter().cloned().collect();
+        set_attributes(&Inode::Open(dir), &xattrs, self.flags, &self.meta())
+    }
+
+    /// Refuses a directory in which nothing can be renamed.
+    pub(crate) fn refuse_fixed(&self, path: impl FnOnce() -> PathBuf) -> Result<()> {
+        if self.flags.are_fixed() { Err(Error::Immutable(path())) } else { Ok(()) }
     }
 }
 
@@ -139,27 +156,27 @@ impl Step {
     /// Plans an exchange of what is at the two places now.
     pub(crate) fn exchange(a: Place, b: Place) -> Result<Self> {
         let missing = |place: &Place| Error::ChangedMeanwhile(place.full());
-        let was_a = a.identity()?.ok_or_else(|| missing(&a))?;
-        let was_b = b.identity()?.ok_or_else(|| missing(&b))?;
+        let was_a = a.movable()?.ok_or_else(|| missing(&a))?;
+        let was_b = b.movable()?.ok_or_else(|| missing(&b))?;
         Ok(Self::Exchange { a, b, was_a, was_b })
     }
 
     /// Plans a move of what is at `from` now.
     pub(crate) fn shift(from: Place, to: Place) -> Result<Self> {
-        let what = from.identity()?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
+        let what = from.movable()?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
         Ok(Self::Move { from, to, what })
     }
 
     /// Plans an exchange with what will be at `a` by then and now is at `origin`.
     pub(crate) fn exchange_from(a: Place, origin: &Place, b: Place) -> Result<Self> {
-        let was_a = origin.identity()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
-        let was_b = b.identity()?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
+        let was_a = origin.movable()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        let was_b = b.movable()?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
         Ok(Self::Exchange { a, b, was_a, was_b })
     }
 
     /// Plans a move of what will be at `from` by then and now is at `origin`.
     pub(crate) fn shift_from(from: Place, origin: &Place, to: Place) -> Result<Self> {
-        let what = origin.identity()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        let what = origin.movable()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
         Ok(Self::Move { from, to, what })
     }
 

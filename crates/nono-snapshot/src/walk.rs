@@ -22,9 +22,10 @@ pub(crate) trait Visitor: Sync {
     /// What the visitor keeps for a directory while its entries are visited.
     type Dir: Send + Sync;
 
-    /// A directory is entered; `parent` is `None` for the root.
+    /// The directory `fd` is entered; `parent` is `None` for the root.
     fn enter(
         &self,
+        fd: &OwnedFd,
         parent: Option<&Dir<Self::Dir>>,
         name: &OsStr,
         path: &Path,
@@ -54,7 +55,7 @@ pub(crate) struct Look;
 impl Visitor for Look {
     type Dir = ();
 
-    fn enter(&self, _: Option<&Dir<()>>, _: &OsStr, _: &Path) -> Result<()> {
+    fn enter(&self, _: &OwnedFd, _: Option<&Dir<()>>, _: &OsStr, _: &Path) -> Result<()> {
         Ok(())
     }
 
@@ -131,7 +132,7 @@ pub(crate) fn walk_open<V: Visitor>(
         wake: Condvar::new(),
         failed: AtomicBool::new(false),
     };
-    let data = visitor.enter(None, OsStr::new(""), Path::new(""))?;
+    let data = visitor.enter(&fd, None, OsStr::new(""), Path::new(""))?;
     let dir = Dir { fd, path: PathBuf::new(), meta: stat.meta, data, id: 0 };
     walk.push(vec![Task::List(Arc::new(dir))]);
     std::thread::scope(|scope| {
@@ -238,7 +239,7 @@ impl<V: Visitor> Walk<'_, V> {
                 if opened.meta.ino != meta.ino {
                     return Err(Error::Changing(full()));
                 }
-                let data = self.visitor.enter(Some(&parent), &name, &path)?;
+                let data = self.visitor.enter(&fd, Some(&parent), &name, &path)?;
                 self.release(parent)?;
                 self.list(Arc::new(Dir { fd, path, meta: opened.meta, data, id }))
             }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::mount::{Pool, mounted, run, scratch_on};
-use common::{Scratch, fingerprint, furnish, in_overlay, wreck};
+use common::{Scratch, as_nobody, fingerprint, furnish, in_overlay, wreck};
 use nono_snapshot::{Checkpoint, Mounter, Options, Store};
 
 /// What is excluded is neither listed nor restored nor deleted, whatever strategy keeps the rest.
@@ -276,26 +276,6 @@ fn as_an_ordinary_user() {
             leaves_excluded_alone(&scratch_on(&mounted, kind == "btrfs"), "auto", expected);
         });
     }
-}
-
-/// Runs `work` in a thread with the user and group 65534. The system calls themselves, unlike libc's
-/// functions, change the calling thread only, and threads and processes it starts.
-fn as_nobody(work: impl FnOnce() + Send) {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            const NOBODY: u32 = 65534;
-            // SAFETY: the three calls take numbers, and an empty list that is not read.
-            unsafe {
-                assert_eq!(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()), 0);
-                assert_eq!(libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY), 0);
-                assert_eq!(libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY), 0);
-            }
-            work();
-        });
-        if let Err(panic) = thread.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
 }
 
 #[test]

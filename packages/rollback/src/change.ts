@@ -2,7 +2,10 @@ import { binding } from "./binding.ts";
 import type * as native from "./binding.gen.ts";
 import { translated } from "./errors.ts";
 
-/** In what an entry differs from the checkpoint; `modified` is contents or type. */
+/**
+ * In what an entry differs from the checkpoint; `modified` is contents or type, `xattr` also an ACL or
+ * the flags of chattr(1).
+ */
 export type ChangeKind =
   | "added"
   | "modified"

@@ -230,7 +230,8 @@ export class Checkpoint implements AsyncDisposable {
    * background ({@link Checkpoint.dispose} waits for that).
    *
    * @throws {@link RollbackError} and nothing has changed: `ERR_NONO_CHECKPOINT_STATE` when it is over,
-   * `ERR_NONO_FILES_HELD`, `ERR_NONO_PATH_OUTSIDE`, `ERR_NONO_EXCLUDED_CONFLICT`, `ERR_NONO_ROLLBACK_IO`.
+   * `ERR_NONO_FILES_HELD`, `ERR_NONO_PATH_OUTSIDE`, `ERR_NONO_EXCLUDED_CONFLICT`,
+   * `ERR_NONO_IMMUTABLE`, `ERR_NONO_ROLLBACK_IO`.
    */
   async rollback(options: RollbackOptions = {}): Promise<RollbackResult> {
     const refuse = options.whenHeld === "refuse";

@@ -84,6 +84,7 @@ fn directories(store: &Store, dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
             return Err(Error::NotADirectory(path));
         }
         refuse_mounts_inside(&path)?;
+        Base::of(&path).place(Path::new("")).movable()?;
         canonical.push(path);
     }
     if canonical.is_empty() {

@@ -3,9 +3,10 @@
 //! A whole rollback is `zfs rollback`. Single paths, exclusions and the list of changes need to read
 //! the snapshot: a clone of it is mounted in the vault when that is first asked for.
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Placement, Strategy, file_system, tree};
 use crate::changes::{Change, Tree};
@@ -13,6 +14,7 @@ use crate::copy::Contents;
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
+use crate::mounts::mounted_at;
 use crate::plan;
 use crate::record::State;
 use crate::remove::remove_tree;
@@ -25,6 +27,8 @@ pub(crate) struct Zfs;
 
 /// Snapshots and clones with this prefix are ours.
 const PREFIX: &str = "nono-";
+/// How long a dataset may be busy.
+const LONGEST_BUSY: Duration = Duration::from_secs(30);
 
 /// Runs `zfs` and returns what it prints; its complaint when it fails.
 fn zfs(args: &[&str]) -> std::result::Result<String, String> {
@@ -33,9 +37,22 @@ fn zfs(args: &[&str]) -> std::result::Result<String, String> {
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    match String::from_utf8_lossy(&output.stderr).trim() {
-        "" => Err(format!("zfs {} ended with {}", args[0], output.status)),
-        complaint => Err(complaint.replace('\n', "; ")),
+    let complaint = match String::from_utf8_lossy(&output.stderr).trim() {
+        "" => "it said nothing".to_owned(),
+        complaint => complaint.replace('\n', "; "),
+    };
+    let (command, status, daemon) = (args.join(" "), output.status, daemon());
+    Err(format!("`zfs {command}` ended with {status}: {complaint}{daemon}"))
+}
+
+/// The daemon of zfs-fuse, with which `zfs` talks; where ZFS is in the kernel there is none.
+fn daemon() -> String {
+    if Path::new("/dev/zfs").exists() {
+        return String::new();
+    }
+    match UnixStream::connect("/var/run/zfs/zfs_socket") {
+        Ok(_) => " (the zfs-fuse daemon answers)".to_owned(),
+        Err(error) => format!(" (the zfs-fuse daemon does not answer: {error})"),
     }
 }
 
@@ -44,14 +61,18 @@ fn zfs_for(dir: &Path, args: &[&str]) -> Result<String> {
     zfs(args).map_err(|reason| Error::StrategyUnsupported {
         strategy: "zfs",
         path: dir.to_owned(),
-        reason: format!("zfs {}: {reason}", args[0]),
+        reason,
     })
 }
 
 /// The dataset mounted at `dir`.
 fn dataset(dir: &Path) -> std::result::Result<String, String> {
-    let path = dir.to_str().ok_or("the zfs command takes no name that is not UTF-8")?;
-    let listed = zfs(&["list", "-H", "-o", "name,mountpoint", "-t", "filesystem", path])?;
+    // Asked by its name: given a path, zfs-fuse's `zfs list` examines every mount until one is on the
+    // same device, and says nothing when it finds none, as when others come and go meanwhile.
+    let mounted = mounted_at(dir).map_err(|error| error.to_string())?;
+    let name = mounted.as_deref().and_then(Path::to_str).filter(|name| !name.starts_with('-'));
+    let name = name.ok_or("no dataset is mounted at it")?;
+    let listed = zfs(&["list", "-H", "-o", "name,mountpoint", "-t", "filesystem", name])?;
     match listed.trim_end().split_once('\t') {
         Some((name, mountpoint)) if Path::new(mountpoint) == dir => Ok(name.to_owned()),
         _ => Err("no dataset is mounted at it".to_owned()),
@@ -72,10 +93,11 @@ fn clone_of(snapshot: &str) -> Option<String> {
     Some(format!("{}/{name}", dataset.split('/').next()?))
 }
 
-/// Deletes a dataset or snapshot of ours. A file system that was just used may be busy for a moment.
+/// Deletes a dataset or snapshot of ours. A file system that was just used is busy until zfs-fuse has
+/// closed its files, which it does some time after their last close: seconds, when the machine is.
 fn destroy(name: &str) -> std::result::Result<(), String> {
     debug_assert!(name.contains(PREFIX));
-    let mut attempt = 0;
+    let started = Instant::now();
     loop {
         match zfs(&["destroy", name]) {
             Err(reason)
@@ -83,8 +105,7 @@ fn destroy(name: &str) -> std::result::Result<(), String> {
             {
                 return Ok(());
             }
-            Err(reason) if reason.contains("busy") && attempt < 20 => {
-                attempt += 1;
+            Err(reason) if reason.contains("busy") && started.elapsed() < LONGEST_BUSY => {
                 std::thread::sleep(Duration::from_millis(100));
             }
             outcome => return outcome.map(drop),

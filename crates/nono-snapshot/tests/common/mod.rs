@@ -37,6 +37,9 @@ fn describe(root: &Path, path: &Path, found: &mut Fingerprint, inodes: &mut Hash
         meta.rdev()
     );
     text += &format!(" xattrs {:?}", xattrs(&full));
+    if meta.is_dir() || meta.is_file() {
+        text += &format!(" flags {:x}", flags(&full));
+    }
     if meta.is_dir() {
         let mut names: Vec<_> =
             fs::read_dir(&full).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -106,6 +109,28 @@ pub fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     };
     names.split_inclusive(|&byte| byte == 0).map(one).collect()
 }
+
+/// Those that chattr(1) sets, without those that tell how the file system stores the inode: EXTENTS, INDEX
+/// and INLINE_DATA.
+pub fn flags(path: &Path) -> u32 {
+    let file = fs::File::open(path).unwrap();
+    rustix::fs::ioctl_getflags(file).map_or(0, |flags| flags.bits() & !0x1008_1000)
+}
+
+/// Whether the file system, and the user's privilege, permit them.
+pub fn set_flags(path: &Path, flags: u32) -> bool {
+    let file = fs::File::open(path).unwrap();
+    let Ok(stored) = rustix::fs::ioctl_getflags(&file) else { return false };
+    let wanted = stored.bits() & 0x1008_1000 | flags;
+    rustix::fs::ioctl_setflags(file, rustix::fs::IFlags::from_bits_retain(wanted)).is_ok()
+}
+
+pub const IMMUTABLE: u32 = 0x10;
+pub const APPEND: u32 = 0x20;
+pub const NODUMP: u32 = 0x40;
+pub const NOATIME: u32 = 0x80;
+pub const NOCOW: u32 = 0x80_0000;
+pub const CASEFOLD: u32 = 0x4000_0000;
 
 pub fn set_xattr(path: &Path, name: &str, value: &[u8]) -> bool {
     let (path, name) =
@@ -208,6 +233,8 @@ pub fn furnish(root: &Path) {
     // tmpfs has user attributes since Linux 6.6 only.
     set_xattr(&root.join("plain"), "user.note", b"kept\0binary");
     set_xattr(&root.join("hollow"), "user.note", b"on a directory");
+    set_flags(&root.join("read-only"), NODUMP);
+    set_flags(&root.join("locked"), NODUMP | NOATIME);
     // An ACL (linux/posix_acl_xattr.h): owner rw, user 12345 r, group r, mask rw, others none.
     let entry = |tag: u16, permission: u16, id: u32| {
         [&tag.to_le_bytes()[..], &permission.to_le_bytes(), &id.to_le_bytes()].concat()
@@ -288,4 +315,24 @@ pub fn namespaces_work() -> bool {
     }
     println!("SKIPPED: unprivileged overlay: user namespaces are not available");
     false
+}
+
+/// Runs `work` in a thread with the user and group 65534. The system calls themselves, unlike libc's
+/// functions, change the calling thread only, and threads and processes it starts.
+pub fn as_nobody(work: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            const NOBODY: u32 = 65534;
+            // SAFETY: the three calls take numbers, and an empty list that is not read.
+            unsafe {
+                assert_eq!(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresgid, NOBODY, NOBODY, NOBODY), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY), 0);
+            }
+            work();
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
 }

@@ -37,6 +37,11 @@ pub fn run(program: &str, args: &[&str]) -> Result<(), String> {
 }
 
 pub fn mounted(kind: &str, options: &str) -> Option<Mounted> {
+    made(kind, if kind == "xfs" { &["-m", "reflink=1"] } else { &[] }, options)
+}
+
+/// The same with options for mkfs.
+pub fn made(kind: &str, features: &[&str], options: &str) -> Option<Mounted> {
     if !rustix::process::geteuid().is_root() {
         println!("SKIPPED: rollback on {kind}: mounting needs root");
         return None;
@@ -51,11 +56,7 @@ pub fn mounted(kind: &str, options: &str) -> Option<Mounted> {
     }
     // Sparse: it takes as much as is written.
     fs::File::create(image).unwrap().set_len(400 << 20).unwrap();
-    let flags: &[&str] = match kind {
-        "xfs" => &["-q", "-m", "reflink=1"],
-        _ => &["-q"],
-    };
-    let made = run(&format!("mkfs.{kind}"), &[flags, &[image]].concat());
+    let made = run(&format!("mkfs.{kind}"), &[&["-q"], features, &[image]].concat());
     let made =
         made.and_then(|()| run("mount", &["-t", kind, "-o", &format!("loop{options}"), image, at]));
     if let Err(error) = made {
