@@ -37,7 +37,8 @@ const help = `nono audit <command>
                           --anchor-key FILE, or in a CI job --fulcio URL)
                           and renew the proofs of the sessions below --sessions DIR
   export [dir]            --format jsonl|ocsf|otlp|cloudevents
-  doctor [ledger-dir]     sessions on record, and what is missing (--sessions DIR); the ledger's key
+  doctor [ledger-dir]     sessions on record, and what is missing (--sessions DIR); the ledger's key.
+                          Where no trust is given, that key's signature is enough
 
 Without a directory: the last run of this host, and for doctor its ledger and sessions.
 Trust: --key VKEY, --ledger-key VKEY (repeatable), --policy FILE (C2SP tlog-policy), --require RUNG,

@@ -76,7 +76,18 @@ describe("without a directory", () => {
       err: expect.stringContaining(mine.join(" ")),
     });
     expect(await inHost("verify", ...mine)).toMatchObject({ code: 0, err: "" });
-    expect((await inHost("doctor", ...mine)).out).toContain(`elsewhere: ${signer.vkey}\n`);
+    expect(await inHost("doctor", ...mine)).toMatchObject({
+      code: 0,
+      out: expect.stringContaining(`elsewhere: ${signer.vkey}\n`),
+    });
+    // A look at one's own records needs no other key; one that was named is the only one that counts.
+    expect(await inHost("doctor")).toMatchObject({
+      code: 0,
+      out: expect.stringMatching(/^SIGNED/),
+    });
+    expect(await inHost("doctor", "--require", "witnessed")).toMatchObject({ code: 2 });
+    const stranger = keyFileSigner(path.join(host, "stranger"), "nono.local/h").vkey;
+    expect(await inHost("doctor", "--ledger-key", stranger)).toMatchObject({ code: 2 });
     expect(JSON.parse((await inHost("doctor", "--json")).out)).toMatchObject({ vkey: signer.vkey });
     for (const command of ["show", "tail", "export"]) {
       const answer = await inHost(command);
@@ -94,6 +105,13 @@ describe("without a directory", () => {
       code: 1,
       out: expect.stringContaining("MISSING"),
     });
+    rmSync(records.ledger, { recursive: true });
+    expect(await inHost("doctor")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("the ledger is missing"),
+    });
+    rmSync(records.sessions, { recursive: true });
+    expect(await inHost("doctor")).toMatchObject({ code: 0, out: "no run is on record\n" });
   });
 
   test("one must be named where the host's records are not known", async () => {

@@ -1,3 +1,4 @@
+import { isUtf8 } from "node:buffer";
 import path from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
@@ -121,7 +122,7 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
     if (invocation.patch !== true) print(renderTree(changes));
     // oxlint-disable-next-line no-await-in-loop -- in order, and one pair of files in memory
     else for (const change of changes) print(await renderPatch(change));
-    return changes.map(({ kind, dir, path: name }) => ({ kind, dir, path: name }));
+    return changes.map(({ kind, dir, rawPath }) => ({ kind, dir, ...named(rawPath) }));
   },
 
   async rollback(invocation, print) {
@@ -150,6 +151,11 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
     return result;
   },
 };
+
+/** A name in JSON; in base64 where it is not UTF-8, as in the record of @nono/audit. */
+function named(name: Buffer): { path: string } | { path_b64: string } {
+  return isUtf8(name) ? { path: name.toString() } : { path_b64: name.toString("base64") };
+}
 
 /** The checkpoint that is meant, and the paths given, which are meant as everywhere in a shell. */
 async function chosen(

@@ -1,7 +1,7 @@
 // The record of a sandbox: one log per sandbox below the host's ledger. @nono/audit is loaded only
 // when a record is kept.
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import path from "node:path";
 import type { Capabilities, Exit, Path, SandboxEvent, SpawnOptions } from "@nono/core";
@@ -9,7 +9,7 @@ import type { Anchor, AuditLog, AuditLogOptions, NonoEvent } from "@nono/audit";
 import type { GateEvent } from "@nono/proxy";
 import type { SnapshotEvent } from "@nono/rollback";
 import { attemptEntry } from "./attempts.ts";
-import { keepOutOfReach, stateDirectory } from "./state.ts";
+import { keepOutOfReach, makeDirectory, stateDirectory } from "./state.ts";
 import { currentTrace, type TraceIds } from "./telemetry.ts";
 
 /** How a sandbox's record is kept. */
@@ -81,7 +81,7 @@ export class RunRecord {
     const places = recordPlaces(dir);
     const { AuditError, HostLedger, keyFileSigner, openAuditLog } = await import("@nono/audit");
     try {
-      mkdirSync(places.sessions, { recursive: true, mode: 0o700 });
+      makeDirectory(places.sessions);
     } catch (cause) {
       const message = `no record can be kept in ${dir} (${(cause as Error).message}). Set XDG_STATE_HOME to a directory of yours, or do without (--no-audit, audit: false)`;
       throw new AuditError("ERR_NONO_AUDIT_WRITE", message, { cause, value: dir });

@@ -1,5 +1,5 @@
 // Where nono keeps what outlives a run: logs, keys, checkpoints.
-import { realpathSync } from "node:fs";
+import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -11,6 +11,25 @@ export function stateDirectory(): string {
   // The specification: a relative path is invalid and ignored.
   const root = base && path.isAbsolute(base) ? base : path.join(homedir(), ".local", "state");
   return path.join(root, "nono");
+}
+
+/**
+ * Makes a directory for this user alone, and those above it that are missing. Not by the `recursive` of
+ * Node, which tries for ever where the parent exists and yet mkdir(2) says ENOENT, as in /proc.
+ *
+ * @throws The error of the system when it can't be made.
+ */
+export function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(directory).isDirectory()) return;
+    const parent = path.dirname(directory);
+    if (code !== "ENOENT" || existsSync(parent)) throw error;
+    makeDirectory(parent);
+    makeDirectory(directory);
+  }
 }
 
 /**

@@ -264,4 +264,12 @@ describe.runIf(has("script", "commands on a terminal"))("on a terminal", () => {
     const shown = onTerminal("nono shell --no-audit sh", "echo $((40 + 2))\nexit\n");
     expect(shown).toContain("42");
   });
+
+  test("the status of nono shell is what was typed last, and no failure of it", () => {
+    const quiet = onTerminal("nono shell --no-audit sh; echo status $?", "exit 3\n");
+    expect(quiet).toContain("status 3");
+    expect(quiet).not.toContain("nono:");
+    const told = onTerminal("nono shell --no-audit sh", ": < /etc/shadow\nexit 0\n");
+    expect(told).toContain("read /etc/shadow: nothing grants it");
+  });
 });

@@ -224,6 +224,61 @@ test("no place for the record is said in words, with what to do", () => {
   expect(ran.stderr).toContain("(ERR_NONO_AUDIT_WRITE)");
 });
 
+test("no place for the record in /proc is said in the same way, and at once", () => {
+  const env = { ...process.env, XDG_STATE_HOME: "/proc/none" };
+  const options = { cwd: workspace, env, encoding: "utf8", timeout: 20_000 } as const;
+  const inProc = (...args: string[]): Outcome =>
+    // A loop in JavaScript takes no notice of other signals.
+    spawnSync(process.execPath, [main, ...args], { ...options, killSignal: "SIGKILL" });
+  const ran = inProc("run", ...writable, "--", "sh", "-c", "echo it; echo x > never");
+  expect(ran).toMatchObject({ status: 125, stdout: "" });
+  expect(ran.stderr).toMatch(/^nono: no record can be kept in \/proc\/none.*XDG_STATE_HOME.*\n$/);
+  expect(existsSync(path.join(workspace, "never"))).toBe(false);
+  expect(inProc("doctor").stdout).toMatch(/! records: \/proc\/none\S* can't be written \(ENOENT\)/);
+  expect(inProc("checkpoint", workspace).status).toBe(125);
+});
+
+test("names that are not UTF-8 are in base64, each another one", () => {
+  const outside = realpathSync(mkdtempSync("/var/tmp/nono-outside-"));
+  const work = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-work-")));
+  const run = (...args: string[]): Outcome =>
+    spawnSync(process.execPath, [main, ...args], { cwd: work, encoding: "utf8" });
+  const name = (directory: string, byte: number): Buffer =>
+    Buffer.concat([Buffer.from(directory), Buffer.of(byte)]);
+  try {
+    writeFileSync(name(`${outside}/a`, 0xff), "");
+    const script = String.raw`: > ä; : > "$(printf 'a\377')"; : > "$(printf 'a\376')"
+      : < "$(printf '${outside}/a\377')"`;
+    const flags = ["--rollback", "--allow-write", ".", "--json"];
+    const { violations } = JSON.parse(
+      run("run", ...flags, "--", "sh", "-c", script)
+        .stderr.split("\n")
+        .at(-2) ?? "",
+    ) as {
+      violations: object[];
+    };
+    const refused = name(`${outside}/a`, 0xff).toString("base64");
+    expect(violations).toMatchObject([
+      {
+        operation: "read",
+        path_b64: refused,
+        suggestion: { capability: "read", value_b64: refused },
+      },
+    ]);
+    expect(violations).not.toMatchObject([{ path: expect.anything() }]);
+    expect(JSON.parse(run("diff", "--json").stdout)).toEqual(
+      expect.arrayContaining([
+        { kind: "added", dir: work, path: "ä" },
+        { kind: "added", dir: work, path_b64: name("a", 0xff).toString("base64") },
+        { kind: "added", dir: work, path_b64: name("a", 0xfe).toString("base64") },
+      ]),
+    );
+  } finally {
+    rmSync(outside, { recursive: true });
+    rmSync(work, { recursive: true });
+  }
+});
+
 test("a run is on record, and can be looked at and brought back by commands", () => {
   const state = mkdtempSync(path.join(tmpdir(), "nono-state-"));
   const work = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-work-")));
@@ -260,6 +315,7 @@ test("a run is on record, and can be looked at and brought back by commands", ()
         run("audit", command, path.join(sessions, last)).stdout,
       );
     expect(run("audit", "doctor").stdout).toContain(last);
+    expect(run("audit", "doctor").status).toBe(0);
     const bundle = path.join(log, "tile", "entries", "000.p");
     const [name = ""] = readdirSync(bundle);
     const bytes = readFileSync(path.join(bundle, name));

@@ -6,7 +6,9 @@ import { parseCheckpoint } from "../checkpoint.ts";
 import type { AuditIo } from "../cli.ts";
 import { decodeEntry, type Entry } from "../entry.ts";
 import { toCloudEvent, toOcsf, toOtlpLogs } from "../export.ts";
+import { AuditError } from "../errors.ts";
 import { eraseDisclosures } from "../erase.ts";
+import { listDirectory } from "../files.ts";
 import { layout } from "../layout.ts";
 import { readLedger } from "../ledger.ts";
 import { takeLock } from "../lock.ts";
@@ -16,10 +18,12 @@ import { exitCode, formatReport } from "../report.ts";
 import { formatProof } from "../tlog-proof.ts";
 import { unsealedEntries } from "../unsealed.ts";
 import { verifyLog } from "../verify.ts";
+import type { VerifyPolicy } from "../verify-trust.ts";
 import { anchor } from "./anchor.ts";
 import { logOf, openReader } from "./open.ts";
 import { print, printOptions } from "./print.ts";
 import {
+  type Arguments,
   ledgerOf,
   ledgerOptions,
   readArguments,
@@ -127,9 +131,17 @@ const doctor: Command = async (argv, io) => {
   const [named] = args.positionals;
   const dir = named ?? io.records?.ledger;
   if (dir === undefined) throw new UsageError("name the directory of a ledger");
-  openReader(dir);
-  const report = await verifyLog(dir, await trustOf(args));
   const root = args.text("sessions") ?? (named === undefined ? io.records?.sessions : undefined);
+  if (named === undefined && !existsSync(dir)) {
+    refuseLostLedger(dir, root);
+    io.stdout(
+      args.flag("json") ? `${JSON.stringify({ sessions: [] })}\n` : "no run is on record\n",
+    );
+    return 0;
+  }
+  openReader(dir);
+  const vkey = named === undefined ? await io.records?.vkey?.() : undefined;
+  const report = await verifyLog(dir, await doctorsTrust(args, vkey));
   const sessions = new Map<
     string,
     { session: string; closed: boolean; size: number; present?: boolean }
@@ -150,7 +162,6 @@ const doctor: Command = async (argv, io) => {
     known.present = existsSync(path.join(root, path.basename(known.session), layout.checkpoint));
   }
   const list = [...sessions.values()];
-  const vkey = named === undefined ? await io.records?.vkey?.() : undefined;
   if (args.flag("json")) {
     io.stdout(`${JSON.stringify({ ledger: report, ...(vkey && { vkey }), sessions: list })}\n`);
   } else {
@@ -166,6 +177,26 @@ const doctor: Command = async (argv, io) => {
   }
   return list.some(({ present }) => present === false) ? 1 : exitCode(report);
 };
+
+/** @throws AuditError `ERR_NONO_AUDIT_CORRUPT` when there are sessions without a ledger: each begins in it. */
+function refuseLostLedger(ledger: string, sessions: string | undefined): void {
+  const kept = sessions === undefined ? [] : listDirectory(sessions, ".");
+  if (kept.length === 0) return;
+  const message = `the ledger is missing: there is no ${ledger}, and ${kept.length} sessions are in ${sessions}`;
+  throw new AuditError("ERR_NONO_AUDIT_CORRUPT", message, { value: ledger });
+}
+
+/**
+ * Whom a look at one's own records trusts where nobody is named: the host's own key, if it is known. Whether
+ * others can believe the ledger is for `verify` to say.
+ */
+async function doctorsTrust(args: Arguments, vkey: string | undefined): Promise<VerifyPolicy> {
+  const trust = await trustOf(args);
+  if (trustOptions.some((name) => args.text(name) !== undefined)) return trust;
+  return vkey === undefined
+    ? { ...trust, require: "INTACT" }
+    : { ...trust, ledgerKeys: [vkey], require: "SIGNED" };
+}
 
 const formats: ReadonlyMap<string, (entry: Entry, origin: string) => unknown> = new Map<
   string,

@@ -1,8 +1,8 @@
 // What `nono doctor` looks at, and what it advises.
-import { accessSync, constants, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import process from "node:process";
 import type { Support } from "@nono/core";
-import { stateDirectory } from "../state.ts";
+import { makeDirectory, stateDirectory } from "../state.ts";
 import { listEntries } from "./keychain-entries.ts";
 
 /** One thing that was looked at. */
@@ -128,7 +128,7 @@ export function checkState(): Finding {
   const directory = stateDirectory();
   const what = "records";
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory);
     accessSync(directory, constants.W_OK);
     return { what, status: "ok", detail: directory };
   } catch (error) {

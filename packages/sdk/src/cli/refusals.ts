@@ -1,6 +1,6 @@
 // What was refused, for whoever ran the command: in words, with the flag that would let it pass.
 import process from "node:process";
-import type { Suggestion } from "@nono/core";
+import type { Exit, Suggestion } from "@nono/core";
 import type { LearnedRefusal } from "../learn/learn.ts";
 import { Never } from "../learn/never.ts";
 import { printable } from "../printable.ts";
@@ -62,14 +62,27 @@ export function advice(violation: PolicyViolation, never: Never): string | undef
 /** More would be no help. */
 const told = 5;
 
-/** Tells on stderr what may have made a command fail. */
+/** What is told on stderr about a command that has ended: what was refused to it, and whether that is why. */
+export type Epilogue = (
+  refused: readonly PolicyViolation[],
+  workspace: string,
+  exit: Pick<Exit, "exitCode">,
+) => void;
+
+/** Tells what may have made a command fail; nothing about one that has not. */
+export const explainFailure: Epilogue = (refused, workspace, { exitCode }) => {
+  if (exitCode === 0) return;
+  if (refused.length > 0) return tellRefusals(refused, workspace);
+  // Whoever has sent a signal knows why it ended.
+  if (exitCode === null) return;
+  tell("nothing was refused to it: the sandbox did not cause this failure, unless it misses");
+  tell("a variable (--allow-env), a file in /tmp (--no-private-tmp) or a server on localhost");
+  tell("(--allow-localhost) of yours");
+};
+
+/** Tells what was refused. */
 export function tellRefusals(refused: readonly PolicyViolation[], workspace: string): void {
-  if (refused.length === 0) {
-    tell("nothing was refused to it: the sandbox did not cause this failure, unless it misses");
-    tell("a variable (--allow-env), a file in /tmp (--no-private-tmp) or a server on localhost");
-    tell("(--allow-localhost) of yours");
-    return;
-  }
+  if (refused.length === 0) return;
   const never = new Never(workspace);
   const lines = new Map<string, number>();
   let attempts = 0;

@@ -4,12 +4,14 @@ import { writeSync } from "node:fs";
 import { constants } from "node:os";
 import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
 import type { Sandbox, SandboxSettings } from "../sandbox.ts";
+import type { PolicyViolation } from "../violation.ts";
 import { Asker } from "./ask.ts";
 import type { Flag, Values } from "./command.ts";
 import { timedOut } from "./exit-status.ts";
+import { toJson } from "./output.ts";
 import { number, refuse } from "./parse.ts";
 import { withProgress } from "./progress.ts";
-import { tellRefusals } from "./refusals.ts";
+import type { Epilogue } from "./refusals.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
 import { joinStreams, streamsFor } from "./terminal.ts";
@@ -29,17 +31,24 @@ export const runFlags: readonly Flag[] = [
   { name: "json-fd", value: "N", help: "the same on file descriptor N" },
 ];
 
-/** Runs it; returns the exit status. */
+/**
+ * Runs it; returns the exit status.
+ *
+ * @param tellEnd What people are told afterwards; not those who parse stderr (`--json`).
+ */
 export async function runInSandbox(
   makeSandbox: (settings: SandboxSettings) => Sandbox,
   argv: readonly string[],
   values: Values,
+  tellEnd: Epilogue,
 ): Promise<number> {
   const report = reporter(values);
   try {
     await using asker = values.has("ask") ? new Asker(workspaceOf(values)) : undefined;
     await using sandbox = makeSandbox(asker?.settings ?? {});
-    return await runToEnd(sandbox, argv, values, { report, asker });
+    const end = await runToEnd(sandbox, argv, values, { report, asker });
+    if (!values.has("json")) tellEnd(end.refused, workspaceOf(values), end.exit);
+    return end.status;
   } catch (error) {
     if (error instanceof NonoError) {
       const { code, message, value, remedy } = error;
@@ -54,7 +63,7 @@ async function runToEnd(
   argv: readonly string[],
   values: Values,
   { report, asker }: { report: (result: unknown) => void; asker: Asker | undefined },
-): Promise<number> {
+): Promise<{ status: number; exit: Exit; refused: readonly PolicyViolation[] }> {
   using signals = new SignalForwarding();
   const timeout = values.one("timeout");
   const milliseconds = timeout === undefined ? undefined : number("--timeout", timeout) * 1000;
@@ -83,10 +92,7 @@ async function runToEnd(
     violations,
     guarantees,
   });
-  const hasFailed = exit.exitCode !== null && exit.exitCode !== 0;
-  // Whoever has asked for JSON on stderr parses that.
-  if (hasFailed && !values.has("json")) tellRefusals(violations, workspaceOf(values));
-  return deadline.hasPassed ? timedOut : exitStatus(exit);
+  return { status: deadline.hasPassed ? timedOut : exitStatus(exit), exit, refused: violations };
 }
 
 function endAfter(
@@ -113,13 +119,7 @@ function reporter(values: Values): (result: unknown) => void {
   const text = values.one("json-fd");
   if (text === undefined && !values.has("json")) return () => {};
   const fd = text === undefined ? 2 : descriptor(text);
-  return (result) => void writeSync(fd, `${JSON.stringify(result, asText)}\n`);
-}
-
-/** Names that are not UTF-8 are bytes; JSON has them as far as they can be read. */
-function asText(this: Readonly<Record<string, unknown>>, key: string, value: unknown): unknown {
-  const held = this[key];
-  return held instanceof Uint8Array ? Buffer.from(held).toString() : value;
+  return (result) => void writeSync(fd, `${toJson(result)}\n`);
 }
 
 function descriptor(text: string): number {

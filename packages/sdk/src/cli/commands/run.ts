@@ -1,6 +1,7 @@
 import { ArgumentError } from "@nono/core";
 import type { Sandbox, SandboxSettings } from "../../sandbox.ts";
 import type { Command } from "../command.ts";
+import { explainFailure } from "../refusals.ts";
 import { runFlags, runInSandbox } from "../run-in-sandbox.ts";
 import { programPath, sandboxFlags, sandboxFrom } from "../sandbox-flags.ts";
 
@@ -23,6 +24,6 @@ are the command's own, or a terminal of its own; signals to nono go to it.`,
     const program = programPath(name);
     const makeSandbox = (settings: SandboxSettings): Sandbox =>
       sandboxFrom(values, program, settings);
-    return runInSandbox(makeSandbox, [program, ...args], values);
+    return runInSandbox(makeSandbox, [program, ...args], values, explainFailure);
   },
 };

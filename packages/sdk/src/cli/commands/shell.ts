@@ -1,6 +1,7 @@
 import process from "node:process";
 import type { Sandbox, SandboxSettings } from "../../sandbox.ts";
 import type { Command } from "../command.ts";
+import { tellRefusals } from "../refusals.ts";
 import { runFlags, runInSandbox } from "../run-in-sandbox.ts";
 import { programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
 
@@ -11,7 +12,8 @@ export const shell: Command = {
   operands: "[SHELL]",
   complete: "program",
   about: `The shell is $SHELL, or sh. The current directory may be read; the preset
-"shell" says which programs there are.`,
+"shell" says which programs there are. What was refused in it is told when it
+ends.`,
   flags: [...sandboxFlags, ...runFlags],
   run(values, [name]) {
     const program = programPath(name ?? process.env["SHELL"] ?? "sh");
@@ -21,6 +23,7 @@ export const shell: Command = {
         .use("shell", { workspace })
         .setEnv({ SHELL: program })
         .allowRead(workspace);
-    return runInSandbox(makeSandbox, [program], values);
+    // Its exit status is that of what was typed last: it says nothing about the shell.
+    return runInSandbox(makeSandbox, [program], values, tellRefusals);
   },
 };

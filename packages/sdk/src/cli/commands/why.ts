@@ -40,7 +40,7 @@ status: 0 when it could, 1 when not.
   async run(values) {
     await using sandbox = sandboxFrom(values, undefined, { audit: false });
     const answer = await sandbox.explain(questionOf(values));
-    if (values.has("json")) printJson({ ...answer, path: answer.path && String(answer.path) });
+    if (values.has("json")) printJson(answer);
     else show(answer, new Never(workspaceOf(values)));
     return answer.allowed ? 0 : 1;
   },
