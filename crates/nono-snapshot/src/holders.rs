@@ -1,5 +1,6 @@
 //! Which processes still use files in a directory. After an exchange they would go on in the old tree.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -32,6 +33,20 @@ pub(crate) fn holders(paths: &[PathBuf]) -> Vec<Holder> {
     if paths.is_empty() {
         return Vec::new();
     }
+    let mut found = in_each_process(|process, pid| held_by(process, pid, paths));
+    found.sort();
+    found
+}
+
+/// The inode numbers of files that a process has mapped so that what it writes to memory reaches them.
+pub(crate) fn mapped_inodes() -> HashSet<u64> {
+    let inodes = in_each_process(|process, _| {
+        mapped(process).into_iter().map(|file| file.ino).collect::<Vec<_>>()
+    });
+    inodes.into_iter().collect()
+}
+
+fn in_each_process<T: Send>(look: impl Fn(&OwnedFd, i32) -> Vec<T> + Sync) -> Vec<T> {
     let Some(proc) = directory(CWD, OsStr::new("/proc")) else { return Vec::new() };
     let mut pids: Vec<i32> = Vec::new();
     each_name(&proc, |name| pids.extend(name.to_str().and_then(|name| name.parse::<i32>().ok())));
@@ -39,9 +54,10 @@ pub(crate) fn holders(paths: &[PathBuf]) -> Vec<Holder> {
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some(&pid) = pids.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let held = held_by(&proc, pid, paths);
-            if !held.is_empty() {
-                found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(held);
+            let Some(process) = directory(&proc, OsStr::new(&pid.to_string())) else { continue };
+            let seen = look(&process, pid);
+            if !seen.is_empty() {
+                found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(seen);
             }
         }
     };
@@ -52,18 +68,15 @@ pub(crate) fn holders(paths: &[PathBuf]) -> Vec<Holder> {
         }
         work();
     });
-    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    found.sort();
-    found
+    found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn held_by(proc: &OwnedFd, pid: i32, paths: &[PathBuf]) -> Vec<Holder> {
+fn held_by(process: &OwnedFd, pid: i32, paths: &[PathBuf]) -> Vec<Holder> {
     let inside = |path: &Path| paths.iter().any(|above| path.starts_with(above));
     let mut held = Vec::<(PathBuf, bool)>::new();
-    let Some(process) = directory(proc, OsStr::new(&pid.to_string())) else { return Vec::new() };
     let mut buffer = [MaybeUninit::uninit(); libc::PATH_MAX as usize];
     // A kernel thread has no program, and one that may not be asked for it tells nothing else either.
-    if readlinkat_raw(&process, "exe", &mut buffer).is_err() {
+    if readlinkat_raw(process, "exe", &mut buffer).is_err() {
         return Vec::new();
     }
     let mut link = |dir: &OwnedFd, name: &OsStr, is_directory: bool| {
@@ -74,15 +87,14 @@ fn held_by(proc: &OwnedFd, pid: i32, paths: &[PathBuf]) -> Vec<Holder> {
         }
     };
     for name in ["cwd", "root"] {
-        link(&process, OsStr::new(name), true);
+        link(process, OsStr::new(name), true);
     }
     if pid != rustix::process::getpid().as_raw_nonzero().get() {
-        if let Some(files) = directory(&process, OsStr::new("fd")) {
+        if let Some(files) = directory(process, OsStr::new("fd")) {
             each_name(&files, |name| link(&files, name, false));
         }
-        held.extend(
-            mapped(&process).into_iter().filter(|path| inside(path)).map(|path| (path, false)),
-        );
+        let mapped = mapped(process).into_iter().filter(|file| inside(&file.path));
+        held.extend(mapped.map(|file| (file.path, false)));
     }
     held.sort();
     held.dedup();

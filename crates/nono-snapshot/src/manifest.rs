@@ -108,6 +108,14 @@ impl Manifest {
         !self.meta(entry).was_settled(self.taken)
     }
 
+    /// Of these the times don't tell whether they have changed: they are compared by their contents.
+    pub(crate) fn distrust(&mut self, which: impl Fn(&Meta) -> bool) {
+        for node in self.nodes.iter_mut().filter(|node| which(&node.meta)) {
+            // No entry has this one.
+            node.meta.ctime = Time::default();
+        }
+    }
+
     /// This list with other conditions of the same entries, as they were at `taken`.
     pub(crate) fn with_conditions(
         &self,

@@ -35,8 +35,16 @@ const PROCMAP_QUERY: u64 = 0xc068_6611;
 /// `PROCMAP_QUERY_VMA_WRITABLE | _VMA_SHARED | _COVERING_OR_NEXT_VMA | _FILE_BACKED_VMA`
 const SHARED_WRITABLE_FILES: u64 = 0x02 | 0x08 | 0x10 | 0x20;
 
+/// A file that is mapped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mapped {
+    /// The name it was opened by.
+    pub(crate) path: PathBuf,
+    pub(crate) ino: u64,
+}
+
 /// `process` is its directory in procfs.
-pub(crate) fn mapped(process: &OwnedFd) -> Vec<PathBuf> {
+pub(crate) fn mapped(process: &OwnedFd) -> Vec<Mapped> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     match openat(process, "maps", flags, Mode::empty()) {
         Ok(maps) => asked(&maps).unwrap_or_else(|| listed(&mut File::from(maps))),
@@ -46,7 +54,7 @@ pub(crate) fn mapped(process: &OwnedFd) -> Vec<PathBuf> {
 
 /// Asks the kernel for exactly those mappings: a browser has thousands of others. `None`: it is
 /// older than that question.
-fn asked(maps: &OwnedFd) -> Option<Vec<PathBuf>> {
+fn asked(maps: &OwnedFd) -> Option<Vec<Mapped>> {
     let (mut found, mut address) = (Vec::new(), 0);
     loop {
         let mut name = [0u8; libc::PATH_MAX as usize];
@@ -67,24 +75,25 @@ fn asked(maps: &OwnedFd) -> Option<Vec<PathBuf>> {
         }
         // The size includes the NUL at the end.
         let name = name.get(..(query.name_size as usize).saturating_sub(1))?;
-        found.push(PathBuf::from(OsStr::from_bytes(name)));
+        found.push(Mapped { path: PathBuf::from(OsStr::from_bytes(name)), ino: query.inode });
         address = query.end;
     }
 }
 
 /// Reads the whole list.
-fn listed(maps: &mut File) -> Vec<PathBuf> {
+fn listed(maps: &mut File) -> Vec<Mapped> {
     let mut text = Vec::with_capacity(64 * 1024);
     // What can no longer be read belongs to a process that has ended.
     let _ = maps.read_to_end(&mut text);
     let shared = text.split(|&byte| byte == b'\n').filter_map(|line| {
         let mut fields = line.splitn(6, |&byte| byte == b' ');
         let permissions = fields.nth(1)?;
-        let path = fields.nth(3)?.trim_ascii_start();
+        let ino = std::str::from_utf8(fields.nth(2)?).ok()?.parse().ok()?;
+        let path = fields.next()?.trim_ascii_start();
         (permissions.get(1) == Some(&b'w')
             && permissions.last() == Some(&b's')
             && path.starts_with(b"/"))
-        .then(|| PathBuf::from(OsStr::from_bytes(path)))
+        .then(|| Mapped { path: PathBuf::from(OsStr::from_bytes(path)), ino })
     });
     shared.collect()
 }
@@ -111,10 +120,12 @@ mod tests {
         let shared = map("shared", libc::MAP_SHARED);
         map("private", libc::MAP_PRIVATE);
         let process = File::open(format!("/proc/{}", std::process::id())).unwrap().into();
-        let within = |found: Vec<PathBuf>| {
-            found.into_iter().filter(|path| path.starts_with(dir.path())).collect::<Vec<_>>()
+        let within = |found: Vec<Mapped>| {
+            found.into_iter().filter(|file| file.path.starts_with(dir.path())).collect::<Vec<_>>()
         };
-        assert_eq!(within(mapped(&process)), std::slice::from_ref(&shared));
-        assert_eq!(within(listed(&mut File::open("/proc/self/maps").unwrap())), [shared]);
+        let ino = std::os::unix::fs::MetadataExt::ino(&shared.metadata().unwrap());
+        let wanted = [Mapped { path: shared, ino }];
+        assert_eq!(within(mapped(&process)), wanted);
+        assert_eq!(within(listed(&mut File::open("/proc/self/maps").unwrap())), wanted);
     }
 }

@@ -5,6 +5,8 @@ use crate::copy::{Contents, copy_tree};
 use crate::error::{Context, Result};
 use crate::exclude::Exclude;
 use crate::fault;
+use crate::holders::mapped_inodes;
+use crate::meta::Time;
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::Step;
@@ -57,7 +59,13 @@ impl Strategy for Copy {
 pub(crate) fn begin(placement: &Placement, exclude: &Exclude, contents: Contents) -> Result<()> {
     let partial = placement.partial();
     tree::private_directory(&partial)?;
-    let manifest = copy_tree(&placement.dir, &partial, contents, exclude)?;
+    let began = Time::now();
+    // Only the first write to a page of a mapped file moves its times, until the page is flushed: what
+    // goes on writing to it can change the file without a trace. Who maps it from now on leaves one.
+    let mapped = mapped_inodes();
+    let mut manifest = copy_tree(&placement.dir, &partial, contents, exclude)?;
+    manifest.taken = began;
+    manifest.distrust(|meta| meta.is_file() && mapped.contains(&meta.ino));
     let list = placement.manifest();
     std::fs::write(&list, manifest.encode()).context("write", &list)?;
     fault::point("complete").context("name", &partial)?;
