@@ -6,6 +6,7 @@ import { awaitAnswer } from "./answer-timeout.ts";
 import type { UpstreamRequest } from "./detailed-dispatch.ts";
 import { type FlatHeaders, grouped, pairsOf } from "./headers.ts";
 import type { Http2Sessions, UpstreamSession } from "./http2-sessions.ts";
+import { releaseReads } from "./spent.ts";
 
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, NGHTTP2_REFUSED_STREAM } = http2.constants;
 
@@ -138,8 +139,7 @@ class StreamExchange {
 
   /**
    * A record of TLS holds two or three frames, and each would cost a write of its own on the other side: what has come
-   * when the event loop has read everything there is goes on as one. It is a copy: the writer gives the memory of what is
-   * written back, and this is the session's, which may still read from it.
+   * when the event loop has read everything there is goes on as one. It is a copy: this memory is the session's.
    */
   #take(chunk: Buffer): void {
     if (this.#chunks.length === 0) setImmediate(() => this.#deliver());
@@ -150,6 +150,7 @@ class StreamExchange {
   #deliver(): void {
     if (this.#length === 0 || this.#done || this.#controller.aborted) return;
     const whole = Buffer.concat(this.#chunks, this.#length);
+    releaseReads(this.#chunks);
     this.#owed -= this.#length;
     this.#chunks = [];
     this.#length = 0;

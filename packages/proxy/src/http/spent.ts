@@ -12,6 +12,29 @@ export function release(chunk: Buffer): void {
   if (alone && memory instanceof ArrayBuffer) memory.transfer(0);
 }
 
+/** Bytes before each frame of HTTP/2 (RFC 9113 section 4.1). */
+const frameHeader = 9;
+
+/**
+ * The same for chunks of one HTTP/2 stream, in the order they came: they are slices of what the session has read, and one
+ * read holds several. A read is given back only when nothing but these chunks and their frames' headers is in it, and the
+ * last of them ends where it ends: then no other stream has a part of it, and the session has no byte of it left to read,
+ * even where it has paused.
+ */
+export function releaseReads(chunks: readonly Buffer[]): void {
+  for (let first = 0, next = 0; first < chunks.length; first = next) {
+    const { buffer: memory, byteOffset } = chunks[first] as Buffer;
+    let alone = byteOffset <= frameHeader;
+    let end = 0;
+    for (; chunks[next]?.buffer === memory; next += 1) {
+      const { byteOffset: at, length } = chunks[next] as Buffer;
+      alone &&= next === first || at === end + frameHeader;
+      end = at + length;
+    }
+    if (alone && end === memory.byteLength && memory instanceof ArrayBuffer) memory.transfer(0);
+  }
+}
+
 /** RFC 8446 section 5.1. */
 const largestRecord = 16_384;
 
