@@ -3,8 +3,9 @@
 //! The plan has left empty files that may be executed (`plan/programs.rs`). One of them gets a copy of
 //! the program and is mounted over the original in the sandbox's own mount namespace, read-only; then
 //! the kernel is let make the execve() that asked for it. It judges that by the same rules as ever, so
-//! whatever the caller has meanwhile made of its argument, it cannot execute anything else. The copy is
-//! what was granted: changing the original changes nothing.
+//! whatever the caller has meanwhile made of its argument, it cannot execute anything else; at most, once
+//! more what was granted before, if it has that open and wins a race. The copy is what was granted:
+//! changing the original changes nothing.
 //!
 //! It stays in place while a process that was granted it executes it, since programs look for their own
 //! path, and is taken away before another call is answered.
@@ -214,11 +215,13 @@ impl Shelf {
 fn fill(directory: &File, name: &CStr, program: &Program) -> io::Result<()> {
     let mut from = File::open(place::own_link(&program.file))?;
     let mut into = open_at(directory, name, libc::O_WRONLY | libc::O_TRUNC | libc::O_CLOEXEC, 0)?;
-    io::copy(&mut from, &mut into)?;
-    // Whether the caller may execute the original has been asked; the copy is the owner's.
-    into.set_permissions(Permissions::from_mode(program.found.mode() & 0o777 | 0o700))?;
-    into.set_modified(program.found.modified()?)?;
-    program.is_unchanged()
+    let filled = io::copy(&mut from, &mut into).and_then(|_| {
+        // Whether the caller may execute the original has been asked; the copy is the owner's.
+        into.set_permissions(Permissions::from_mode(program.found.mode() & 0o777 | 0o700))?;
+        into.set_modified(program.found.modified()?)?;
+        program.is_unchanged()
+    });
+    filled.inspect_err(|_| _ = into.set_len(0)) // what is left would only take up memory
 }
 
 fn version(found: &Metadata) -> Version {
