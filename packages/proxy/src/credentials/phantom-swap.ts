@@ -2,6 +2,7 @@ import { Readable, Transform } from "node:stream";
 import { GateError } from "../errors.ts";
 import { codingsIn, decoderFor, openable } from "../http/content-coding.ts";
 import { type FlatHeaders, valuesOf, withField } from "../http/headers.ts";
+import { gather } from "../net/byte-queue.ts";
 import { type Match, PatternSet, StreamReplacer } from "./pattern-set.ts";
 
 /** A phantom and the credential it stands for. */
@@ -83,9 +84,8 @@ export class PhantomSwap {
     };
     if (length !== undefined && Number(length) <= bufferedBody) {
       awaitBody();
-      const chunks: Buffer[] = [];
-      for await (const chunk of body) chunks.push(chunk as Buffer);
-      const whole = this.#replaceWhole(Buffer.concat(chunks), headers, replacement);
+      const bytes = await gather(body, bufferedBody, () => new RangeError("longer than announced"));
+      const whole = this.#replaceWhole(bytes, headers, replacement);
       const withLength = withField(headers, "content-length", String(whole.length));
       return { body: Readable.from([whole]), headers: withLength };
     }

@@ -1,6 +1,7 @@
 import { Readable } from "node:stream";
 import { GateError } from "../errors.ts";
 import { type FlatHeaders, valuesOf, withField, withoutFields } from "../http/headers.ts";
+import { gather } from "../net/byte-queue.ts";
 import { type Endpoint, bracketed } from "../net/host.ts";
 import type { RequestDraft } from "./broker.ts";
 import {
@@ -44,7 +45,7 @@ export async function resign(
   let payloadHash = valuesOf(headers, "x-amz-content-sha256")[0];
   if (payloadHash === undefined) {
     draft.sendBody?.();
-    const whole = body ? await readAll(body) : Buffer.alloc(0);
+    const whole = body ? await gather(body, maxHeld, tooLarge) : Buffer.alloc(0);
     payloadHash = sha256(whole);
     if (body) body = Readable.from([whole]);
   }
@@ -172,17 +173,6 @@ function unsigned(): GateError {
       remedy: "Let the AWS tool sign with the keys in its environment.",
     },
   );
-}
-
-async function readAll(body: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of body) {
-    length += (chunk as Buffer).length;
-    if (length > maxHeld) throw tooLarge();
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks);
 }
 
 function hostHeader({ host, port }: Endpoint): string {

@@ -1,6 +1,7 @@
 import dgram from "node:dgram";
 import net from "node:net";
 import { GateError } from "../errors.ts";
+import { ByteQueue } from "../net/byte-queue.ts";
 import type { Responder } from "./responder.ts";
 
 /** Milliseconds a DNS-over-TCP connection may stay silent (RFC 7766 leaves it to the server). */
@@ -35,16 +36,17 @@ export async function serveUdp(
 
 /** Answers DNS over one TCP connection: messages with a two-byte length before each. */
 export function serveTcpConnection(responder: Responder, socket: net.Socket): void {
-  let buffered: Buffer = Buffer.alloc(0);
+  const held = new ByteQueue();
   socket.setTimeout(idleTimeout, () => socket.destroy());
   socket.on("error", () => socket.destroy());
   socket.on("data", (chunk: Buffer) => {
-    buffered = buffered.length === 0 ? chunk : Buffer.concat([buffered, chunk]);
-    while (buffered.length >= 2) {
-      const end = 2 + buffered.readUInt16BE(0);
-      if (buffered.length < end) return;
-      const answer = responder.respond(buffered.subarray(2, end));
-      buffered = buffered.subarray(end);
+    held.append(chunk);
+    while (held.length >= 2) {
+      const { bytes } = held;
+      const end = 2 + bytes.readUInt16BE(0);
+      if (bytes.length < end) return;
+      const answer = responder.respond(bytes.subarray(2, end));
+      held.drop(end);
       if (!answer) {
         socket.destroy();
         return;

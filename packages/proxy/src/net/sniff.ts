@@ -1,5 +1,6 @@
 import type { Duplex } from "node:stream";
 import { type ClientHello, readClientHello } from "../tls/client-hello.ts";
+import { ByteQueue } from "./byte-queue.ts";
 
 /** How a client opens: `silent` means that it waits for the server (SSH often, SMTP always). */
 export type Opening =
@@ -14,26 +15,23 @@ const maxMethod = 24;
  * Waits `timeout` milliseconds at most for something decisive.
  */
 export async function sniff(socket: Duplex, timeout: number): Promise<Opening> {
-  const chunks: Buffer[] = [];
+  const held = new ByteQueue();
   return new Promise((resolve) => {
     const finish = (opening: Opening): void => {
       clearTimeout(timer);
       socket.off("readable", onReadable).off("end", onClosed).off("close", onClosed);
-      if (chunks.length > 0 && !socket.destroyed) socket.unshift(Buffer.concat(chunks));
+      if (held.length > 0 && !socket.destroyed) socket.unshift(held.bytes);
       resolve(opening);
     };
     const onReadable = (): void => {
       for (let chunk = socket.read(); chunk !== null; chunk = socket.read()) {
-        chunks.push(chunk as Buffer);
+        held.append(chunk as Buffer);
       }
-      const opening = classify(Buffer.concat(chunks));
+      const opening = classify(held.bytes);
       if (opening) finish(opening);
     };
     const onClosed = (): void => finish({ kind: "closed" });
-    const timer = setTimeout(
-      () => finish({ kind: chunks.length > 0 ? "other" : "silent" }),
-      timeout,
-    );
+    const timer = setTimeout(() => finish({ kind: held.length > 0 ? "other" : "silent" }), timeout);
     socket.on("readable", onReadable).once("end", onClosed).once("close", onClosed);
     onReadable();
   });

@@ -20,12 +20,15 @@ const maxRecord = 16_384;
 /** No client sends more; OpenSSL's own limit for a ClientHello is 131 396 bytes. */
 const maxHello = 65_536;
 
+/** Records that a hello may be spread over; the sixteen of its greatest length would do. */
+const maxRecords = 64;
+
 /** Reads a ClientHello that may be spread over several records from the start of a byte stream. */
 export function readClientHello(bytes: Buffer): HelloResult {
   const fragments: Buffer[] = [];
   let collected = 0;
   let at = 0;
-  for (;;) {
+  while (fragments.length < maxRecords) {
     if (bytes.length - at < recordHeaderLength) {
       return plausiblePrefix(bytes.subarray(at)) ? "incomplete" : "invalid";
     }
@@ -36,14 +39,15 @@ export function readClientHello(bytes: Buffer): HelloResult {
     fragments.push(record);
     collected += record.length;
     if (collected > maxHello) return "invalid";
-    const message = fragments.length === 1 ? record : Buffer.concat(fragments);
-    const total = helloLength(message);
+    const total = helloLength(fragments);
     if (total === "invalid") return "invalid";
-    if (total !== undefined && message.length >= total)
-      return parseBody(message.subarray(4, total));
+    if (total !== undefined && collected >= total) {
+      return parseBody(Buffer.concat(fragments).subarray(4, total));
+    }
     if (record.length < length) return "incomplete";
     at += recordHeaderLength + length;
   }
+  return "invalid";
 }
 
 function plausiblePrefix(bytes: Buffer): boolean {
@@ -53,10 +57,16 @@ function plausiblePrefix(bytes: Buffer): boolean {
 }
 
 /** Length of the handshake message with its header; undefined: not yet known. */
-function helloLength(message: Buffer): number | "invalid" | undefined {
-  if (message.length > 0 && message[0] !== clientHelloType) return "invalid";
-  if (message.length < 4) return undefined;
-  const total = 4 + message.readUIntBE(1, 3);
+function helloLength(fragments: readonly Buffer[]): number | "invalid" | undefined {
+  const header: number[] = [];
+  for (const fragment of fragments) {
+    header.push(...fragment.subarray(0, 4 - header.length));
+    if (header.length === 4) break;
+  }
+  const [type = clientHelloType, high, middle = 0, low] = header;
+  if (type !== clientHelloType) return "invalid";
+  if (high === undefined || low === undefined) return undefined;
+  const total = 4 + ((high << 16) | (middle << 8) | low);
   return total > maxHello ? "invalid" : total;
 }
 

@@ -1,4 +1,5 @@
 import { GateError } from "../errors.ts";
+import { ByteQueue } from "../net/byte-queue.ts";
 import {
   type ClientHello,
   contentType,
@@ -21,7 +22,7 @@ const sessionIdOffset = 1 + 3 + 2 + 32;
  */
 export class HelloWatch {
   readonly #check: (hello: ClientHello) => void;
-  #held: Buffer = Buffer.alloc(0);
+  readonly #held = new ByteQueue();
   #records = 0;
   /** Whether a first ClientHello has been read: what comes first must be one. */
   #greeted = false;
@@ -43,13 +44,15 @@ export class HelloWatch {
    * @throws what `check` throws, and GateError `ERR_NONO_PROTOCOL` for a handshake that hides
    */
   push(chunk: Buffer): Buffer {
-    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    this.#held.append(chunk);
+    const { bytes } = this.#held;
     let judged = 0;
     for (let length = 1; length > 0 && !this.#done; judged += length) {
       length = this.#judgeRecord(bytes.subarray(judged));
     }
-    this.#held = this.#done ? Buffer.alloc(0) : bytes.subarray(judged);
-    return this.#done ? bytes : bytes.subarray(0, judged);
+    const passed = this.#done ? bytes : bytes.subarray(0, judged);
+    this.#held.drop(passed.length);
+    return passed;
   }
 
   /** Length of the record at the start of `bytes` once it may pass; 0: wait for more. */
