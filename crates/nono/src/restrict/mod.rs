@@ -24,7 +24,9 @@ use crate::{limits, ruleset, support};
 /// directories unless [`Capabilities::protect`] is `false`. Neither can it take back what the process
 /// has: descriptors that are open stay open, what is in its memory and environment stays there, and
 /// children that run already are not touched. Root loses its capabilities (`capabilities(7)`).
-/// Sandboxes that this process owns should be closed before.
+/// Sandboxes that this process owns should be closed before. Limits, priorities and processors are
+/// those of the calling process only: calls that name one by its number, even its own, are refused
+/// (EPERM).
 ///
 /// Landlock restricts one thread at a time (`landlock_restrict_self(2)`): each other thread is made
 /// to restrict itself by a signal that the C library keeps for just that, for its `setuid(2)`, and
