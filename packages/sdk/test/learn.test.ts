@@ -17,6 +17,7 @@ import {
 import { createServer } from "node:net";
 import path from "node:path";
 import process from "node:process";
+import { listCheckpoints } from "@nono/rollback";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import {
   formatPolicy,
@@ -115,6 +116,8 @@ describe.for(tiers)("in the tier %s", (tier) => {
     const result = await sandbox.run(argv, { cwd: workspace, timeout: 240_000 });
     expect(result, result.stderr).toMatchObject({ exitCode: 0 });
     expect(learned.exitCode).toBe(0);
+    // A checkpoint that stays is what `nono rollback` would go back to.
+    expect(await listCheckpoints()).toEqual([]);
     const refused = result.violations.filter(
       (violation) =>
         !("path" in violation) || !/^\/proc\/\d+\//.test(String(violation.path)) || tier !== "flat",

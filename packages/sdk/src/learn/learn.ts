@@ -119,7 +119,8 @@ export async function learn(
   const workspace = realpathSync(options.workspace ?? process.cwd());
   const command = program.includes("/") ? path.resolve(workspace, program) : program;
   await using learner = new Learner([command, ...args], { ...options, workspace });
-  return learner.learn();
+  // Awaited here: what is returned as a promise outlives the learner.
+  return await learner.learn();
 }
 
 interface Settled {
