@@ -1,3 +1,4 @@
+import { encodedForms } from "./encoded-forms.ts";
 import { PatternSet, StreamReplacer } from "./pattern-set.ts";
 
 /** Shorter values would be found where they are not. */
@@ -46,51 +47,4 @@ export class Masker {
       );
     });
   }
-}
-
-/** The ways in which a server may give a value back: as it is, base64, URL-encoded, JSON-escaped, hex. */
-export function encodedForms(secret: Buffer): Buffer[] {
-  const text = secret.toString("utf8");
-  const url = encodeURIComponent(text);
-  const strictUrl = url.replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16)}`);
-  const json = JSON.stringify(text).slice(1, -1);
-  const texts = [
-    ...[url, strictUrl].flatMap((form) => [form, lowerEscapes(form), form.replaceAll("%20", "+")]),
-    json,
-    json.replaceAll("/", String.raw`\/`),
-    escapeHtml(text),
-    secret.toString("hex"),
-    secret.toString("hex").toUpperCase(),
-    ...base64Cores(secret),
-  ];
-  const forms = [secret, ...texts.map((form) => Buffer.from(form))];
-  return [...new Map(forms.map((form) => [form.toString("latin1"), form])).values()];
-}
-
-function lowerEscapes(text: string): string {
-  return text.replace(/%[0-9A-F]{2}/g, (escape) => escape.toLowerCase());
-}
-
-function escapeHtml(text: string): string {
-  const entities: Record<string, string> = {
-    "&": "&amp;",
-    "<": "&lt;",
-    ">": "&gt;",
-    '"': "&quot;",
-  };
-  return text.replace(/[&<>"]/g, (char) => entities[char] ?? char);
-}
-
-/**
- * In base64 a value looks different at each of the three offsets that whatever stands before it leaves (`user:` in
- * Basic). The characters that also hold bits of the neighbours are left out.
- */
-function base64Cores(secret: Buffer): string[] {
-  return [0, 1, 2].flatMap((offset) => {
-    const shifted = Buffer.concat([Buffer.alloc(offset), secret]);
-    const start = [0, 2, 3][offset];
-    const end = Math.floor((shifted.length * 8) / 6);
-    const standard = shifted.toString("base64").slice(start, end);
-    return [standard, standard.replaceAll("+", "-").replaceAll("/", "_")];
-  });
 }

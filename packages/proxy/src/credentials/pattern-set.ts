@@ -19,6 +19,7 @@ export class PatternSet {
   readonly #shift: Uint8Array;
   readonly #candidates = new Map<number, number[]>();
   readonly #firstBytes = new Uint8Array(256);
+  readonly #firstBlocks = new Uint8Array(blockValues);
 
   /** Patterns are at least two bytes long. */
   constructor(patterns: readonly Buffer[]) {
@@ -29,6 +30,7 @@ export class PatternSet {
     this.#shift = new Uint8Array(blockValues).fill(Math.max(1, this.#shortest - 1));
     for (const [index, pattern] of patterns.entries()) {
       this.#firstBytes[pattern[0] ?? 0] = 1;
+      this.#firstBlocks[blockAt(pattern, 1)] = 1;
       for (let end = 1; end < this.#shortest; end += 1) {
         const block = blockAt(pattern, end);
         const distance = this.#shortest - 1 - end;
@@ -75,7 +77,9 @@ export class PatternSet {
   /** How many bytes at the end of `bytes` could be the beginning of a pattern: what a stream must hold back. */
   openTail(bytes: Buffer, from = 0): number {
     for (let at = Math.max(from, bytes.length - this.longest + 1); at < bytes.length; at += 1) {
-      if (this.#firstBytes[bytes[at] as number] === 0) continue;
+      const last = at === bytes.length - 1;
+      if (last && this.#firstBytes[bytes[at] as number] === 0) continue;
+      if (!last && this.#firstBlocks[blockAt(bytes, at + 1)] === 0) continue;
       const tail = bytes.subarray(at);
       const opens = (pattern: Buffer): boolean =>
         pattern.length > tail.length && pattern.subarray(0, tail.length).equals(tail);

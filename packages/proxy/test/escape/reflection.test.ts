@@ -6,7 +6,7 @@ import { brotliCompressSync, deflateSync, gzipSync, zstdCompressSync } from "nod
 import { afterAll, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import type { Gate } from "../../src/index.ts";
-import { encodedForms } from "../../src/credentials/masker.ts";
+import { encodedForms } from "../../src/credentials/encoded-forms.ts";
 import { ask, connectThrough } from "../support/client.ts";
 import { closeAll, openGate, real, say, secureThrough, token } from "../support/gate.ts";
 import { bodyOf, httpsUpstream, listening, upstreamAuthority } from "../support/upstream.ts";
