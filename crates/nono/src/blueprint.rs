@@ -102,6 +102,7 @@ impl Blueprint {
                 sockets: supervisor::socket_access(own_network),
                 leads: tier == TierName::Flat && self.policy.mediates_network(),
                 files: self.parked_files(tier),
+                watches: supervisor::can_take_descriptors(),
                 refusals: self.options.observe != Observe::Off,
                 programs: tier == TierName::Namespaces && self.options.approver.is_some(),
             };
@@ -284,16 +285,8 @@ impl Blueprint {
         let judge = Judge::new(self.policy.clone(), tier);
         let approver =
             self.options.approver.clone().map(|approver| (approver, Remembered::default()));
-        let files = match supervised.files {
-            Parked::None => None,
-            Parked::Changes | Parked::All => Some(Files::new(
-                Hands::start(ruleset.try_clone()?)?,
-                judge.clone(),
-                tier,
-                approver.is_some(),
-                programs_granted,
-            )),
-        };
+        let hands = Hands::new(ruleset.try_clone()?);
+        let files = Files::new(hands, judge.clone(), tier, approver.is_some(), programs_granted);
         let desk = Desk {
             listener: Arc::new(listener),
             loaders,

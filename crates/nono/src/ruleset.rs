@@ -68,9 +68,9 @@ fn keep_process_file(path: &Path, object: &PathFd) {
     static KEPT: Mutex<BTreeMap<PathBuf, OwnedFd>> = Mutex::new(BTreeMap::new());
     let Ok(below) = path.strip_prefix("/proc") else { return };
     let first = below.components().next().and_then(|name| name.as_os_str().to_str());
-    // A process's own files end with it.
-    let is_of_a_process = first.is_none_or(|name| name.parse::<u32>().is_ok());
-    if is_of_a_process {
+    // The files of another process end with it.
+    let process = first.map(|name| name.parse::<u32>());
+    if process.is_none_or(|number| number.is_ok_and(|number| number != std::process::id())) {
         return;
     }
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,7 +20,7 @@ export type RestrictOptions = Pick<SandboxOptions, "allowDegraded">;
  * already. In Node 24 and later, libuv has io_uring rings, which JavaScript can't reach but native
  * code can: with it, socket rules other than for TCP are `"partial"`. Root loses its capabilities.
  * `os.setPriority` and the like work for the calling process (`0`), and are refused (EPERM) where one is
- * named by its number. Close sandboxes before, and create none after.
+ * named by its number; files can't be watched (`fs.watch`: ENOSYS). Close sandboxes before, and create none after.
  *
  * @returns What is promised from now on, and how far it holds.
  * @throws {@link CapabilitiesError}, {@link PathError} or {@link ExecError} for capabilities that make

@@ -26,7 +26,7 @@ use crate::{limits, ruleset, support};
 /// children that run already are not touched. Root loses its capabilities (`capabilities(7)`).
 /// Sandboxes that this process owns should be closed before. Limits, priorities and processors are
 /// those of the calling process only: calls that name one by its number, even its own, are refused
-/// (EPERM).
+/// (EPERM). There is no inotify, since nobody would ask what may be watched.
 ///
 /// Landlock restricts one thread at a time (`landlock_restrict_self(2)`): each other thread is made
 /// to restrict itself by a signal that the C library keeps for just that, for its `setuid(2)`, and

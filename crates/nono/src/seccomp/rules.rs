@@ -20,6 +20,8 @@ pub(crate) struct Supervised {
     pub(crate) leads: bool,
     /// Which file operations.
     pub(crate) files: Parked,
+    /// inotify_add_watch(), which makes watching possible.
+    pub(crate) watches: bool,
     /// Programs about to be executed, servers, and calls that are refused: to tell of them.
     pub(crate) refusals: bool,
     /// Whether somebody may grant programs that are about to be executed.
@@ -107,6 +109,7 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
     if is_parked {
         park_files(&mut rules, supervised.files);
     }
+    watch_files(&mut rules, supervised.watches);
     if supervised.refusals || supervised.programs {
         rules.notify(&[libc::SYS_execve, libc::SYS_execveat]);
     }
@@ -283,6 +286,28 @@ fn park_files(rules: &mut Rules, parked: Parked) {
     rules.decide(libc::SYS_openat, open(2), Action::Notify);
     #[cfg(target_arch = "x86_64")]
     rules.decide(libc::SYS_open, open(1), Action::Notify);
+}
+
+/// Any file can be watched whose mode lets it be read (`supervisor/files/watch.rs`), and leases on such
+/// files hold up those who open them to write (`fcntl(2)`). Without a supervisor that asks what is
+/// granted, inotify is not there, and programs look again and again.
+fn watch_files(rules: &mut Rules, supervised: bool) {
+    if supervised {
+        rules.notify(&[libc::SYS_inotify_add_watch]);
+    } else {
+        rules.refuse(libc::ENOSYS, &[libc::SYS_inotify_init1, libc::SYS_inotify_add_watch]);
+        #[cfg(target_arch = "x86_64")]
+        rules.refuse(libc::ENOSYS, &[libc::SYS_inotify_init]);
+    }
+    let is = |index: usize, value: i32| argument(index).is(value);
+    rules.decide(
+        libc::SYS_fcntl,
+        [
+            (vec![is(1, libc::F_SETLEASE), is(2, libc::F_UNLCK)], Action::Allow),
+            (vec![is(1, libc::F_SETLEASE)], Action::Errno(libc::EACCES)),
+        ],
+        Action::Allow,
+    );
 }
 
 /// Families, types and protocols that exist; all others do not. Landlock rules TCP ports only, so

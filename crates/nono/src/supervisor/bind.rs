@@ -24,7 +24,7 @@ pub(super) fn bind(
     listener: &Arc<Listener>,
     call: &Notification,
     sockets: &mut Sockets,
-    files: Option<&mut Files>,
+    files: &mut Files,
     recorder: &Recorder,
 ) {
     if let Some(answer) = asked_of_resolver(listener, call, sockets) {
@@ -46,7 +46,7 @@ pub(super) fn bind(
         note(&socket, sockets);
     }
     let operation = Operation::Bind;
-    match (&mut sockets.internet, process::socket_path(&asked), files) {
+    match (&mut sockets.internet, process::socket_path(&asked)) {
         _ if family == Some(libc::AF_NETLINK) => {
             let bound = socket::bind(&socket, &asked);
             if let Some(made) = &sockets.made {
@@ -55,13 +55,13 @@ pub(super) fn bind(
             listener.finish(call, bound);
         }
         // No such socket can be made: it was handed in, and Landlock checks it from ABI 4 on only.
-        (Internet::Absent, _, _) if !is_unix => {
+        (Internet::Absent, _) if !is_unix => {
             let (errno, reason) = (libc::EACCES, Reason::NotGranted);
             let refused = Some(Refusal { layer: "supervisor", reason });
             recorder.tell(call, Account { operation, target, errno: Some(errno), refused });
             listener.finish(call, Err(errno));
         }
-        (Internet::Led(led), _, _) if !is_unix => {
+        (Internet::Led(led), _) if !is_unix => {
             let bound = match (led.bind(&socket, &asked), &sockets.made) {
                 (Err(libc::EADDRINUSE), Some(made)) => {
                     bind_after_sweep(made, || led.bind(&socket, &asked))
@@ -72,7 +72,7 @@ pub(super) fn bind(
             recorder.tell(call, Account { operation, target, errno, refused: None });
             listener.finish(call, bound);
         }
-        (_, Some(path), Some(files)) if is_unix => {
+        (_, Some(path)) if is_unix => {
             let (verdict, account) = files::bind(files, listener, call, path);
             recorder.tell(call, account);
             verdict.send(listener, call);

@@ -5,7 +5,7 @@
 //! about a path, it cannot reach what the sandbox could not. (Landlock, capabilities and
 //! `no_new_privs` belong to a thread, not to its process: `landlock(7)`, `capabilities(7)`.)
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::c_int;
 use std::io::{self, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,13 +15,20 @@ use super::{privileges, processor};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Hands jobs to the thread, one at a time. Dropped, it ends.
+/// Hands jobs to the thread, one at a time. Dropped, it ends. It starts with the first job.
+pub(crate) struct Hands {
+    /// Until then.
+    ruleset: Cell<Option<OwnedFd>>,
+    worker: OnceCell<Worker>,
+}
+
+/// The thread.
 ///
 /// The supervisor sleeps while the thread works, so both are kept on one processor ([`processor`]). For
 /// the same reason a pipe wakes the thread: it starts once its waker sleeps
 /// (`wake_up_interruptible_sync_poll` in fs/pipe.c), so that there are never two for another processor
 /// to take one of.
-pub(crate) struct Hands {
+struct Worker {
     /// Whether the thread has a file mode mask of its own; else it is everybody's here, and stays.
     has_own_mask: bool,
     thread: libc::pid_t,
@@ -90,40 +97,28 @@ impl Drop for Presence {
 }
 
 impl Hands {
-    /// Starts the thread and waits until it has given up what the sandbox does not have.
-    pub(crate) fn start(ruleset: OwnedFd) -> io::Result<Self> {
-        let table: Arc<Table> = Arc::default();
-        let settled: Arc<Mutex<io::Result<Settled>>> = Arc::new(Mutex::new(Ok(Settled::default())));
-        let (presence, result) = (Presence(table.clone()), settled.clone());
-        let (mut woken, wake) = io::pipe()?;
-        std::thread::Builder::new().name("nono-hands".into()).spawn(move || {
-            *result.lock().unwrap_or_else(PoisonError::into_inner) = settle(&ruleset);
-            drop(ruleset);
-            presence.0.turn(Stage::Free);
-            while woken.read_exact(&mut [0]).is_ok() {
-                if let Some(job) = presence.0.take() {
-                    job();
-                }
-                presence.0.turn(Stage::Free);
-            }
-        })?;
-        drop(table.when_free()?);
-        let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
-        let Settled { thread, has_own_mask } =
-            std::mem::replace(&mut *settled, Ok(Settled::default()))?;
-        Ok(Hands { has_own_mask, thread, processor: Cell::new(-1), table, wake })
+    /// A thread that will enter the domain of this ruleset.
+    pub(crate) fn new(ruleset: OwnedFd) -> Self {
+        Hands { ruleset: Cell::new(Some(ruleset)), worker: OnceCell::new() }
+    }
+
+    fn worker(&self) -> io::Result<&Worker> {
+        if let Some(worker) = self.worker.get() {
+            return Ok(worker);
+        }
+        let ruleset = self.ruleset.take().ok_or(io::Error::from_raw_os_error(libc::EIO))?;
+        let worker = Worker::start(ruleset)?;
+        Ok(self.worker.get_or_init(|| worker))
     }
 
     /// Has something done over there, and does not wait for it. It must not block.
     pub(super) fn begin(&self, job: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.come_here();
-        *self.table.when_free()? = Stage::Begun(Box::new(job));
-        (&self.wake).write_all(&[0])
+        self.worker()?.begin(Box::new(job))
     }
 
     /// Waits until everything that was begun is done.
     pub(super) fn finish(&self) -> io::Result<()> {
-        self.table.when_free().map(drop)
+        self.worker.get().map_or(Ok(()), |worker| worker.table.when_free().map(drop))
     }
 
     /// Carries something out over there, and waits for it. It must not block.
@@ -153,6 +148,44 @@ impl Hands {
         })
     }
 
+    /// A mode as the thread can give it.
+    pub(super) fn mode(&self, asked: libc::mode_t, mask: libc::mode_t) -> io::Result<Mode> {
+        let has_own_mask = self.worker()?.has_own_mask;
+        Ok(Mode { asked, mask, has_own_mask })
+    }
+}
+
+impl Worker {
+    /// Starts the thread and waits until it has given up what the sandbox does not have.
+    fn start(ruleset: OwnedFd) -> io::Result<Self> {
+        let table: Arc<Table> = Arc::default();
+        let settled: Arc<Mutex<io::Result<Settled>>> = Arc::new(Mutex::new(Ok(Settled::default())));
+        let (presence, result) = (Presence(table.clone()), settled.clone());
+        let (mut woken, wake) = io::pipe()?;
+        std::thread::Builder::new().name("nono-hands".into()).spawn(move || {
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = settle(&ruleset);
+            drop(ruleset);
+            presence.0.turn(Stage::Free);
+            while woken.read_exact(&mut [0]).is_ok() {
+                if let Some(job) = presence.0.take() {
+                    job();
+                }
+                presence.0.turn(Stage::Free);
+            }
+        })?;
+        drop(table.when_free()?);
+        let mut settled = settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let Settled { thread, has_own_mask } =
+            std::mem::replace(&mut *settled, Ok(Settled::default()))?;
+        Ok(Worker { has_own_mask, thread, processor: Cell::new(-1), table, wake })
+    }
+
+    fn begin(&self, job: Job) -> io::Result<()> {
+        self.come_here();
+        *self.table.when_free()? = Stage::Begun(job);
+        (&self.wake).write_all(&[0])
+    }
+
     /// Binds the thread to this processor, unless it was there the last time.
     fn come_here(&self) {
         if let Some(here) = processor::current()
@@ -160,11 +193,6 @@ impl Hands {
         {
             processor::bind(self.thread, here);
         }
-    }
-
-    /// A mode as the thread can give it.
-    pub(super) fn mode(&self, asked: libc::mode_t, mask: libc::mode_t) -> Mode {
-        Mode { asked, mask, has_own_mask: self.has_own_mask }
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) use internet::{Gate, Internet, Led, Servers};
 pub(crate) use made::MadeSockets;
 pub(crate) use notif::Listener;
 use notif::Notification;
+pub(crate) use process::can_take_descriptors;
 pub(crate) use programs::Programs;
 pub(crate) use queries::Queries;
 pub(crate) use record::Recorder;
@@ -99,7 +100,7 @@ static ONE: u64 = 1;
 pub(crate) fn socket_access(own_network: bool) -> SocketAccess {
     if Diagnosis::open().is_err() {
         SocketAccess::None
-    } else if process::can_take_descriptors() {
+    } else if can_take_descriptors() {
         SocketAccess::Taken
     } else if own_network {
         SocketAccess::None
@@ -114,8 +115,7 @@ pub(crate) struct Desk {
     pub(crate) loaders: Loaders,
     /// Unless calls on sockets are not parked.
     pub(crate) sockets: Option<Sockets>,
-    /// If any file operation is parked.
-    pub(crate) files: Option<Files>,
+    pub(crate) files: Files,
     /// What the filter was compiled from: the answer to calls that are parked only to be told of.
     pub(crate) rules: Rules,
     pub(crate) judge: Judge,
@@ -183,10 +183,8 @@ impl Desk {
     }
 
     fn answer(&mut self, call: &Notification) {
-        if let Some(files) = &self.files {
-            files.finish();
-            files.tidy_up(call);
-        }
+        self.files.finish();
+        self.files.tidy_up(call);
         if let Action::Errno(errno) = self.rules.evaluate(call.number, call.arguments) {
             return self.refuse(call, errno);
         }
@@ -208,7 +206,7 @@ impl Desk {
                 }
             }
             (libc::SYS_bind, Some(sockets)) => {
-                let files = self.files.as_mut();
+                let files = &mut self.files;
                 bind::bind(&self.listener, call, sockets, files, &self.recorder);
             }
             (libc::SYS_listen, Some(sockets)) => {
@@ -243,9 +241,7 @@ impl Desk {
     }
 
     fn answer_for_files(&mut self, call: &Notification) {
-        let Some(files) = &mut self.files else {
-            return self.listener.finish(call, Err(libc::ENOSYS));
-        };
+        let files = &mut self.files;
         let (verdict, account) = match files::attempt(files, &self.listener, call) {
             Outcome::Decided(verdict, account) => (verdict, account),
             Outcome::Open(last, account) => {
@@ -317,8 +313,7 @@ impl Desk {
     /// An execve() that Landlock will refuse is refused here already, so that it is on record, or somebody
     /// is asked; every other one is made as if nobody had looked, and what then starts is looked at.
     fn foresee_execution(&mut self, call: &Notification) {
-        let foreseen =
-            self.files.as_mut().and_then(|files| files::foresee(files, &self.listener, call));
+        let foreseen = files::foresee(&mut self.files, &self.listener, call);
         let Some(Foreseen { account, program }) = foreseen else {
             return self.listener.carry_on(call);
         };

@@ -80,6 +80,11 @@ impl Listener {
         self.answer(call, 0, result.err().map_or(0, |errno| -errno), 0);
     }
 
+    /// Says that the call has ended well, with this result.
+    pub(super) fn finish_with(&self, call: &Notification, result: i32) {
+        self.answer(call, result.into(), 0, 0);
+    }
+
     /// Ends the call with a descriptor: `file` becomes one of the caller's, and its number the result.
     ///
     /// The kernel would do both at once (SECCOMP_ADDFD_FLAG_SEND). But if it is interrupted in between,

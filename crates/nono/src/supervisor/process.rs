@@ -63,7 +63,7 @@ pub(super) fn take_descriptor(thread: i32, fd: RawFd) -> io::Result<OwnedFd> {
 }
 
 /// Whether descriptors of processes can be taken here: some containers refuse it to all.
-pub(super) fn can_take_descriptors() -> bool {
+pub(crate) fn can_take_descriptors() -> bool {
     let own = pidfd_open(std::process::id() as i32, 0);
     own.is_ok_and(|pidfd| {
         let fd = pidfd.as_raw_fd();

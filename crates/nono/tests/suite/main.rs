@@ -28,3 +28,4 @@ mod terminal;
 mod test_gate;
 mod traced;
 mod unix_sockets;
+mod watch;

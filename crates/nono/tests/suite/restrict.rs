@@ -91,6 +91,28 @@ fn every_thread_is_restricted_and_those_to_come() {
     unsafe { assert_eq!(libc::setuid(libc::getuid()), 0) };
 }
 
+/// As for files that a sandbox is granted.
+#[test]
+fn what_the_kernel_has_forgotten_meanwhile_is_still_ones_own() {
+    let name = "restrict::what_the_kernel_has_forgotten_meanwhile_is_still_ones_own";
+    if in_a_process_of_its_own(name).is_none() {
+        return;
+    }
+    let script = "read line; echo 2 >/proc/sys/vm/drop_caches";
+    let mut outside = std::process::Command::new("sh")
+        .args(["-c", script])
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    restrict().unwrap();
+    drop(outside.stdin.take());
+    if !outside.wait().unwrap().success() {
+        return println!("SKIPPED: files that the kernel has forgotten: this takes root");
+    }
+    std::fs::read_to_string("/proc/self/status").unwrap();
+}
+
 #[test]
 fn a_thread_out_of_reach_is_a_reason_to_change_nothing() {
     let name = "restrict::a_thread_out_of_reach_is_a_reason_to_change_nothing";

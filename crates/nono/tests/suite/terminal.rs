@@ -159,6 +159,7 @@ attempt("by process", lambda: os.write(os.open(f"/proc/{pid}/fd/0", os.O_WRONLY 
 attempt("TIOCSTI", lambda: fcntl.ioctl(0, 0x5412, b"x"))
 attempt("TIOCSTI on /dev/tty", lambda: fcntl.ioctl(os.open("/dev/tty", os.O_RDWR), 0x5412, b"x"))
 attempt("TIOCLINUX", lambda: fcntl.ioctl(0, 0x541C, b"\x02"))
+attempt("TIOCSETD", lambda: fcntl.ioctl(0, 0x5423, b"\0\0\0\0"))
 attempt("console", lambda: os.open("/dev/console", os.O_WRONLY | os.O_NOCTTY))
 attempt("tty0", lambda: os.open("/dev/tty0", os.O_WRONLY | os.O_NOCTTY))
 print("own", os.write(os.open("/dev/tty", os.O_WRONLY), b"!"))
@@ -171,7 +172,7 @@ print("own", os.write(os.open("/dev/tty", os.O_WRONLY), b"!"))
         let argv = ["python3", "-c", script, name.as_str(), pid.as_str()];
         let (_, screen) = Session::start(sandbox, &argv).finish();
         assert!(!screen.contains("ALLOWED"), "{screen}");
-        assert_eq!(screen.matches("refused").count(), 7, "{screen}");
+        assert_eq!(screen.matches("refused").count(), 8, "{screen}");
         assert!(screen.ends_with("!own 1\r\n"), "{screen}");
     });
     let mut unread: libc::c_int = 0;

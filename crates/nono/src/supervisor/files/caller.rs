@@ -38,6 +38,7 @@ impl Caller<'_> {
             Request::Rename { from, to, flags } => self.rename(&from, &to, flags, attempt),
             Request::Remove { at, directory } => self.remove(&at, directory, attempt),
             Request::Change { of, change } => self.change(&of, change, attempt),
+            Request::Watch { instance, at, mask } => self.watch(instance, &at, mask, attempt),
         }
     }
 
@@ -169,7 +170,7 @@ impl Caller<'_> {
 
     /// A mode under the caller's mask.
     pub(super) fn mode(&self, asked: libc::mode_t) -> io::Result<Mode> {
-        Ok(self.files.hands.mode(asked, self.mask()?))
+        self.files.hands.mode(asked, self.mask()?)
     }
 
     fn mask(&self) -> io::Result<libc::mode_t> {

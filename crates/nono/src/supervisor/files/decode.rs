@@ -66,11 +66,13 @@ pub(super) enum Request {
     Rename { from: At, to: At, flags: u32 },
     Remove { at: At, directory: bool },
     Change { of: Object, change: Change },
+    Watch { instance: RawFd, at: At, mask: u32 },
 }
 
 const SYS_FCHMODAT2: i64 = 452; // Linux 6.6
 
-/// The calls that [`request`] knows, but open and mknod and their like, which are parked by their flags.
+/// The calls that [`request`] knows and that change something, but open and mknod and their like, which
+/// are parked by their flags.
 pub(crate) const PARKED: &[i64] = &[
     libc::SYS_truncate,
     libc::SYS_mkdirat,
@@ -191,6 +193,11 @@ pub(super) fn request(call: &Notification) -> io::Result<Request> {
         libc::SYS_removexattr => change(here(a, true), Change::RemoveAttribute { name: b }),
         libc::SYS_lremovexattr => change(here(a, false), Change::RemoveAttribute { name: b }),
         libc::SYS_fremovexattr => change_open(Change::RemoveAttribute { name: b }),
+        libc::SYS_inotify_add_watch => Request::Watch {
+            instance: a as RawFd,
+            at: here(b, c as u32 & libc::IN_DONT_FOLLOW == 0),
+            mask: c as u32,
+        },
         #[cfg(target_arch = "x86_64")]
         number => return legacy(number, call.arguments),
         #[cfg(not(target_arch = "x86_64"))]

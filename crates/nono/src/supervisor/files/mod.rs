@@ -11,6 +11,7 @@ mod entries;
 mod grant;
 mod open;
 mod reply;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;

@@ -14,6 +14,8 @@ use crate::judge::Reason;
 pub(super) enum Reply {
     /// With 0.
     Done,
+    /// With this number.
+    Number(i32),
     /// With a descriptor for this file.
     Opened { file: File, close_on_exec: bool },
     /// As if nobody had looked: nothing about it was to be decided.
@@ -51,6 +53,7 @@ impl Verdict {
     pub(in crate::supervisor) fn send(self, listener: &Listener, call: &Notification) {
         match self.0 {
             Ok(Reply::Done) => listener.finish(call, Ok(())),
+            Ok(Reply::Number(number)) => listener.finish_with(call, number),
             Ok(Reply::Opened { file, close_on_exec }) => {
                 listener.hand_over(call, file.into(), close_on_exec);
             }
@@ -74,7 +77,7 @@ impl Verdict {
         match &self.0 {
             Ok(Reply::CarryOn | Reply::Elsewhere | Reply::Last(_)) => None,
             Ok(Reply::Ask(_)) => Some(libc::EACCES),
-            Ok(Reply::Done | Reply::Opened { .. }) => Some(0),
+            Ok(Reply::Done | Reply::Number(_) | Reply::Opened { .. }) => Some(0),
             Err(error) => Some(error.raw_os_error().unwrap_or(libc::EIO)),
         }
     }
