@@ -41,6 +41,7 @@ mod manifest;
 mod mapped;
 mod meta;
 mod mounts;
+mod moved;
 mod plan;
 mod rebase;
 mod record;

@@ -49,6 +49,11 @@ impl Base {
     }
 }
 
+/// Whether a directory is there, and not a link to one.
+pub(crate) fn is_directory(dir: &Path) -> bool {
+    dir.symlink_metadata().is_ok_and(|found| found.is_dir())
+}
+
 /// Whether something is mounted at the directory itself.
 pub(crate) fn is_mount_point(dir: &Path) -> Result<bool> {
     let fd = open_directory(dir)?;
@@ -61,8 +66,12 @@ pub(crate) fn is_mount_point(dir: &Path) -> Result<bool> {
 /// old tree into the new one.
 pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
     let (dir, tree) = (Base::of(&placement.dir), Base::of(&placement.tree()));
-    let mut steps = vec![Step::exchange(dir.place(Path::new("")), tree.place(Path::new("")))?];
-    if exclude.is_empty() {
+    let (at, kept) = (dir.place(Path::new("")), tree.place(Path::new("")));
+    if at.identity()?.is_none() {
+        return Ok(vec![Step::shift(kept, at)?]); // It was deleted, with what is excluded.
+    }
+    let mut steps = vec![Step::exchange(at, kept)?];
+    if exclude.is_empty() || !is_directory(&placement.dir) {
         return Ok(steps);
     }
     let now = scan(&placement.dir, exclude)?;

@@ -8,11 +8,12 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::flags::Flags;
+use crate::meta::stat_fd;
 use crate::strategy::btrfs;
 use crate::walk::{names, open_directory, split};
 
 /// Deletes what is at `path`, if anything is, with everything below it. Symbolic links are deleted,
-/// never followed.
+/// never followed, and what is mounted somewhere below is left alone, as an error.
 pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let (parent, name) = split(path);
     match open_directory(parent) {
@@ -111,8 +112,13 @@ fn open_for_removal(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
         }
         dir => dir?,
     };
+    let stat = stat_fd(&dir)?;
+    if stat.mount_root {
+        // What is mounted there is not ours, whoever mounted it, and whenever.
+        return Err(Errno::BUSY.into());
+    }
     Flags::loosen(&dir)?;
-    if rustix::fs::fstat(&dir)?.st_mode & 0o700 != 0o700 {
+    if stat.meta.mode & 0o700 != 0o700 {
         rustix::fs::fchmod(&dir, Mode::RWXU)?;
     }
     Ok(dir)

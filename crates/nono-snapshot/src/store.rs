@@ -12,7 +12,6 @@ use crate::meta::stat_fd;
 use crate::record::{Record, State};
 use crate::strategy::tree::private_directory;
 use crate::strategy::{self, Placement};
-use crate::transaction::Transaction;
 use crate::walk::{open_directory, split};
 
 /// The directory with the records of a user's checkpoints.
@@ -136,14 +135,8 @@ impl Store {
         };
         // Read again: it may have changed before the lock was ours.
         let Some(record) = Record::read(&self.home(id))? else { return Ok(()) };
-        let journal = self.home(id).join("journal");
         let mut checkpoint = Checkpoint::from_record(self.clone(), record);
-        // The journal of a checkpoint that is over was done with, whatever is left of it.
-        let interrupted =
-            checkpoint.state().is_open().then(|| Transaction::<State>::left_at(&journal));
-        if let Some(transaction) = interrupted.transpose()?.flatten() {
-            transaction.finish()?;
-            checkpoint.conclude(&transaction)?;
+        if checkpoint.finish_interrupted()? {
             recovered.finished.push(id.to_owned());
         }
         if !checkpoint.state().is_open() || !is_complete(&checkpoint.record) {

@@ -188,6 +188,8 @@ async function round(root: string, shape: Shape): Promise<void> {
     ["cp -a", "cp", "-a", project, path.join(root, "cp")],
     [copying, "cp", "-a", "--reflink=never", project, path.join(root, "copied")],
     ["rsync -a", "rsync", "-a", `${project}/`, path.join(root, "rsync")],
+    // What a list costs at least that looks at every file, in one thread.
+    ["find -size", "find", project, "-size", "+1G"],
   ] as const) {
     await attempt(name, () => time(name, () => run(command, args)));
   }

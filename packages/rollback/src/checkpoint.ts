@@ -1,3 +1,4 @@
+import { readlinkSync } from "node:fs";
 import process from "node:process";
 import { binding } from "./binding.ts";
 import type * as native from "./binding.gen.ts";
@@ -308,8 +309,17 @@ export class Checkpoint implements AsyncDisposable {
 
   /** The working directory of this process, if it is in the checkpoint: it would stay in the old tree. */
   #workingDirectory(): string | undefined {
-    const cwd = process.cwd();
+    const cwd = workingDirectory();
     return this.dirs.some((dir) => cwd === dir || cwd.startsWith(`${dir}/`)) ? cwd : undefined;
+  }
+}
+
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    // It was deleted, which the kernel says after its former name (proc_pid_cwd(5)).
+    return readlinkSync("/proc/self/cwd").replace(/ \(deleted\)$/, "");
   }
 }
 

@@ -64,13 +64,16 @@ test("what an agent did is listed, compared and undone", async () => {
   expect(before.state).toBe("rolled-back");
 });
 
-test("a process that works inside the directory still does afterwards", async () => {
+test.each([
+  ["changed", 'writeFileSync("a.txt", "wrecked")'],
+  ["deleted", 'rmSync("../../project", { recursive: true })'],
+])("a process that works inside a directory that was %s still does afterwards", async (_, act) => {
   const { project, store } = await scratch();
   const script = `
     import { checkpoint } from ${JSON.stringify(path.resolve(import.meta.dirname, "../src/index.ts"))};
-    import { readFileSync, writeFileSync } from "node:fs";
+    import { readFileSync, rmSync, writeFileSync } from "node:fs";
     const before = await checkpoint("..", { store: ${JSON.stringify(store)} });
-    writeFileSync("a.txt", "wrecked");
+    ${act};
     const { holders } = await before.rollback();
     process.stdout.write(JSON.stringify([readFileSync("a.txt", "utf8").length, process.cwd().endsWith("/src"), holders[0].kind]));
     await before.dispose();`;

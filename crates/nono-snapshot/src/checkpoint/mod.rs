@@ -292,6 +292,21 @@ impl Checkpoint {
         placements.try_for_each(|placement| remove_tree(&placement.stage()))
     }
 
+    /// Does what is left of a rollback or commit that a crash interrupted; false when there is none.
+    pub(crate) fn finish_interrupted(&mut self) -> Result<bool> {
+        // The journal of a checkpoint that is over was done with, whatever is left of it.
+        if !self.state().is_open() {
+            return Ok(false);
+        }
+        let Some(transaction) = Transaction::left_at(&self.store.home(self.id()).join("journal"))?
+        else {
+            return Ok(false);
+        };
+        transaction.finish()?;
+        self.conclude(&transaction)?;
+        Ok(true)
+    }
+
     /// Flushes the pre-image to disk, so that it also survives a power failure. Until then the
     /// checkpoint is good within this boot, and refuses to be used after another.
     pub fn flush(&mut self) -> Result<()> {

@@ -136,7 +136,8 @@ impl Checkpoint {
         self.record.placements.iter().try_for_each(|placement| strategy.discard(placement))
     }
 
-    /// Deletes the checkpoint and its record. The directories stay as they are.
+    /// Deletes the checkpoint and its record. The directories stay as they are, but for a rollback or
+    /// commit that a crash interrupted: it is finished, as half of it is in what would be deleted.
     pub fn dispose(&mut self) -> Result<()> {
         let _lock = match self.store.lock(self.id()) {
             Err(Error::UnknownCheckpoint { .. }) => return Ok(()),
@@ -145,6 +146,7 @@ impl Checkpoint {
         if let Some(record) = Record::read(&self.store.home(self.id()))? {
             self.record = record;
         }
+        self.finish_interrupted()?;
         if self.state() == State::Applied {
             self.refuse_if_needed()?;
         }

@@ -168,7 +168,8 @@ impl Strategy for Btrfs {
         select: &Selection,
     ) -> Result<Vec<Step>> {
         Self::clean(placement)?;
-        if *select == Selection::All && !exclude.is_empty() {
+        let is_there = plan::is_directory(&placement.dir);
+        if *select == Selection::All && !exclude.is_empty() && is_there {
             return Self::with_excluded_of_now(placement, exclude);
         }
         let before = || Self::before(placement, exclude);

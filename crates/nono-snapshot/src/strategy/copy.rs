@@ -7,6 +7,7 @@ use crate::exclude::Exclude;
 use crate::fault;
 use crate::holders::mapped_inodes;
 use crate::meta::Time;
+use crate::moved::refuse_moved;
 use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::Step;
@@ -65,6 +66,7 @@ pub(crate) fn begin(placement: &Placement, exclude: &Exclude, contents: Contents
     let mapped = mapped_inodes();
     let mut manifest = copy_tree(&placement.dir, &partial, contents, exclude)?;
     manifest.taken = began;
+    refuse_moved(&placement.dir, &manifest, exclude, began)?;
     manifest.distrust(|meta| meta.is_file() && mapped.contains(&meta.ino));
     let list = placement.manifest();
     std::fs::write(&list, manifest.encode()).context("write", &list)?;

@@ -1,0 +1,170 @@
+//! What would lose somebody's data: other programs at work meanwhile, and what they leave in the way.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::mount::{mounted, run, scratch_on};
+use common::{fingerprint, furnish, scratch, scratch_in};
+use nono_snapshot::{Checkpoint, Options, State};
+
+/// `rm -rf` of the directory itself, or something else in its place.
+#[test]
+fn a_deleted_directory_comes_back() {
+    for (kind, strategy) in [("ext4", "copy"), ("btrfs", "btrfs")] {
+        let Some(mounted) = mounted(kind, "") else { continue };
+        for (exclude, instead) in
+            [("", ""), ("", "file"), ("", "link"), ("out", ""), ("out", "file")]
+        {
+            let scratch = scratch_on(&mounted, strategy == "btrfs");
+            furnish(&scratch.project);
+            let before = fingerprint(&scratch.project);
+            let options = Options {
+                strategy: Some(strategy.to_owned()),
+                exclude: Some(exclude.to_owned())
+                    .into_iter()
+                    .filter(|text| !text.is_empty())
+                    .collect(),
+                mounter: None,
+            };
+            let dirs = std::slice::from_ref(&scratch.project);
+            let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+            let elsewhere = tempfile::tempdir_in(scratch.root.path()).unwrap();
+            fs::write(elsewhere.path().join("other"), "untouched").unwrap();
+            fs::remove_dir_all(&scratch.project).unwrap();
+            match instead {
+                "file" => fs::write(&scratch.project, "not a directory").unwrap(),
+                "link" => {
+                    std::os::unix::fs::symlink(elsewhere.path(), &scratch.project).unwrap();
+                }
+                _ => {}
+            }
+            checkpoint.rollback(None, false).unwrap();
+            assert_eq!(fingerprint(&scratch.project), before, "{kind}, instead: {instead}");
+            assert_eq!(scratch.store.list().unwrap()[0].state, State::RolledBack);
+            checkpoint.purge().unwrap();
+            scratch.store.recover().unwrap();
+            assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
+            assert_eq!(fingerprint(&scratch.project), before, "{kind}, instead: {instead}");
+            assert_eq!(fs::read(elsewhere.path().join("other")).unwrap(), b"untouched");
+        }
+    }
+}
+
+/// Somebody mounts something in the tree that is about to be deleted.
+#[test]
+fn what_is_mounted_in_a_discarded_tree_is_not_deleted() {
+    let Some(mounted) = mounted("tmpfs", "") else { return };
+    let valuable = mounted.at().join("valuable");
+    fs::create_dir(&valuable).unwrap();
+    fs::write(valuable.join("file"), "somebody's").unwrap();
+    let scratch = scratch();
+    scratch.write("dir/file", "x");
+    let mut checkpoint = scratch.checkpoint(&[]);
+    checkpoint.rollback(None, false).unwrap();
+    let at = scratch.store.path().join(checkpoint.id()).join("0/tree/dir");
+    run("mount", &["--bind", valuable.to_str().unwrap(), at.to_str().unwrap()]).unwrap();
+    let purged = checkpoint.purge();
+    let left = fs::read_to_string(valuable.join("file"));
+    run("umount", &[at.to_str().unwrap()]).unwrap();
+    assert_eq!(left.unwrap(), "somebody's");
+    let error = purged.unwrap_err();
+    assert!(error.path().is_some_and(|path| path.ends_with("tree/dir")), "{error}");
+    checkpoint.purge().unwrap();
+    checkpoint.dispose().unwrap();
+}
+
+/// A program moves a file from where the copy has not been yet to where it has been: it would be in
+/// neither, and a rollback would delete the only one there is.
+#[test]
+fn a_file_that_moves_during_the_copy_is_not_lost() {
+    let (mut made, mut refused) = (0, 0);
+    for _ in 0..60 {
+        let scratch = scratch_in(Path::new("/dev/shm"));
+        for n in 0..40 {
+            scratch.write(&format!("d{n}/file"), "x");
+        }
+        scratch.write("d0/moving", "precious");
+        // Its birth is before the checkpoint, by more than a clock tick.
+        std::thread::sleep(std::time::Duration::from_millis(12));
+        let (done, started) = (AtomicBool::new(false), std::sync::Barrier::new(2));
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                started.wait();
+                for n in (0..40).cycle() {
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let place = |n: usize| scratch.project.join(format!("d{}/moving", n % 40));
+                    fs::rename(place(n), place(n + 1)).unwrap();
+                }
+            });
+            started.wait();
+            let options = Options { strategy: Some("copy".to_owned()), ..Options::default() };
+            let dirs = std::slice::from_ref(&scratch.project);
+            let outcome = Checkpoint::create(&scratch.store, dirs, &options);
+            done.store(true, Ordering::Relaxed);
+            outcome
+        });
+        match outcome {
+            Err(_) => refused += 1,
+            Ok(mut checkpoint) => {
+                checkpoint.rollback(None, false).unwrap();
+                let places = (0..40).map(|n| scratch.project.join(format!("d{n}/moving")));
+                assert!(places.filter(|path| path.exists()).count() > 0, "it is gone");
+                made += 1;
+            }
+        }
+    }
+    println!("{made} made, {refused} refused");
+}
+
+/// Deleting what a crash interrupted would delete the other half of it.
+#[test]
+fn what_was_interrupted_is_finished_before_it_is_deleted() {
+    let scratch = scratch();
+    for name in ["a", "b", "c"] {
+        scratch.write(name, "before");
+    }
+    let mut checkpoint = scratch.checkpoint(&[]);
+    for name in ["a", "b", "c"] {
+        scratch.write(name, "after");
+    }
+    let task = format!("{}|{}", scratch.store.path().display(), checkpoint.id());
+    let mut killed = 0;
+    for step in 0..40 {
+        let own = std::env::current_exe().unwrap();
+        let status = std::process::Command::new(own)
+            .args(["--exact", "child", "--test-threads=1"])
+            .env("NONO_HOSTILE", &task)
+            .env("NONO_SNAPSHOT_FAULT", format!("{step}:kill"))
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        let texts = ["a", "b", "c"].map(|name| scratch.read(name));
+        killed += usize::from(!status.success());
+        if texts[0] != texts[2] {
+            checkpoint.dispose().unwrap();
+            let texts = ["a", "b", "c"].map(|name| scratch.read(name));
+            assert_eq!(texts, ["before"; 3], "killed at step {step}");
+            return;
+        }
+        scratch.store.recover().unwrap();
+        for name in ["a", "b", "c"] {
+            scratch.write(name, "after");
+        }
+    }
+    panic!("killed {killed} times, and never in the middle");
+}
+
+/// Runs in a process of its own, for the test above.
+#[test]
+fn child() {
+    let Ok(task) = std::env::var("NONO_HOSTILE") else { return };
+    let (store, id) = task.split_once('|').unwrap();
+    let store = nono_snapshot::Store::open(Path::new(store)).unwrap();
+    let paths = ["a", "b", "c"].map(PathBuf::from);
+    Checkpoint::open(&store, id).unwrap().rollback(Some(&paths), false).unwrap();
+}
