@@ -21,8 +21,15 @@ export function discardIfUnread(stream: Readable): void {
   if (stream.readableFlowing === null && stream.listenerCount("readable") === 0) stream.destroy();
 }
 
+/** What a write ends with whose reader went away, before it or meanwhile. */
+const closed: ReadonlySet<string | undefined> = new Set([
+  "EPIPE",
+  "ECONNRESET",
+  "ECANCELED", // libuv's, of one that was under way when its end was closed
+  "ERR_STREAM_PREMATURE_CLOSE",
+]);
+
 /** Whether an error says that the reader of a pipe went away: no failure for whoever fed it. */
 export function isClosedPipe(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  return code === "EPIPE" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE";
+  return closed.has((error as NodeJS.ErrnoException | null)?.code);
 }

@@ -46,7 +46,8 @@ test("a command that does not read its input is no error", async () => {
   using workspace = new Workspace();
   await using sandbox = await sandboxIn(workspace);
   const input = Buffer.alloc(4 * megabyte);
-  expect((await sandbox.run(["true"], { input })).exitCode).toBe(0);
+  const ends = Array.from({ length: 20 }, () => sandbox.run(["true"], { input }));
+  for (const { exitCode } of await Promise.all(ends)) expect(exitCode).toBe(0);
   expect(await sandbox.run(["head", "-c", "3"], { input: "abcdef" })).toMatchObject({
     stdout: "abc",
   });
