@@ -15,7 +15,7 @@ import { FrameRelay } from "../src/http/websocket-relay.ts";
 import { parseHost } from "../src/net/host.ts";
 import { formatIp, parseIp } from "../src/net/ip.ts";
 import { AllowList } from "../src/policy/allow-list.ts";
-import { pathReadings } from "../src/policy/http-rules.ts";
+import { pathReadings } from "../src/policy/request-readings.ts";
 import { readClientHello } from "../src/tls/client-hello.ts";
 import { HelloWatch } from "../src/tls/hello-watch.ts";
 import { dnsQuery } from "./support/dns.ts";

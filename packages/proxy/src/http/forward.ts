@@ -30,7 +30,7 @@ export async function forward(
     const path = originForm(request, destination);
     const method = request.method ?? "GET";
     refuseTrace(method);
-    const rule = context.rules.check(destination.endpoint, method, path);
+    const rule = context.rules.check(destination.endpoint, method, path, request.rawHeaders);
     if (rule !== undefined) event.rule = { id: rule };
     const injection = await context.broker.prepare(destination, {
       method,

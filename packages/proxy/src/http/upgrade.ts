@@ -43,7 +43,7 @@ export async function forwardUpgrade(
   client.on("error", () => client.destroy());
   try {
     const path = originForm(request, destination);
-    const rule = context.rules.check(endpoint, "GET", path);
+    const rule = context.rules.check(endpoint, "GET", path, request.rawHeaders);
     if (rule !== undefined) event.rule = { id: rule };
     // Compressed frames could not be searched.
     const hidden = context.broker.isEmpty ? [] : ["sec-websocket-extensions"];

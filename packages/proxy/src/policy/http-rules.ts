@@ -1,6 +1,9 @@
 import { GateError } from "../errors.ts";
 import { type Endpoint, formatEndpoint } from "../net/host.ts";
+import type { FlatHeaders } from "../http/headers.ts";
 import { type HostPattern, coversHost, defaultPorts, parseHostPattern } from "./allow-list.ts";
+import { type RequestPattern, allows, forbids, parseRequestPattern } from "./request-pattern.ts";
+import { requestReadings } from "./request-readings.ts";
 
 /**
  * What may be asked of a host. A pattern is a method (or `*`) and a path: `GET /repos/**`; in a path `*` is
@@ -11,7 +14,7 @@ export interface HttpRule {
   readonly host: string;
   /** When given, nothing else may be asked. */
   readonly allow?: readonly string[];
-  /** Wins over `allow`. */
+  /** Wins over `allow`, in any case of its letters. */
   readonly deny?: readonly string[];
   /**
    * Requests per `perSeconds` seconds over all hosts that this rule covers; default: no limit. `of` says which requests
@@ -22,12 +25,6 @@ export interface HttpRule {
     readonly perSeconds: number;
     readonly of?: readonly string[];
   };
-}
-
-interface RequestPattern {
-  readonly text: string;
-  readonly method: string;
-  readonly path: RegExp;
 }
 
 interface CompiledRule {
@@ -66,28 +63,31 @@ export class HttpRules {
   }
 
   /**
-   * Returns the pattern that allowed the request; undefined: no rule speaks of this host.
+   * Returns the pattern that allowed the request; undefined: no rule speaks of this host. `headers` may make the request
+   * another one for the server: all that it could be taken for must be allowed.
    *
    * @throws GateError `ERR_NONO_RULE_DENIED`, `ERR_NONO_RATE_LIMITED`, `ERR_NONO_PROTOCOL`
    */
-  check(endpoint: Endpoint, method: string, target: string): string | undefined {
+  check(
+    endpoint: Endpoint,
+    method: string,
+    target: string,
+    headers: FlatHeaders,
+  ): string | undefined {
     const rules = this.#rulesFor(endpoint);
     if (rules.length === 0) return undefined;
-    const readings = pathReadings(target);
+    const readings = requestReadings(method, target, headers);
     let decisive: string | undefined;
     for (const { allow, deny } of rules) {
-      const denied = deny.find((rule) => readings.some((path) => matches(rule, method, path)));
+      const denied = deny.find((rule) => readings.some((reading) => forbids(rule, reading)));
       if (denied) throw ruleDenied(endpoint, method, target, denied.text);
       if (!allow) continue;
-      // Where a path can be read in two ways, both must be allowed.
-      const allowed = readings.map((path) => allow.find((rule) => matches(rule, method, path)));
+      const allowed = readings.map((reading) => allow.find((rule) => allows(rule, reading)));
       if (allowed.includes(undefined)) throw ruleDenied(endpoint, method, target, undefined);
       decisive = allowed[0]?.text;
     }
     for (const { limit, host } of rules) {
-      const counts = limit?.of?.some((rule) =>
-        readings.some((path) => matches(rule, method, path)),
-      );
+      const counts = limit?.of?.some((rule) => readings.some((reading) => forbids(rule, reading)));
       if (limit && counts !== false && !limit.bucket.take()) {
         throw new GateError("ERR_NONO_RATE_LIMITED", `The rate limit of ${host.text} is used up.`, {
           rule: host.text,
@@ -105,71 +105,6 @@ export class HttpRules {
         (rule.host.port === undefined ? defaultPorts.includes(port) : rule.host.port === port),
     );
   }
-}
-
-function parseRequestPattern(text: string): RequestPattern {
-  const match = /^(\*|[A-Z][A-Z-]*) (\/\S*)$/.exec(text);
-  if (!match) {
-    throw new GateError("ERR_NONO_INVALID_OPTION", `${JSON.stringify(text)} is no request rule.`, {
-      value: text,
-      remedy: 'Write a method and a path, such as "GET /repos/**".',
-    });
-  }
-  const [, method = "", path = ""] = match;
-  const source = path
-    .slice(1)
-    .split("/")
-    .map((segment) => (segment === "**" ? "(?:/.*)?" : `/${segmentPattern(segment)}`))
-    .join("");
-  return { text, method, path: new RegExp(`^${source}$`, "s") };
-}
-
-function segmentPattern(segment: string): string {
-  return segment.replace(/[.+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll("*", "[^/]*");
-}
-
-function matches({ method, path }: RequestPattern, asked: string, normal: string): boolean {
-  const sameMethod = method === "*" || method === asked || (method === "GET" && asked === "HEAD");
-  return sameMethod && path.test(normal);
-}
-
-/** Nothing is encoded and no segment is empty or begins with a dot: all servers read it alike. */
-const plainPath = /^\/(?:[\w~-][\w.~-]*(?:\/|$))*$/;
-
-/**
- * The path, decoded once, in the ways a server may read it: an encoded slash is a character to one and a
- * separator to another.
- *
- * @throws GateError `ERR_NONO_PROTOCOL` where servers disagree about the rest
- */
-export function pathReadings(target: string): string[] {
-  const path = target.replace(/\?.*$/s, "");
-  if (path === "*" || plainPath.test(path)) return [path];
-  const refuse = (why: string): GateError =>
-    new GateError("ERR_NONO_PROTOCOL", `The path has ${why}, which servers read differently.`, {
-      value: path,
-      remedy: "Send the path in its normal form.",
-    });
-  if (/%(?![0-9a-f]{2})/i.test(path)) throw refuse("a broken percent sign");
-  if (/%25[0-9a-f]{2}/i.test(path)) throw refuse("a doubly encoded character");
-  if (/\\|%5c/i.test(path)) throw refuse("a backslash");
-  if (/%[01][0-9a-f]|%7f/i.test(path)) throw refuse("an encoded control character");
-  let literal: string;
-  let separated: string;
-  try {
-    literal = decodeURIComponent(path.replaceAll(/%2f/gi, "%252F"));
-    separated = decodeURIComponent(path);
-  } catch {
-    throw refuse("bytes that are not UTF-8");
-  }
-  for (const reading of [literal, separated]) {
-    if (reading.includes("//")) throw refuse("an empty segment");
-    // `;x` after a segment is a parameter to some servers: "..;" climbs there.
-    if (reading.split("/").some((segment) => /^\.{1,2}(;.*)?$/.test(segment))) {
-      throw refuse("a dot segment");
-    }
-  }
-  return literal === separated ? [literal] : [literal, separated];
 }
 
 function ruleDenied(
