@@ -3,7 +3,7 @@ import { GateError } from "../errors.ts";
 import type { Recorder } from "../event.ts";
 import { type FlatHeaders, withoutFields } from "../http/headers.ts";
 import type { Destination } from "../http/request-target.ts";
-import { knownCodings } from "../http/content-coding.ts";
+import { innerCodingRequests, knownCodings } from "../http/content-coding.ts";
 import { type Binding, type CredentialConfig, boundTo, parseBinding } from "./credential.ts";
 import type { MaskingStream } from "./masker.ts";
 import { AccessTokens } from "./oauth2.ts";
@@ -155,7 +155,8 @@ export class CredentialBroker {
     let { path, headers } = draft;
     // What AWS signs is left alone; its secret key never travels, so it cannot be fetched in halves either.
     if (!chosen.some(({ binding }) => binding.scheme.type === "aws-sigv4")) {
-      headers = withoutFields(headers, ["range", "if-range", "accept-encoding"]);
+      const unasked = ["range", "if-range", "accept-encoding", ...innerCodingRequests];
+      headers = withoutFields(headers, unasked);
       headers = [...headers, "accept-encoding", acceptable(draft.headers)];
     }
     ({ path, headers } = this.#swap.replace(path, headers, values));

@@ -68,6 +68,28 @@ export function codingsIn(headers: FlatHeaders): string[] {
     .filter((name) => name !== "" && name !== "identity");
 }
 
+/**
+ * Fields by which a body can be compressed beside Content-Encoding: on this connection (RFC 9112 section 7), as a
+ * manipulated instance (RFC 3229), in each message of gRPC and of Connect.
+ */
+const innerCodings = ["transfer-encoding", "im", "grpc-encoding", "connect-content-encoding"];
+
+/** What asks for them; `TE` never goes further than the gate. */
+export const innerCodingRequests: readonly string[] = [
+  "a-im",
+  "grpc-accept-encoding",
+  "connect-accept-encoding",
+];
+
+/** The codings of a body that nothing here opens. */
+export function innerCodingsIn(headers: FlatHeaders): string[] {
+  return innerCodings
+    .flatMap((name) => valuesOf(headers, name))
+    .flatMap((value) => value.toLowerCase().split(","))
+    .map((name) => name.trim())
+    .filter((name) => !["", "identity", "chunked"].includes(name));
+}
+
 /** The stages that decode them, last coding first; undefined when they cannot be opened. */
 export function decoderFor(names: readonly string[]): Transform[] | undefined {
   return openable(names)

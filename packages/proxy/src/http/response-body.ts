@@ -1,7 +1,7 @@
 import type { Transform } from "node:stream";
 import { GateError } from "../errors.ts";
 import type { MaskingStream } from "../credentials/masker.ts";
-import { codingsIn, decoderFor, knownCodings } from "./content-coding.ts";
+import { codingsIn, decoderFor, innerCodingsIn, knownCodings } from "./content-coding.ts";
 import { type FlatHeaders, withoutFields } from "./headers.ts";
 import { type GateResponse, breakOff } from "./refusal.ts";
 import { release } from "./spent.ts";
@@ -31,19 +31,23 @@ export function bodyWriterFor(
   masker: MaskingStream | undefined,
 ): BodyWriter {
   if (!masker) return new PlainWriter(response, headers, undefined);
+  const inner = innerCodingsIn(headers);
+  if (inner.length > 0) throw unscrubbable(inner, "Switch this compression off in the client.");
   const codings = codingsIn(headers);
   if (codings.length === 0) return new PlainWriter(response, headers, masker);
   const stages = decoderFor(codings);
-  if (!stages) {
-    const coding = codings.join(", ");
-    throw new GateError(
-      "ERR_NONO_UNSCRUBBABLE",
-      `The response is coded as ${JSON.stringify(coding)}, in which an injected credential could hide.`,
-      { value: coding, remedy: `Ask for one of: ${knownCodings.join(", ")}.` },
-    );
-  }
+  if (!stages) throw unscrubbable(codings, `Ask for one of: ${knownCodings.join(", ")}.`);
   const plain = withoutFields(headers, ["content-encoding", "content-length", "content-md5"]);
   return new DecodingWriter(response, plain, masker, stages);
+}
+
+function unscrubbable(codings: string[], remedy: string): GateError {
+  const coding = codings.join(", ");
+  return new GateError(
+    "ERR_NONO_UNSCRUBBABLE",
+    `The response is coded as ${JSON.stringify(coding)}, in which an injected credential could hide.`,
+    { value: coding, remedy },
+  );
 }
 
 /** Masks keep their length, so a content-length stays true. */

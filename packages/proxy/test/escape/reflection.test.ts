@@ -153,6 +153,37 @@ test("a coding that cannot be opened is not delivered, and broken compression br
   expectHidden(broken);
 });
 
+test.each([
+  ["transfer-encoding", "gzip, chunked"],
+  ["im", "gzip"],
+  ["grpc-encoding", "gzip"],
+  ["connect-content-encoding", "br"],
+])("a body that is compressed by %s is not delivered, nor asked for", async (field, coding) => {
+  let asked = "";
+  const port = await rawServer((request) => {
+    asked = request;
+    const bytes = gzipSync(real);
+    const chunked = field === "transfer-encoding";
+    const head = `HTTP/1.1 200 OK\r\n${field}: ${coding}\r\n\r\n`;
+    return Buffer.concat([
+      Buffer.from(head + (chunked ? `${bytes.length.toString(16)}\r\n` : "")),
+      bytes,
+      Buffer.from(chunked ? "\r\n0\r\n\r\n" : ""),
+    ]);
+  });
+  const gate = await openGate(port, { credentials: [token(port)] });
+  const answer = await ask(gate, `https://good.test:${port}/`, {
+    headers: {
+      te: "gzip",
+      "a-im": "gzip",
+      "grpc-accept-encoding": "gzip",
+      "connect-accept-encoding": "br",
+    },
+  });
+  expect(JSON.parse(answer.body)).toMatchObject({ error: "ERR_NONO_UNSCRUBBABLE" });
+  expect(asked).not.toMatch(/^(te|a-im|.*-accept-encoding):/im);
+});
+
 test("TRACE and its relatives are refused, in any case", async () => {
   const port = await rawServer((request) => `HTTP/1.1 200 OK\r\n\r\n${request}`);
   const gate = await openGate(port, { credentials: [token(port)] });
