@@ -1,12 +1,13 @@
 //! What a copy has missed because it moved meanwhile: from where the copy had not been yet to where it had
 //! been already. It is in neither, and a rollback would delete the only one there is.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::exclude::Exclude;
-use crate::manifest::{Entry, Manifest};
+use crate::manifest::Manifest;
 use crate::meta::{Stat, Time, stat_at};
 use crate::walk::{names, open_beneath, open_directory};
 
@@ -43,52 +44,54 @@ fn changed(
     exclude: &Exclude,
     began: Time,
 ) -> Result<Result<Vec<(PathBuf, Time)>, PathBuf>> {
-    let (mut changed, mut found) = (Vec::new(), Ok(None));
+    let mut changed = Vec::new();
     let mut look = |path: &Path, entry| {
-        if !list.meta(entry).is_dir() || !matches!(found, Ok(None)) {
+        let was = list.meta(entry);
+        if !was.is_dir() {
             return;
         }
-        let (was, Ok(Stat { meta: is, .. })) = (list.meta(entry), stat_at(root, path.as_os_str()))
-        else {
-            return; // It may have gone elsewhere by now: then it is found there.
-        };
+        // It may have gone elsewhere by now: then it is found there.
+        let Ok(Stat { meta: is, .. }) = stat_at(root, path.as_os_str()) else { return };
         // What changed in the clock tick in which the copy began may have changed again.
-        if was.same_condition(&is) && was.was_settled(began) {
-            return;
+        if !was.same_condition(&is) || !was.was_settled(began) {
+            changed.push((path.to_owned(), is.ctime));
         }
-        changed.push((path.to_owned(), is.ctime));
-        found = arrived(root, path, (list, entry), exclude, began);
     };
     look(Path::new(""), Manifest::ROOT);
     list.each(Manifest::ROOT, Path::new(""), &mut look);
-    Ok(found?.map_or(Ok(changed), Err))
+    let found = arrived(root, &changed, list, exclude, began)?;
+    Ok(found.map_or(Ok(changed), Err))
 }
 
-/// What has come from elsewhere to one directory, or to one that was made in it since.
+/// What is in these directories, or in one that has come to them since, and is not on the list.
 fn arrived(
     root: &OwnedFd,
-    path: &Path,
-    (list, entry): (&Manifest, Entry),
+    changed: &[(PathBuf, Time)],
+    list: &Manifest,
     exclude: &Exclude,
     began: Time,
 ) -> Result<Option<PathBuf>> {
-    let mut pending = vec![(path.to_owned(), Some(entry))];
-    while let Some((path, entry)) = pending.pop() {
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let mut copied = HashSet::from([list.meta(Manifest::ROOT).ino]);
+    list.each(Manifest::ROOT, Path::new(""), &mut |_, entry| {
+        copied.insert(list.meta(entry).ino);
+    });
+    let mut pending: Vec<PathBuf> = changed.iter().map(|(path, _)| path.clone()).collect();
+    while let Some(path) = pending.pop() {
         let Ok(dir) = open_beneath(root, &path) else { continue };
         for name in names(&dir, || path.clone())? {
-            let (path, Ok(Stat { meta: is, .. })) = (path.join(&name), stat_at(&dir, &name)) else {
-                continue;
-            };
-            let listed = entry.and_then(|entry| list.child(entry, &name));
-            let is_copied = listed.is_some_and(|listed| list.meta(listed).ino == is.ino);
-            if is_copied || exclude.covers(&path, is.is_dir()) {
+            let path = path.join(&name);
+            let Ok(Stat { meta: is, .. }) = stat_at(&dir, &name) else { continue };
+            if exclude.covers(&path, is.is_dir()) {
                 continue;
             }
-            if is.btime < began {
+            if !copied.contains(&is.ino) && is.btime < began {
                 return Ok(Some(path));
             }
-            if is.is_dir() {
-                pending.push((path, None));
+            if is.is_dir() && list.find(&path).is_none() {
+                pending.push(path);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::mount::{mounted, run, scratch_on};
 use common::{fingerprint, furnish, scratch, scratch_in};
-use nono_snapshot::{Checkpoint, Options, State};
+use nono_snapshot::{Checkpoint, Options, State, Store};
 
 /// `rm -rf` of the directory itself, or something else in its place.
 #[test]
@@ -157,6 +157,56 @@ fn what_was_interrupted_is_finished_before_it_is_deleted() {
         }
     }
     panic!("killed {killed} times, and never in the middle");
+}
+
+/// By a bind mount a directory has a second path. A store in it would be exchanged with it, and deleted.
+#[test]
+fn what_lies_inside_by_another_path_is_refused() {
+    let Some(mounted) = mounted("tmpfs", "") else { return };
+    let scratch = scratch_on(&mounted, false);
+    scratch.write("sub/dir/file", "x");
+    let at = scratch.root.path().join("elsewhere");
+    fs::create_dir(&at).unwrap();
+    let inside = scratch.project.join("sub");
+    run("mount", &["--bind", inside.to_str().unwrap(), at.to_str().unwrap()]).unwrap();
+    let create = |store: &Store, dirs: &[PathBuf]| {
+        Checkpoint::create(store, dirs, &Options::default()).map_err(|error| error.code())
+    };
+    let codes = [
+        create(&Store::open(&at.join("state")).unwrap(), std::slice::from_ref(&scratch.project)),
+        create(&scratch.store, &[scratch.project.clone(), at.join("dir")]),
+    ];
+    let beside = create(&scratch.store, &[at.join("dir")]);
+    run("umount", &[at.to_str().unwrap()]).unwrap();
+    for code in codes {
+        assert_eq!(code.unwrap_err(), "ERR_NONO_NESTED_DIRECTORIES");
+    }
+    beside.unwrap();
+}
+
+/// Two processes at once: one of them does it, and the other is told.
+#[test]
+fn only_one_rolls_back() {
+    for _ in 0..20 {
+        let scratch = scratch_in(Path::new("/dev/shm"));
+        scratch.write("file", "before");
+        let made = scratch.checkpoint(&["kept"]);
+        scratch.write("file", "after");
+        let start = std::sync::Barrier::new(3);
+        let outcomes = std::thread::scope(|scope| {
+            let attempt = || {
+                let mut own = Checkpoint::open(&scratch.store, made.id()).unwrap();
+                start.wait();
+                own.rollback(None, false).map_err(|error| error.code())
+            };
+            let threads = [scope.spawn(attempt), scope.spawn(attempt)];
+            start.wait();
+            scratch.store.recover().unwrap();
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1, "{outcomes:?}");
+        assert_eq!(scratch.read("file"), "before");
+    }
 }
 
 /// Runs in a process of its own, for the test above.

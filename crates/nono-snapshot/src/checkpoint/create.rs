@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
 use crate::meta::Time;
-use crate::mounts::refuse_mounts_inside;
+use crate::mounts::{locations, refuse_mounts_inside};
 use crate::plan::Base;
 use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
@@ -91,9 +91,15 @@ fn directories(store: &Store, dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
         return Err(Error::NotADirectory(PathBuf::new()));
     }
     let around = canonical.iter().chain([&store.path().to_owned()]).cloned().collect::<Vec<_>>();
+    // Also where a bind mount gives one of them another path.
+    let locations = locations(&around)?;
+    let is_within = |inner: usize, outer: usize| match (&locations[inner], &locations[outer]) {
+        (Some(inner), Some(outer)) => inner.is_within(outer),
+        _ => false,
+    };
     for (index, outer) in around.iter().enumerate() {
         for (other, inner) in around.iter().enumerate() {
-            if index != other && inner.starts_with(outer) {
+            if index != other && (inner.starts_with(outer) || is_within(other, index)) {
                 return Err(Error::Nested { inner: inner.clone(), outer: outer.clone() });
             }
         }

@@ -211,6 +211,7 @@ pub fn furnish(root: &Path) {
     fs::create_dir_all(root.join("deep/er/est")).unwrap();
     file("deep/er/est/file", &"y".repeat(300_000));
     fs::create_dir(root.join("hollow")).unwrap();
+    file(&"n".repeat(255), "a name as long as it can be");
     fs::create_dir(root.join("locked")).unwrap();
     file("locked/inside", "z");
     fs::set_permissions(root.join("locked"), fs::Permissions::from_mode(0o555)).unwrap();
@@ -284,6 +285,7 @@ pub fn wreck(root: &Path) {
     fs::remove_file(root.join("fifo")).unwrap();
     set_xattr(&root.join("empty"), "user.new", b"new");
     fs::write(root.join("added"), "added").unwrap();
+    fs::write(root.join("n".repeat(255)), "changed").unwrap();
 }
 
 /// Runs `script` in the project with the overlay mounted, the way a sandbox does.
