@@ -5,6 +5,8 @@ export interface ClientHello {
   readonly alpn: readonly string[];
   /** Whether Encrypted Client Hello (or its GREASE twin, which looks the same) is offered. */
   readonly encrypted: boolean;
+  /** Whether data may follow at once, before the server has said anything (RFC 8446 section 4.2.10). */
+  readonly earlyData: boolean;
 }
 
 /** The result of looking at the first bytes: a hello, not enough bytes yet, or not TLS. */
@@ -14,7 +16,12 @@ export const recordHeaderLength = 5;
 export const contentType = { changeCipherSpec: 20, alert: 21, handshake: 22, data: 23 } as const;
 
 const clientHelloType = 1;
-const extension = { serverName: 0, alpn: 16, encryptedClientHello: 0xfe0d } as const;
+const extension = {
+  serverName: 0,
+  alpn: 16,
+  earlyData: 42,
+  encryptedClientHello: 0xfe0d,
+} as const;
 /** RFC 8446 section 5.1: 2^14 bytes a record. */
 const maxRecord = 16_384;
 /** No client sends more; OpenSSL's own limit for a ClientHello is 131 396 bytes. */
@@ -81,6 +88,7 @@ function parseBody(body: Buffer): ClientHello | "invalid" {
       serverName: undefined as string | undefined,
       alpn: [] as string[],
       encrypted: false,
+      earlyData: false,
     };
     if (reader.atEnd) return hello;
     const extensions = new Reader(reader.vector(2));
@@ -95,6 +103,7 @@ function parseBody(body: Buffer): ClientHello | "invalid" {
       if (type === extension.serverName) hello.serverName = parseServerName(data);
       else if (type === extension.alpn) hello.alpn = parseAlpn(data);
       else if (type === extension.encryptedClientHello) hello.encrypted = true;
+      else if (type === extension.earlyData) hello.earlyData = true;
     }
     return hello;
   } catch (error) {
