@@ -155,6 +155,16 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
     expect(shown).toContain("from the server");
   });
 
+  test.runIf(tier === "namespaces")("a program is asked about", async () => {
+    writeFileSync(path.join(directory, "program"), "#!/bin/sh\necho it ran\n", { mode: 0o755 });
+    const shown = await ask("../program; ../program", [
+      [prompt, "o\r"],
+      [prompt, "d\r"],
+    ]);
+    expect(shown).toContain(`wants to execute ${directory}/program`);
+    expect(shown.match(/it ran/g)).toHaveLength(1);
+  });
+
   test.runIf(tier === "flat")("a connection is asked about", async () => {
     // TEST-NET-1 (RFC 5737), and the answer is no. Some network, or there would be no socket to connect.
     const python = `import socket; socket.create_connection(("192.0.2.1", 443), 5)`;

@@ -20,7 +20,7 @@ import { joinStreams, streamsFor } from "./terminal.ts";
 export const runFlags: readonly Flag[] = [
   {
     name: "ask",
-    help: "ask on the terminal about each file and connection that would be refused",
+    help: "ask on the terminal about each file, program and connection that would be refused",
   },
   {
     name: "timeout",
