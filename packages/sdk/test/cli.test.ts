@@ -157,6 +157,36 @@ test("--json reports the result on stderr as one line", () => {
   expect(JSON.parse(failed)).toMatchObject({ error: { code: "ERR_NONO_EXEC_NOT_FOUND" } });
 });
 
+test("an answer that can't be written is an error in words", () => {
+  const script = `${process.execPath} ${main} policy list > /dev/full`;
+  const { status, stderr } = spawnSync("sh", ["-c", script], { encoding: "utf8" });
+  expect(status).toBe(125);
+  expect(stderr).toMatch(/^nono: stdout can't be written \(ENOSPC.*\n$/);
+});
+
+test.for(["policy", "keychain", "completions"])(
+  "nono %s alone says that something is missing",
+  (name) => {
+    expect(nono(name).stderr).toMatch(new RegExp(`^nono: nono ${name} needs an? `));
+  },
+);
+
+test("a command loads no other one", () => {
+  const hook = `import { registerHooks } from "node:module";
+    registerHooks({ load(url, context, next) {
+      if (url.includes("/dist/")) process.stderr.write(url + "\\n");
+      return next(url, context);
+    } });`;
+  const flags = ["--import", `data:text/javascript,${encodeURIComponent(hook)}`, main];
+  const options = { cwd: workspace, encoding: "utf8" } as const;
+  const args = [...flags, "run", "--no-audit", ...writable, "--", "true"];
+  const loaded = spawnSync(process.execPath, args, options).stderr;
+  expect(loaded).toContain("sdk/dist/cli/commands/run.js");
+  expect(loaded).not.toMatch(
+    /(audit|proxy|rollback)\/dist|commands\/(learn|doctor|keychain|why)|learn\/learn/,
+  );
+});
+
 test("a shell in a directory that is gone is told so", () => {
   const gone = mkdtempSync(path.join(tmpdir(), "nono-gone-"));
   const script = `cd ${gone} && rmdir ${gone} && exec ${process.execPath} ${main} run -- true`;
@@ -238,15 +268,17 @@ test("no place for the record in /proc is said in the same way, and at once", ()
   expect(inProc("checkpoint", workspace).status).toBe(125);
 });
 
+function nameEndingIn(start: string, byte: number): Buffer {
+  return Buffer.concat([Buffer.from(start), Buffer.of(byte)]);
+}
+
 test("names that are not UTF-8 are in base64, each another one", () => {
   const outside = realpathSync(mkdtempSync("/var/tmp/nono-outside-"));
   const work = realpathSync(mkdtempSync(path.join(tmpdir(), "nono-work-")));
   const run = (...args: string[]): Outcome =>
     spawnSync(process.execPath, [main, ...args], { cwd: work, encoding: "utf8" });
-  const name = (directory: string, byte: number): Buffer =>
-    Buffer.concat([Buffer.from(directory), Buffer.of(byte)]);
   try {
-    writeFileSync(name(`${outside}/a`, 0xff), "");
+    writeFileSync(nameEndingIn(`${outside}/a`, 0xff), "");
     const script = String.raw`: > ä; : > "$(printf 'a\377')"; : > "$(printf 'a\376')"
       : < "$(printf '${outside}/a\377')"`;
     const flags = ["--rollback", "--allow-write", ".", "--json"];
@@ -257,7 +289,7 @@ test("names that are not UTF-8 are in base64, each another one", () => {
     ) as {
       violations: object[];
     };
-    const refused = name(`${outside}/a`, 0xff).toString("base64");
+    const refused = nameEndingIn(`${outside}/a`, 0xff).toString("base64");
     expect(violations).toMatchObject([
       {
         operation: "read",
@@ -269,8 +301,8 @@ test("names that are not UTF-8 are in base64, each another one", () => {
     expect(JSON.parse(run("diff", "--json").stdout)).toEqual(
       expect.arrayContaining([
         { kind: "added", dir: work, path: "ä" },
-        { kind: "added", dir: work, path_b64: name("a", 0xff).toString("base64") },
-        { kind: "added", dir: work, path_b64: name("a", 0xfe).toString("base64") },
+        { kind: "added", dir: work, path_b64: nameEndingIn("a", 0xff).toString("base64") },
+        { kind: "added", dir: work, path_b64: nameEndingIn("a", 0xfe).toString("base64") },
       ]),
     );
   } finally {

@@ -3,14 +3,14 @@
 import process from "node:process";
 import { ArgumentError } from "@nono/core";
 import { suggestion } from "../suggest.ts";
-import { commands } from "./commands/index.ts";
+import { allCommands, commandNamed, commandNames } from "./commands/index.ts";
 import { ownFailure } from "./exit-status.ts";
 import { helpOf, overview, version } from "./help.ts";
 import { print, printJson } from "./output.ts";
 import { parse } from "./parse.ts";
 
 async function main([name = "", ...args]: string[]): Promise<number> {
-  const command = commands.find((candidate) => candidate.name === name);
+  const command = await commandNamed(name);
   if (command === undefined) return general(name);
   if ("runRaw" in command) return command.runRaw(args);
   const { values, operands } = parse(command, args);
@@ -19,27 +19,23 @@ async function main([name = "", ...args]: string[]): Promise<number> {
   return 0;
 }
 
-function general(name: string): number {
+async function general(name: string): Promise<number> {
   switch (name) {
     case "--help":
     case "-h":
     case "help":
-      process.stdout.write(overview(commands));
+      process.stdout.write(overview(await allCommands()));
       return 0;
     case "--version":
       print(version());
       return 0;
     case "":
-      process.stderr.write(overview(commands));
+      process.stderr.write(overview(await allCommands()));
       return ownFailure;
     default:
       throw new ArgumentError("ERR_NONO_INVALID_ARGV", `There is no command ${name}`, {
         value: name,
-        remedy:
-          suggestion(
-            name,
-            commands.map((command) => command.name),
-          ) ?? "See nono --help.",
+        remedy: suggestion(name, commandNames) ?? "See nono --help.",
       });
   }
 }
@@ -66,8 +62,8 @@ function explainCwd(error: unknown): unknown {
 }
 
 /** On stderr for people; with `--json`, on stdout for programs, where no command has that. */
-function tell(error: unknown, [name, ...args]: readonly string[]): void {
-  const command = commands.find((candidate) => candidate.name === name);
+async function tell(error: unknown, [name = "", ...args]: readonly string[]): Promise<void> {
+  const command = await commandNamed(name);
   const ownsStdout =
     command && "flags" in command && !command.flags.some((flag) => flag.name === "json-fd");
   if (isRefusal(error) && ownsStdout && args.includes("--json")) {
@@ -84,12 +80,14 @@ function tell(error: unknown, [name, ...args]: readonly string[]): void {
 
 // The reader of a pipe has seen enough: nono … | head.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  if (error.code !== "EPIPE") throw error;
+  if (error.code === "EPIPE") return;
+  process.stderr.write(`nono: stdout can't be written (${error.message})\n`);
+  process.exit(ownFailure);
 });
 
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  tell(explainCwd(error), process.argv.slice(2));
+  await tell(explainCwd(error), process.argv.slice(2));
   process.exitCode = ownFailure;
 }

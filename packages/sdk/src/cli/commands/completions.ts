@@ -2,11 +2,12 @@ import { ArgumentError } from "@nono/core";
 import type { Command } from "../command.ts";
 import { bash, fish, zsh } from "../completion-scripts.ts";
 import { print } from "../output.ts";
+import { allCommands } from "./index.ts";
 
 const scripts: Readonly<Record<string, () => Promise<string>>> = {
-  bash: async () => bash(await all()),
-  zsh: async () => zsh(await all()),
-  fish: async () => fish(await all()),
+  bash: async () => bash(await allCommands()),
+  zsh: async () => zsh(await allCommands()),
+  fish: async () => fish(await allCommands()),
 };
 
 /** `nono completions`. */
@@ -24,7 +25,7 @@ fish  nono completions fish | source              in ~/.config/fish/config.fish`
     if (script === undefined) {
       throw new ArgumentError(
         "ERR_NONO_INVALID_ARGV",
-        `There are no completions for ${name || "no shell"}`,
+        name === "" ? "nono completions needs a shell" : `There are no completions for ${name}`,
         {
           value: name,
           remedy: `Name one of ${Object.keys(scripts).join(", ")}.`,
@@ -35,8 +36,3 @@ fish  nono completions fish | source              in ~/.config/fish/config.fish`
     return 0;
   },
 };
-
-/** Late: the table of commands has this one in it. */
-async function all(): Promise<typeof import("./index.ts").commands> {
-  return (await import("./index.ts")).commands;
-}

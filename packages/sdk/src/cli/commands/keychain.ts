@@ -51,7 +51,7 @@ injectCredential and --credential NAME=HOST take it from there.`,
       default:
         throw new ArgumentError(
           "ERR_NONO_INVALID_ARGV",
-          `nono keychain can't ${action ?? "nothing"}`,
+          action === undefined ? "nono keychain needs an action" : `nono keychain can't ${action}`,
           {
             value: action,
             remedy: `It can ${actions.join(", ")}.`,

@@ -46,7 +46,7 @@ as ./nono.jsonc.`,
       default:
         throw new ArgumentError(
           "ERR_NONO_INVALID_ARGV",
-          `nono policy can't ${action ?? "nothing"}`,
+          action === undefined ? "nono policy needs an action" : `nono policy can't ${action}`,
           {
             value: action,
             remedy: `It can ${actions.join(", ")}.`,

@@ -3,18 +3,34 @@ import type { ForeignCommand } from "../command.ts";
 import { ownFailure } from "../exit-status.ts";
 import { withProgress } from "../progress.ts";
 
-const summaries = {
-  diff: "show what a run has changed",
-  rollback: "bring back what was before a run",
-  commit: "keep what a run has changed",
-  checkpoint: "keep the state of a directory, without a run",
-  checkpoints: "list the states that are kept",
-  recover: "finish what a crash has interrupted",
-};
+/** `nono diff`. */
+export const diff: ForeignCommand = fromRollback("diff", "show what a run has changed");
+/** `nono rollback`. */
+export const rollback: ForeignCommand = fromRollback(
+  "rollback",
+  "bring back what was before a run",
+);
+/** `nono commit`. */
+export const commit: ForeignCommand = fromRollback("commit", "keep what a run has changed");
+/** `nono checkpoint`. */
+export const checkpoint: ForeignCommand = fromRollback(
+  "checkpoint",
+  "keep the state of a directory, without a run",
+);
+/** `nono checkpoints`. */
+export const checkpoints: ForeignCommand = fromRollback(
+  "checkpoints",
+  "list the states that are kept",
+);
+/** `nono recover`. */
+export const recover: ForeignCommand = fromRollback(
+  "recover",
+  "finish what a crash has interrupted",
+);
 
-/** `nono diff`, `nono rollback` …: the commands of `@nono/rollback`. */
-export const rollbackCommands: readonly ForeignCommand[] = Object.entries(summaries).map(
-  ([name, summary]) => ({
+/** One of the commands of `@nono/rollback`. */
+function fromRollback(name: string, summary: string): ForeignCommand {
+  return {
     name,
     summary,
     async runRaw(args) {
@@ -23,5 +39,5 @@ export const rollbackCommands: readonly ForeignCommand[] = Object.entries(summar
       const status = await withProgress(`${name} is under way`, work);
       return status === 0 ? 0 : ownFailure;
     },
-  }),
-);
+  };
+}
