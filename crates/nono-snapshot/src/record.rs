@@ -85,8 +85,8 @@ impl Record {
         let path = home.join("record");
         match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            // Its checkpoint was about to be made.
-            Ok(bytes) if bytes.is_empty() => Ok(None),
+            // Its checkpoint was about to be made when the power failed: XFS may show zeros then.
+            Ok(bytes) if bytes.iter().all(|&byte| byte == 0) => Ok(None),
             bytes => serde_json::from_slice::<Self>(&bytes.context("read", &path)?)
                 .map(|record| Some(record.settled(home)))
                 .map_err(|error| Error::Corrupt { path, reason: error.to_string() }),

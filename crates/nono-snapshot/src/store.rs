@@ -139,7 +139,11 @@ impl Store {
         if checkpoint.finish_interrupted()? {
             recovered.finished.push(id.to_owned());
         }
-        if !checkpoint.state().is_open() || !is_complete(&checkpoint.record) {
+        let is_half = checkpoint.state().is_open() && !is_complete(&checkpoint.record);
+        if is_half && checkpoint.is_within_reach() {
+            checkpoint.give_up()?;
+        }
+        if !checkpoint.state().is_open() {
             checkpoint.erase()?;
             recovered.removed.push(id.to_owned());
         }

@@ -209,6 +209,29 @@ fn only_one_rolls_back() {
     }
 }
 
+/// Whoever recovers before everything is mounted loses nothing.
+#[test]
+fn what_is_kept_on_a_disk_that_is_not_mounted_is_not_given_up() {
+    let Some(mounted) = mounted("ext4", "") else { return };
+    let (image, at) = (mounted.dir.path().join("image"), mounted.at());
+    let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let store = Store::open(elsewhere.path()).unwrap();
+    let project = mounted.at().join("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("file"), "before").unwrap();
+    let mut checkpoint =
+        Checkpoint::create(&store, std::slice::from_ref(&project), &Options::default()).unwrap();
+    fs::write(project.join("file"), "after").unwrap();
+    run("umount", &[at]).unwrap();
+    let recovered = store.recover();
+    run("mount", &["-o", "loop", image, at]).unwrap();
+    assert_eq!(recovered.unwrap().removed, [""; 0]);
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(fs::read(project.join("file")).unwrap(), b"before");
+    checkpoint.dispose().unwrap();
+}
+
 /// Runs in a process of its own, for the test above.
 #[test]
 fn child() {

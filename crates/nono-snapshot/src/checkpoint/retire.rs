@@ -150,11 +150,23 @@ impl Checkpoint {
         if self.state() == State::Applied {
             self.refuse_if_needed()?;
         }
-        if self.state().is_open() {
-            self.record.state = State::Committed;
-            self.record.write(&self.store.home(self.id()))?;
-        }
+        self.give_up()?;
         self.erase()
+    }
+
+    /// Whether all it keeps is there to be looked at: its file system may not be mounted at the moment.
+    /// The directories for it are made before anything else.
+    pub(crate) fn is_within_reach(&self) -> bool {
+        self.record.placements.iter().all(|placement| placement.vault.is_dir())
+    }
+
+    /// Should what follows be interrupted, it is known to be over.
+    pub(crate) fn give_up(&mut self) -> Result<()> {
+        if !self.state().is_open() {
+            return Ok(());
+        }
+        self.record.state = State::Committed;
+        self.record.write(&self.store.home(self.id()))
     }
 
     pub(crate) fn erase(&self) -> Result<()> {
