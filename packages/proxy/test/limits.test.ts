@@ -56,6 +56,32 @@ test("a client's connection without a request is closed, on both protocols; one 
   expect(await say(gate, port, request("GET /"))).toMatch(/late$/m);
 });
 
+test("requests without end in one connection are not all begun, through either door", async () => {
+  let begun = 0;
+  const { port } = await httpsUpstream(() => (begun += 1));
+  const gate = await openGate(port, { credentials: [token(port)] });
+  await say(gate, port, request("GET /").repeat(400));
+  expect(begun).toBeLessThanOrEqual(32);
+  expect(gate.violations.map(({ code }) => code)).toEqual(["ERR_NONO_LIMIT"]);
+
+  const plain = await httpUpstream(() => (begun += 1));
+  const open = await openGate(plain);
+  const { port: proxyPort, password } = new URL(open.env()["HTTP_PROXY"] ?? "");
+  const socket = net.connect(Number(proxyPort), "127.0.0.1");
+  socket.on("error", () => undefined);
+  begun = 0;
+  const head = `GET http://good.test:${plain}/ HTTP/1.1\r\nHost: good.test:${plain}\r\nProxy-Authorization: Bearer ${password}\r\n\r\n`;
+  socket.write(head.repeat(400));
+  await once(socket, "close");
+  expect(begun).toBeLessThanOrEqual(32);
+  // In order, and as many as there are, where they are answered.
+  const quick = await httpsUpstream((incoming, response) => response.end(`<${incoming.url}>`));
+  const third = await openGate(quick.port, { credentials: [token(quick.port)] });
+  const lines = Array.from({ length: 20 }, (_, i) => request(`GET /${i}`)).join("");
+  const answers = await say(third, quick.port, lines + request("GET /", "Connection: close"));
+  expect(answers.match(/<[^>]*>/g)).toHaveLength(21);
+});
+
 test("a thousand connections at once are served", async () => {
   const port = await httpUpstream((_incoming, response) => response.end("ok"));
   const gate = await openGate(port);

@@ -5,7 +5,7 @@ import { TLSSocket } from "node:tls";
 import { GateError } from "../errors.ts";
 import { buffered } from "../net/buffers.ts";
 import type { CertificateAuthority } from "../tls/authority.ts";
-import { type ForwardContext, forward } from "./forward.ts";
+import { type ForwardContext, forward, requestEvent } from "./forward.ts";
 import { windows } from "./http2-sessions.ts";
 import {
   type GateRequest,
@@ -22,6 +22,8 @@ import { type UpgradeContext, forwardUpgrade, isWebSocketRequest } from "./upgra
 const handshakeTimeout = 10_000;
 /** Requests at one time in a connection of HTTP/2; Node's default is no limit. */
 const maxStreams = 256;
+/** The same in one of HTTP/1.1, sent without waiting for answers (RFC 9112 section 9.3.2): each has its own way upstream. */
+const maxPipelined = 32;
 
 /** Limits of Node's parser, by its errors' codes. */
 const exceeded: Readonly<Record<string, string>> = {
@@ -41,6 +43,8 @@ export class HttpEngine {
   /** By the socket of HTTP/1.1, or by the session of HTTP/2. */
   readonly #destinations = new WeakMap<object, Destination>();
   readonly #sessions = new Set<http2.ServerHttp2Session>();
+  /** Requests without a whole answer, by the socket of HTTP/1.1. */
+  readonly #pipelined = new WeakMap<object, number>();
 
   constructor(
     context: ForwardContext & UpgradeContext,
@@ -144,7 +148,33 @@ export class HttpEngine {
       );
       return refuseRequest(response, error);
     }
+    if (!("stream" in request) && !this.#mayPipeline(request.socket, response)) {
+      return this.#dropPipelined(request, destination);
+    }
     await forward(this.#context, destination, request, response);
+  }
+
+  #mayPipeline(socket: Socket, response: GateResponse): boolean {
+    const open = (this.#pipelined.get(socket) ?? 0) + 1;
+    if (open > maxPipelined) return false;
+    this.#pipelined.set(socket, open);
+    response.once("close", () => {
+      this.#pipelined.set(socket, (this.#pipelined.get(socket) ?? 1) - 1);
+    });
+    return true;
+  }
+
+  #dropPipelined(request: http.IncomingMessage, destination: Destination): void {
+    // One report is enough: what else has been read goes with the connection.
+    if (request.socket.destroyed) return;
+    const error = new GateError(
+      "ERR_NONO_LIMIT",
+      `More than ${maxPipelined} requests at once in one connection.`,
+      { remedy: "Wait for answers." },
+    );
+    const scheme = destination.secure ? "https" : "http";
+    this.#context.recorder.deny(requestEvent(request, destination, scheme), error);
+    request.socket.destroy();
   }
 
   close(): void {
