@@ -1,7 +1,8 @@
-//! The flags of an inode that chattr(1) sets. Of what can be opened, files and directories have them.
+//! The flags of an inode that chattr(1) sets, and its project, to which quotas are counted. Of what can be
+//! opened, files and directories have them.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
@@ -35,12 +36,16 @@ const PROTECTED: IFlags = IFlags::from_bits_retain(0x0000_0800 | 0x0010_0000);
 
 /// What chattr(1) has set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(crate) struct Flags(u32);
+pub(crate) struct Flags {
+    bits: u32,
+    project: u32,
+}
 
 impl Flags {
     /// None on file systems without.
     pub(crate) fn of(fd: impl AsFd) -> io::Result<Self> {
-        Ok(Self(present(fd)?.intersection(SETTABLE | PROTECTED).bits()))
+        let bits = present(&fd)?.intersection(SETTABLE | PROTECTED).bits();
+        Ok(Self { bits, project: extended(fd)?.map_or(0, |extended| extended.project) })
     }
 
     /// Whether what has them can't be renamed, nor anything in it.
@@ -49,12 +54,13 @@ impl Flags {
     }
 
     fn bits(self) -> IFlags {
-        IFlags::from_bits_retain(self.0)
+        IFlags::from_bits_retain(self.bits)
     }
 
     /// Gives an empty file or directory those that it must have while it is empty. Returns whether it
     /// has all of them then.
     pub(crate) fn give_at_birth(self, fd: impl AsFd) -> io::Result<bool> {
+        self.give_project(&fd)?;
         let is = present(&fd)?;
         let wanted = is.difference(AT_BIRTH) | self.bits().intersection(AT_BIRTH);
         if wanted != is {
@@ -65,6 +71,7 @@ impl Flags {
 
     /// Gives all of them, last of all attributes.
     pub(crate) fn give(self, fd: impl AsFd) -> io::Result<()> {
+        self.give_project(&fd)?;
         let is = present(&fd)?;
         if self.bits().difference(is).intersects(PROTECTED) {
             let what = "it is encrypted or has fs-verity, which a copy would not have";
@@ -74,13 +81,32 @@ impl Flags {
         if wanted == is { Ok(()) } else { set(fd, wanted) }
     }
 
+    fn give_project(self, fd: impl AsFd) -> io::Result<()> {
+        match extended(&fd)? {
+            Some(is) if is.project != self.project => {
+                let wanted = Extended { project: self.project, ..is };
+                // SAFETY: the structure is as long as the request says and lives across the call.
+                let status = unsafe {
+                    libc::ioctl(fd.as_fd().as_raw_fd(), FSSETXATTR as _, &raw const wanted)
+                };
+                if status < 0 {
+                    let source = io::Error::last_os_error();
+                    let what = format!("its project can't be set to {}: {source}", self.project);
+                    return Err(io::Error::new(source.kind(), what));
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes off what keeps everything else from being changed. Returns what was there.
     pub(crate) fn loosen(fd: impl AsFd) -> io::Result<Self> {
-        let is = present(&fd)?;
-        if is.intersects(FIXED) {
-            set(fd, is.difference(FIXED))?;
+        let had = Self::of(&fd)?;
+        if had.are_fixed() {
+            set(&fd, present(&fd)?.difference(FIXED))?;
         }
-        Ok(Self(is.intersection(SETTABLE | PROTECTED).bits()))
+        Ok(had)
     }
 }
 
@@ -89,6 +115,38 @@ fn present(fd: impl AsFd) -> io::Result<IFlags> {
         // The last is what some FUSE file systems say.
         Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => Ok(IFlags::empty()),
         flags => Ok(flags?),
+    }
+}
+
+/// `struct fsxattr` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Extended {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    copied_extent_size: u32,
+    padding: [u8; 8],
+}
+
+/// `FS_IOC_FSGETXATTR`, `_IOR('X', 31, struct fsxattr)`
+const FSGETXATTR: u64 = 0x801c_581f;
+/// `FS_IOC_FSSETXATTR`, `_IOW('X', 32, struct fsxattr)`
+const FSSETXATTR: u64 = 0x401c_5820;
+
+/// `None`: the file system has no projects.
+fn extended(fd: impl AsFd) -> io::Result<Option<Extended>> {
+    let mut extended = Extended::default();
+    // SAFETY: the structure is as long as the request says and lives across the call.
+    let status = unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), FSGETXATTR as _, &raw mut extended) };
+    if status == 0 {
+        return Ok(Some(extended));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOTTY | libc::EOPNOTSUPP | libc::EINVAL | libc::ENOSYS) => Ok(None),
+        _ => Err(error),
     }
 }
 

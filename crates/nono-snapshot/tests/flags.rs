@@ -188,6 +188,41 @@ fn a_directory_without_regard_to_case() {
     assert_eq!(flags(&dir), CASEFOLD);
 }
 
+/// To which quotas are counted. New entries get that of a directory with the flag P.
+#[test]
+fn projects_come_back() {
+    let Some(mounted) = mounted("xfs", "") else { return };
+    let scratch = scratch_on(&mounted, false);
+    let project = scratch.project.to_str().unwrap();
+    if run("chattr", &["-p", "42", "+P", project]).is_err() {
+        println!("SKIPPED: rollback of projects: chattr can't set them");
+        return;
+    }
+    scratch.write("dir/file", "x");
+    let listed = || {
+        let of = |what: &str| std::process::Command::new("lsattr").args(["-p", what]).output();
+        ["", "dir"].map(|dir| {
+            let output = of(scratch.project.join(dir).to_str().unwrap()).unwrap().stdout;
+            String::from_utf8(output)
+                .unwrap()
+                .lines()
+                .map(|line| line[..5].trim().to_owned())
+                .collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(listed(), [["42"], ["42"]]);
+    for strategy in ["reflink", "copy"] {
+        let options = Options { strategy: Some(strategy.to_owned()), ..Options::default() };
+        let dirs = std::slice::from_ref(&scratch.project);
+        let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+        fs::remove_file(scratch.project.join("dir/file")).unwrap();
+        checkpoint.rollback(Some(&[PathBuf::from("dir/file")]), false).unwrap();
+        assert_eq!(listed(), [["42"], ["42"]], "{strategy}: one path");
+        checkpoint.rollback(None, false).unwrap();
+        assert_eq!(listed(), [["42"], ["42"]], "{strategy}");
+    }
+}
+
 /// An ordinary user can't give a copy what only root can set: said by name, and nothing is left behind.
 #[test]
 fn what_an_ordinary_user_cannot_set_is_refused_at_the_beginning() {
