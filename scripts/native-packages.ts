@@ -1,10 +1,19 @@
 // Before publishing, in a checkout that is thrown away: makes packages of the native parts that were built
 // (packages/*/artifacts), and lets @nono/core and @nono/rollback ask for them by platform. What was not
-// built for a platform is not published for it.
+// built for a platform is not published for it. Each package says from which repository it is, which must
+// be the one that provenance is signed for (npm docs: "Generating provenance statements").
 //
 //   node scripts/native-packages.ts [ROOT]
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  globSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import process from "node:process";
 
@@ -19,6 +28,8 @@ interface Manifest {
 const root = path.resolve(process.argv[2] ?? path.join(import.meta.dirname, ".."));
 
 for (const layer of ["core", "rollback"]) packageNatives(path.join(root, "packages", layer));
+for (const file of globSync("packages/{*,*/npm/*}/package.json", { cwd: root }))
+  nameRepository(file);
 
 function packageNatives(directory: string): void {
   const manifest = read<Manifest>(path.join(directory, "package.json"));
@@ -40,6 +51,16 @@ function packageNatives(directory: string): void {
   }
   write(path.join(directory, "package.json"), manifest);
   console.log(`${manifest.name}: ${platforms.join(", ")}`);
+}
+
+/** In GitHub Actions; elsewhere nothing is signed, and nothing needs it. */
+function nameRepository(manifest: string): void {
+  const { GITHUB_SERVER_URL: server, GITHUB_REPOSITORY: repository } = process.env;
+  if (server === undefined || repository === undefined) return;
+  const file = path.join(root, manifest);
+  const url = `git+${server}/${repository}.git`;
+  const directory = path.dirname(manifest);
+  write(file, { ...read<object>(file), repository: { type: "git", url, directory } });
 }
 
 function read<T>(file: string): T {

@@ -51,8 +51,18 @@ beforeAll(() => {
 }, 120_000);
 afterAll(() => directory && rmSync(directory, { recursive: true, force: true }));
 
-function run(command: string, args: readonly string[], cwd: string): string {
-  const env = { ...process.env, PATH: `${bin}:${process.env["PATH"]}`, npm_config_audit: "false" };
+function run(
+  command: string,
+  args: readonly string[],
+  cwd: string,
+  more: NodeJS.ProcessEnv = {},
+): string {
+  const env = {
+    ...process.env,
+    ...more,
+    PATH: `${bin}:${process.env["PATH"]}`,
+    npm_config_audit: "false",
+  };
   const { status, stdout, stderr } = spawnSync(command, args, { cwd, env, encoding: "utf8" });
   expect(status, `${command} ${args.join(" ")}\n${stdout}${stderr}`).toBe(0);
   return stdout;
@@ -126,7 +136,13 @@ describe.skipIf(isSecondUser)("as published", () => {
         writeFileSync(path.join(to, "artifacts", `${addon}.${platform}.node`), platform);
       }
     }
-    run(process.execPath, [path.join(root, "scripts/native-packages.ts"), checkout], root);
+    const inActions = { GITHUB_SERVER_URL: "https://git.test", GITHUB_REPOSITORY: "a/b" };
+    run(
+      process.execPath,
+      [path.join(root, "scripts/native-packages.ts"), checkout],
+      root,
+      inActions,
+    );
     const core = path.join(checkout, "packages/core");
     expect(manifestOf(core)).toMatchObject({
       optionalDependencies: {
@@ -148,7 +164,23 @@ describe.skipIf(isSecondUser)("as published", () => {
       cpu: ["arm64"],
       libc: ["musl"],
       publishConfig: { access: "public", provenance: true },
+      repository: { url: "git+https://git.test/a/b.git" },
     });
+    expect(manifestOf(core)).toMatchObject({
+      repository: { type: "git", url: "git+https://git.test/a/b.git", directory: "packages/core" },
+    });
+  });
+
+  test("workflows name actions by commit, and one job alone may do more than read", () => {
+    for (const name of readdirSync(path.join(root, ".github/workflows"))) {
+      const workflow = readFileSync(path.join(root, ".github/workflows", name), "utf8");
+      const used = [...workflow.matchAll(/uses: (.*)/g)].map(([, action]) => action);
+      expect(used.length).toBeGreaterThan(0);
+      for (const action of used) expect(action).toMatch(/^[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+      expect(workflow).toContain("\npermissions:\n  contents: read\n");
+      const writing = workflow.slice(0, workflow.indexOf("\n  publish:\n"));
+      expect(writing).not.toMatch(/: write|secrets\./);
+    }
   });
 
   test("core alone pulls no other layer, and enforces", () => {
