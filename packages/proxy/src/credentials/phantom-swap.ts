@@ -13,8 +13,13 @@ export interface Phantom {
 
 /** A body up to this length with a known length is replaced whole, so that its new length can be announced. */
 const bufferedBody = 1024 * 1024;
-/** What such a body may decode to. */
-const maxDecoded = 64 * 1024 * 1024;
+/** What such a body may decode to: it is done at once, and nothing else meanwhile. */
+const maxDecoded = 16 * 1024 * 1024;
+/**
+ * How many times its length a longer one may decode to, beyond that. gzip alone comes to 1032; Brotli, Zstandard and
+ * codings upon each other know no end.
+ */
+const maxGrowth = 1_100;
 
 /** Finds phantoms in requests and puts the values in their place. */
 export class PhantomSwap {
@@ -140,8 +145,16 @@ export class PhantomSwap {
     if (!stages || !first) return undefined;
     const search = this.#replacer(onFound);
     let failure: unknown;
+    let taken = 0;
+    let decoded = 0;
     for (const [i, stage] of stages.entries()) {
       stage.on("error", () => undefined); // as in #replaceWhole
+      stage.on("data", (chunk: Buffer) => {
+        decoded += chunk.length;
+        if (decoded <= maxDecoded + maxGrowth * taken) return;
+        for (const each of stages) each.destroy();
+        passed.destroy(growsTooMuch());
+      });
       const next = stages[i + 1];
       if (next) stage.pipe(next);
       else {
@@ -157,10 +170,23 @@ export class PhantomSwap {
     const passed = new Transform({
       // A chunk goes on when all that it decodes to has been seen.
       transform: (chunk: Buffer, _encoding, done) => {
-        if (first.destroyed) return done(null, chunk);
-        first.write(chunk, () => {
-          setImmediate(() => done((failure as Error | undefined) ?? null, chunk));
-        });
+        if (over(first)) return done(null, chunk);
+        taken += chunk.length;
+        const look = (): void => {
+          if (passed.destroyed) return;
+          const busy = stages.some((stage) => stage.writableLength + stage.readableLength > 0);
+          if (busy && !failure && !stages.some(over)) setImmediate(look);
+          else done((failure as Error | undefined) ?? null, chunk);
+        };
+        let isTaken = false;
+        const onTaken = (): void => {
+          first.off("end", onTaken).off("close", onTaken);
+          if (!isTaken) setImmediate(look);
+          isTaken = true;
+        };
+        // A decoder that meets its end, or breaks, never calls back.
+        first.once("end", onTaken).once("close", onTaken);
+        first.write(chunk, onTaken);
       },
     });
     return this.#joined(body, passed);
@@ -189,6 +215,11 @@ export class PhantomSwap {
     transform.on("error", () => undefined);
     return body.pipe(transform);
   }
+}
+
+/** A decoder that has met its end takes no more, and what stands behind it is no business of its coding. */
+function over(stage: Transform): boolean {
+  return stage.destroyed || stage.readableEnded;
 }
 
 /** Gives a transform's callback what `work` returns or throws. */
@@ -227,6 +258,14 @@ function compressed(name: string): GateError {
     "ERR_NONO_PROTOCOL",
     `The token of ${name} stands in a compressed body too large to be rewritten.`,
     { value: name, remedy: "Send the token in a header, or the body uncompressed." },
+  );
+}
+
+function growsTooMuch(): GateError {
+  return new GateError(
+    "ERR_NONO_LIMIT",
+    `A compressed body decodes to more than ${maxGrowth} times its length.`,
+    { remedy: "Send it uncompressed, or compressed once, by gzip." },
   );
 }
 

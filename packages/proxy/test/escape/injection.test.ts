@@ -1,7 +1,13 @@
 import { once } from "node:events";
 import http2 from "node:http2";
 import tls from "node:tls";
-import { brotliCompressSync, brotliDecompressSync, gunzipSync, gzipSync } from "node:zlib";
+import {
+  brotliCompressSync,
+  brotliDecompressSync,
+  constants,
+  gunzipSync,
+  gzipSync,
+} from "node:zlib";
 import { afterAll, expect, test } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
 import type { Gate } from "../../src/index.ts";
@@ -147,6 +153,8 @@ test("what cannot be replaced is refused with a reason: compressed streams, long
   const noise = Buffer.from(Array.from({ length: 2_000_000 }, (_, i) => (i * 7919) % 251));
   const hidden = gzipSync(Buffer.concat([noise, Buffer.from(phantom), noise]));
   await stream(gate, port, "content-encoding: gzip\r\n", hidden);
+  const twice = brotliCompressSync(hidden, { params: { [constants.BROTLI_PARAM_QUALITY]: 1 } });
+  await stream(gate, port, "content-encoding: gzip, br\r\n", twice);
   const long = Buffer.concat([noise, Buffer.from(phantom)]);
   const answer = await ask(gate, `https://good.test:${port}/`, post({}, long)).catch(
     () => undefined,
@@ -154,12 +162,30 @@ test("what cannot be replaced is refused with a reason: compressed streams, long
   expect(answer?.status ?? 400).toBe(400);
   expect(seen).toHaveLength(0);
   const reasons = gate.violations.map(({ message }) => message);
-  expect(reasons.some((text) => text.includes("compressed body"))).toBe(true);
+  expect(reasons.filter((text) => text.includes("compressed body"))).toHaveLength(2);
   expect(reasons.some((text) => text.includes("announced length"))).toBe(true);
   // The same without a phantom arrives, in its coding.
   const clean = gzipSync(noise);
   expect(await stream(gate, port, "content-encoding: gzip\r\n", clean)).toMatch(/^HTTP\/1\.1 200/);
   expect(seen[0]?.body.equals(clean)).toBe(true);
+  // What stands behind the end is no business of the coding.
+  const more = Buffer.concat([clean, Buffer.alloc(100_000, "more")]);
+  expect(await stream(gate, port, "content-encoding: gzip\r\n", more)).toMatch(/^HTTP\/1\.1 200/);
+  expect(seen[1]?.body.equals(more)).toBe(true);
+});
+
+test("a compressed body that decodes to far more than it is ends there", async () => {
+  const { port, seen } = await recordingServer();
+  const gate = await openGate(port, { credentials: [token(port)] });
+  const zeros = Buffer.alloc(64 * 1024 * 1024);
+  // gzip's own growth is let through, since nothing in it can be worse.
+  const once1 = gzipSync(zeros);
+  expect(await stream(gate, port, "content-encoding: gzip\r\n", once1)).toMatch(/^HTTP\/1\.1 200/);
+  expect(seen[0]?.body.equals(once1)).toBe(true);
+  const bomb = gzipSync(brotliCompressSync(zeros));
+  await stream(gate, port, "content-encoding: br, gzip\r\n", bomb);
+  expect(gate.violations.map(({ code }) => code)).toEqual(["ERR_NONO_LIMIT"]);
+  expect(seen).toHaveLength(1);
 });
 
 const chunkedPost = (host: string, ...headers: string[]): string =>
