@@ -122,6 +122,17 @@ impl Rules {
         self.set(number, Rule { clauses: clauses.into_iter().collect(), otherwise });
     }
 
+    /// Decides a call by its arguments before what else decides it.
+    pub(crate) fn decide_first(
+        &mut self,
+        number: i64,
+        clauses: impl IntoIterator<Item = (Vec<Test>, Action)>,
+    ) {
+        let none = Rule { clauses: Vec::new(), otherwise: Action::Allow };
+        let rule = self.by_number.entry(number as u32).or_insert(none);
+        rule.clauses.splice(0..0, clauses);
+    }
+
     /// What these rules do with a call.
     pub(crate) fn evaluate(&self, number: i64, arguments: [u64; 6]) -> Action {
         let Some(rule) = self.by_number.get(&(number as u32)) else { return Action::Allow };

@@ -1,12 +1,14 @@
 //! The system call filter: a typed builder, and what nono refuses with it.
 
 mod filter;
+mod identity;
 mod ioctl;
 mod names;
 mod neighbours;
 mod rules;
 
 pub(crate) use filter::{Action, Instruction, Rules};
+pub(crate) use identity::lends_group;
 pub(crate) use names::name;
 pub(crate) use neighbours::target;
 pub(crate) use rules::{

@@ -82,6 +82,16 @@ const NAMES: &[(i64, &str)] = names![
     SYS_msgrcv,
     SYS_msgctl,
     SYS_mq_open,
+    SYS_fcntl,
+    SYS_fchmod,
+    SYS_fchmodat,
+    SYS_openat,
+    #[cfg(target_arch = "x86_64")]
+    SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    SYS_creat,
     #[cfg(target_arch = "x86_64")]
     SYS_mknod,
 ];

@@ -1,7 +1,7 @@
 //! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
 
 use super::filter::{Action, Filter, Rules, Test, argument};
-use super::{ioctl, neighbours};
+use super::{identity, ioctl, neighbours};
 use crate::supervisor::files;
 use crate::tier::TierName;
 
@@ -113,6 +113,7 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
     if supervised.refusals || supervised.programs {
         rules.notify(&[libc::SYS_execve, libc::SYS_execveat]);
     }
+    identity::refuse(&mut rules, supervised.starts);
     rules
 }
 
@@ -270,11 +271,9 @@ fn refuse_device_nodes(rules: &mut Rules, otherwise: Action) {
     rules.decide(libc::SYS_mknod, devices(1), otherwise);
 }
 
-/// Operations on files that the supervisor judges and carries out. `openat2` has its flags in memory,
-/// where a filter cannot look; programs fall back to openat.
+/// Operations on files that the supervisor judges and carries out.
 fn park_files(rules: &mut Rules, parked: Parked) {
     rules.notify(files::PARKED);
-    rules.refuse(libc::ENOSYS, &[libc::SYS_openat2]);
     // With O_PATH nothing is opened, only named; what is then done by that name is parked itself.
     let open = |flags: usize| {
         let by_name = argument(flags).mask(libc::O_PATH as u32).is_not(0);

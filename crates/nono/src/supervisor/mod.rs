@@ -244,6 +244,7 @@ impl Desk {
         let files = &mut self.files;
         let (verdict, account) = match files::attempt(files, &self.listener, call) {
             Outcome::Decided(verdict, account) => (verdict, account),
+            Outcome::Forbidden => return self.refuse(call, libc::EPERM),
             Outcome::Open(last, account) => {
                 let tell = self.recorder.tell_later(call, account);
                 return files.conclude(last, &self.listener, call, tell);

@@ -16,6 +16,7 @@ mod exec;
 mod gate;
 mod gate_programs;
 mod granted_programs;
+mod identity;
 mod limits;
 mod loopback;
 mod overlay;

@@ -14,6 +14,7 @@ use super::decode::{Change, Object, TimeFormat};
 use super::reply::{Answer, Attempt, Reply};
 use crate::event::Operation;
 use crate::judge::{Reason, Right};
+use crate::seccomp;
 use crate::tier::TierName;
 
 /// A change with everything it needs at hand.
@@ -38,12 +39,14 @@ impl Caller<'_> {
             attempt.reason = None;
         }
         self.act_on_judgement(attempt)?;
-        if place.has_path() {
-            let kind = place.file.metadata()?.file_type();
-            if kind.is_char_device() || kind.is_block_device() {
-                attempt.reason.get_or_insert(Reason::NotGranted);
-                return Err(errno(libc::EPERM));
-            }
+        let kind = place.file.metadata()?.file_type();
+        if matches!(change, Prepared::Mode(mode) if kind.is_file() && seccomp::lends_group(mode)) {
+            attempt.is_forbidden = true;
+            return Err(errno(libc::EPERM));
+        }
+        if place.has_path() && (kind.is_char_device() || kind.is_block_device()) {
+            attempt.reason.get_or_insert(Reason::NotGranted);
+            return Err(errno(libc::EPERM));
         }
         // In the other tier it is a read-only mount that refuses.
         if attempt.reason.is_some() && self.files.tier == TierName::Flat {

@@ -65,6 +65,9 @@ pub(super) fn attempt(files: &mut Files, listener: &Arc<Listener>, call: &Notifi
     let answer = decode::request(call).and_then(|request| {
         files.with_view(listener, call, |caller| caller.serve(request, &mut attempt))
     });
+    if attempt.is_forbidden {
+        return Outcome::Forbidden;
+    }
     let answer = match answer {
         Ok(Reply::Last(last)) if attempt.reason.is_none() && !attempt.is_replaced => {
             return Outcome::Open(last, attempt.account(None));

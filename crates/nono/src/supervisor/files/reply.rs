@@ -42,6 +42,8 @@ pub(super) struct Attempt {
     /// A rule grants what had this name when the sandbox was made, and this is something else: if the
     /// kernel refuses it, that is why.
     pub(super) is_replaced: bool,
+    /// No rule could grant it: it is refused as a filter would.
+    pub(super) is_forbidden: bool,
 }
 
 pub(super) type Answer = io::Result<Reply>;
@@ -89,17 +91,26 @@ pub(in crate::supervisor) enum Outcome {
     Decided(Verdict, Account),
     /// Nothing refuses it: [`Files::conclude`] makes it, and what it comes to completes the account.
     Open(Last, Account),
+    /// No rule could grant it.
+    Forbidden,
 }
 
 impl Attempt {
     pub(super) fn new(operation: Operation) -> Self {
         let path = PathBuf::new;
-        let (reason, is_replaced) = (None, false);
-        Attempt { operation, asked: path(), path: path(), to: None, reason, is_replaced }
+        Attempt {
+            operation,
+            asked: path(),
+            path: path(),
+            to: None,
+            reason: None,
+            is_replaced: false,
+            is_forbidden: false,
+        }
     }
 
     pub(super) fn account(self, errno: Option<i32>) -> Account {
-        let Attempt { operation, asked, path, to, mut reason, is_replaced } = self;
+        let Attempt { operation, asked, path, to, mut reason, is_replaced, .. } = self;
         if is_replaced && errno == Some(libc::EACCES) {
             reason.get_or_insert(Reason::NotGranted);
         }
