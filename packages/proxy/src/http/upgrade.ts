@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import http from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -43,6 +44,7 @@ export async function forwardUpgrade(
   client.on("error", () => client.destroy());
   try {
     const path = originForm(request, destination);
+    const accept = expectedAccept(request);
     const rule = context.rules.check(endpoint, "GET", path, request.rawHeaders);
     if (rule !== undefined) event.rule = { id: rule };
     // Compressed frames could not be searched.
@@ -78,6 +80,7 @@ export async function forwardUpgrade(
     if (status !== 101) {
       return answerInstead(request, client, response, scrubbed, injection.scrubber());
     }
+    if (response.headers["sec-websocket-accept"] !== accept) throw noWebSocket();
     // Bytes of both directions pass this socket.
     client.setTimeout(context.tunnelTimeout, () => client.destroy());
     client.write(switchingProtocols(scrubbed));
@@ -104,6 +107,32 @@ export async function forwardUpgrade(
     context.recorder.deny(event, error);
     refuseOnSocket(client, error);
   }
+}
+
+/**
+ * What a server that understands WebSocket answers (RFC 6455 section 4.2.2): any other 101 would make a tunnel to a server
+ * that goes on reading requests.
+ *
+ * @throws GateError `ERR_NONO_PROTOCOL` when the handshake is none
+ */
+function expectedAccept({ headers }: http.IncomingMessage): string {
+  const key = headers["sec-websocket-key"];
+  const hasBody =
+    headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) !== 0;
+  if (key === undefined || hasBody) {
+    throw new GateError(
+      "ERR_NONO_PROTOCOL",
+      "The WebSocket handshake has no key, or it has a body.",
+    );
+  }
+  return createHash("sha1").update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest("base64");
+}
+
+function noWebSocket(): GateError {
+  return new GateError(
+    "ERR_NONO_UPSTREAM",
+    "The server switched to something else than WebSocket.",
+  );
 }
 
 function handshake(

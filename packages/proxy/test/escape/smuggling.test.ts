@@ -3,7 +3,7 @@ import net from "node:net";
 import tls from "node:tls";
 import { afterAll, expect, test } from "vitest";
 import { parseHost } from "../../src/net/host.ts";
-import { connectThrough } from "../support/client.ts";
+import { connectThrough, h2Session } from "../support/client.ts";
 import { closeAll, openGate, say, token } from "../support/gate.ts";
 import { listening, upstreamAuthority } from "../support/upstream.ts";
 
@@ -12,7 +12,9 @@ import { listening, upstreamAuthority } from "../support/upstream.ts";
 
 afterAll(closeAll);
 
-async function rawServer(): Promise<{ port: number; received: () => string }> {
+async function rawServer(
+  answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+): Promise<{ port: number; received: () => string }> {
   const secureContext = upstreamAuthority.contextFor(parseHost("good.test"));
   let bytes = "";
   const server = net.createServer((peer) => {
@@ -20,7 +22,7 @@ async function rawServer(): Promise<{ port: number; received: () => string }> {
     secure.on("error", () => peer.destroy());
     secure.on("data", (chunk: Buffer) => {
       bytes += chunk.toString("latin1");
-      secure.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+      secure.write(answer);
     });
   });
   return { port: await listening(server), received: () => bytes };
@@ -131,4 +133,73 @@ test.each<[string, Record<string, string>]>([
   expect(received()).not.toMatch(/hidden|evil/i);
   // One request at most, whatever became of the field.
   expect(received().match(/ HTTP\/1\.1\r\n/g)?.length ?? 0).toBeLessThanOrEqual(1);
+});
+
+const upgrade = (...headers: string[]): string =>
+  `${["GET /ws HTTP/1.1", "Host: good.test", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", ...headers].join("\r\n")}\r\n\r\n`;
+const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+test.each<[string, string, string, RegExp]>([
+  ["a server that knows no WebSocket", upgrade(key), "101 Switching Protocols", /^HTTP\/1\.1 502 /],
+  [
+    "another key's answer",
+    upgrade(key),
+    "101 Switching Protocols\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+    /^HTTP\/1\.1 502 /,
+  ],
+  ["no key", upgrade(), "101 Switching Protocols", /^HTTP\/1\.1 400 /],
+  ["a body", upgrade(key, `Content-Length: ${hidden.length}`), "101 x", /^HTTP\/1\.1 400 /],
+  ["chunks", upgrade(key, "Transfer-Encoding: chunked"), "101 x", /^HTTP\/1\.1 400 /],
+])("a WebSocket handshake with %s makes no tunnel", async (_what, text, answer, expected) => {
+  const { port, received } = await rawServer(
+    `HTTP/1.1 ${answer}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+  );
+  // Without credentials, so that nothing looks into the frames.
+  const gate = await openGate(port, { rules: [{ host: `good.test:${port}`, allow: ["GET /ws"] }] });
+  const got = await say(gate, port, text + hidden, (all) => all.startsWith("HTTP/1.1 101"));
+  expect(got).toMatch(expected);
+  expect(received()).not.toContain("/hidden");
+});
+
+test.each<[string, string]>([
+  ["CONNECT", "CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\n\r\n"],
+  ["CONNECT to itself", "CONNECT good.test:443 HTTP/1.1\r\nHost: good.test\r\n\r\n"],
+  ["a preface of HTTP/2", `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${hidden}`],
+  [
+    "a preface of HTTP/2 after a request",
+    `GET / HTTP/1.1\r\nHost: good.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${hidden}`,
+  ],
+])("%s within a terminated connection opens nothing", async (_what, text) => {
+  const { port, received } = await rawServer();
+  const gate = await openGate(port, { credentials: [token(port)] });
+  await say(gate, port, text);
+  expect(received()).not.toMatch(/hidden|evil|CONNECT|PRI/);
+});
+
+test.each<[string, http2.OutgoingHttpHeaders]>([
+  ["CONNECT", { ":method": "CONNECT", ":authority": "evil.test:443" }],
+  ["CONNECT to itself", { ":method": "CONNECT", ":authority": "good.test:443" }],
+  [
+    "an extended CONNECT",
+    { ":method": "CONNECT", ":protocol": "websocket", ":path": "/hidden", ":scheme": "https" },
+  ],
+])("%s over HTTP/2 opens nothing", async (_what, headers) => {
+  const { port, received } = await rawServer();
+  const gate = await openGate(port, { credentials: [token(port)] });
+  const session = await h2Session(gate, port);
+  session.on("error", () => undefined);
+  const outcome = await new Promise<unknown>((resolve) => {
+    try {
+      const stream = session.request(headers);
+      stream.once("response", (answer) => resolve(answer[":status"]));
+      stream.once("error", () => resolve("refused"));
+      stream.once("close", () => resolve("refused"));
+      stream.write(hidden);
+    } catch {
+      resolve("refused"); // Node's own client does not send it
+    }
+  });
+  session.destroy();
+  expect(["refused", 400, 405, 421]).toContain(outcome);
+  expect(received()).toBe("");
 });
