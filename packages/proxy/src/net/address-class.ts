@@ -58,6 +58,7 @@ const table: readonly SpecialRange[] = (
     ["embedded-ipv4", "2002::/16"], // 6to4
     ["embedded-ipv4", "2001::/32"], // Teredo
     ["reserved", "100::/64"], // discard
+    ["reserved", "100:0:0:1::/64"], // dummy prefix (RFC 9780)
     ["reserved", "2001:2::/48"],
     ["reserved", "2001:10::/28"],
     ["reserved", "2001:20::/28"],
@@ -75,7 +76,17 @@ const table: readonly SpecialRange[] = (
   return { class: name, range };
 });
 
+/**
+ * ISATAP (RFC 5214 section 6.1): under any prefix the last 64 bits are 0000:5efe or 0200:5efe, and an IPv4 address to which
+ * a host with such an interface sends the packet.
+ */
+function isatapRange({ family, bits }: IpAddress): SpecialRange | undefined {
+  if (family === 4 || ((bits >> 32n) & 0xfdff_ffffn) !== 0x5efen) return undefined;
+  const base: IpAddress = { family, bits: (bits >> 32n) << 32n };
+  return { class: "embedded-ipv4", range: { base, prefix: 96 } };
+}
+
 /** The special range that `address` lies in; undefined: a public address. */
 export function specialRangeOf(address: IpAddress): SpecialRange | undefined {
-  return table.find(({ range }) => rangeContains(range, address));
+  return table.find(({ range }) => rangeContains(range, address)) ?? isatapRange(address);
 }
