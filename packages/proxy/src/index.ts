@@ -4,7 +4,11 @@
  *
  * @packageDocumentation
  */
-export type { CredentialConfig, CredentialScheme } from "./credentials/credential.ts";
+export type {
+  CredentialConfig,
+  CredentialPlace,
+  CredentialScheme,
+} from "./credentials/credential.ts";
 export type { PhantomShape } from "./credentials/phantom.ts";
 export type { CredentialSource } from "./credentials/source.ts";
 export type { TrustFiles } from "./environment.ts";

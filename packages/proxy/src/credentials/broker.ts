@@ -4,11 +4,18 @@ import type { Recorder } from "../event.ts";
 import { type FlatHeaders, withoutFields } from "../http/headers.ts";
 import type { Destination } from "../http/request-target.ts";
 import { innerCodingRequests, knownCodings } from "../http/content-coding.ts";
-import { type Binding, type CredentialConfig, boundTo, parseBinding } from "./credential.ts";
+import {
+  type Binding,
+  type CredentialConfig,
+  type CredentialPlace,
+  boundTo,
+  parseBinding,
+} from "./credential.ts";
 import type { MaskingStream } from "./masker.ts";
 import { AccessTokens } from "./oauth2.ts";
 import { guessShape, makeAwsPhantom, makePhantom } from "./phantom.ts";
-import { type Phantom, PhantomSwap, phantomMisused } from "./phantom-swap.ts";
+import type { StreamReplacer } from "./pattern-set.ts";
+import { type Phantom, PhantomSwap, phantomMisplaced, phantomMisused } from "./phantom-swap.ts";
 import { applyScheme } from "./schemes.ts";
 import { parseKeys, resign } from "./sigv4-resign.ts";
 import { SecretVault } from "./vault.ts";
@@ -120,9 +127,10 @@ export class CredentialBroker {
     const { endpoint, secure } = destination;
     const here = this.#bound.filter(({ binding }) => boundTo(binding, endpoint, secure));
     if (this.isEmpty) return passing(draft);
-    const used = this.#swap.find(draft.path, draft.headers);
-    const stray = used.find((name) => !here.some(({ binding }) => binding.name === name));
-    if (stray !== undefined) throw phantomMisused(stray, endpoint.host.text);
+    const used = new Set([
+      ...this.#found(this.#swap.find(draft.path, []), "target", here, endpoint.host.text),
+      ...this.#found(this.#swap.find("", draft.headers), "header", here, endpoint.host.text),
+    ]);
     if (here.length === 0) {
       const body =
         draft.body && this.#swap.guardBody(draft.body, draft.headers, endpoint.host.text);
@@ -135,9 +143,29 @@ export class CredentialBroker {
     }
     const [first] = here;
     // The phantoms that the client sent say which credentials it means; sending none means the first.
-    const meant = here.filter(({ binding }) => used.includes(binding.name));
+    const meant = here.filter(({ binding }) => used.has(binding.name));
     const chosen = meant.length > 0 || !first ? meant : [first];
     return this.#inject(destination, draft, here, chosen);
+  }
+
+  /**
+   * The credentials whose phantoms were found in a place.
+   *
+   * @throws GateError `ERR_NONO_PHANTOM_MISUSED` unless each belongs there
+   */
+  #found(names: string[], place: CredentialPlace, here: readonly Bound[], host: string): string[] {
+    const stray = names.find((name) => !this.#belongs(name, place, here));
+    if (stray !== undefined) throw this.#misuse(stray, place, here, host);
+    return names;
+  }
+
+  #belongs(name: string, place: CredentialPlace, here: readonly Bound[]): boolean {
+    return here.some(({ binding }) => binding.name === name && binding.places.includes(place));
+  }
+
+  #misuse(name: string, place: CredentialPlace, here: readonly Bound[], host: string): GateError {
+    const bound = here.some(({ binding }) => binding.name === name);
+    return bound ? phantomMisplaced(name, host, place) : phantomMisused(name, host);
   }
 
   async #inject(
@@ -184,8 +212,10 @@ export class CredentialBroker {
       });
     }
     if (body && body === draft.body) {
-      const place = { host: host.text, awaitBody };
-      ({ body, headers } = await this.#swap.replaceBody(body, headers, values, place));
+      const allowed = [...values].filter(([name]) => this.#belongs(name, "body", here));
+      const refuse = (name: string): GateError => this.#misuse(name, "body", here, host.text);
+      const how = { refuse, awaitBody };
+      ({ body, headers } = await this.#swap.replaceBody(body, headers, new Map(allowed), how));
     }
     const refresh = async (): Promise<Injection | undefined> => {
       const before = [...values.values()].join("\n");
@@ -202,6 +232,7 @@ export class CredentialBroker {
       return Date.now() - (this.#fruitless.get(binding.name) ?? -Infinity) > fruitlessFor;
     });
     const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
+      this.#found(this.#swap.find("", trailers), "header", here, host.text);
       return this.#swap.replace("", trailers, values).headers;
     };
     return {
@@ -239,17 +270,16 @@ export class CredentialBroker {
     };
   }
 
-  /** Masks and swaps for a WebSocket to this server: the phantoms to replace, the values to hide. */
-  async webSocket(
-    destination: Destination,
-  ): Promise<{ swap: PhantomSwap; values: Map<string, string> }> {
-    const { endpoint, secure } = destination;
+  /** What edits the messages of a WebSocket to this server, on their way there. */
+  async messages({ endpoint, secure }: Destination): Promise<() => StreamReplacer> {
+    const here = this.#bound.filter(({ binding }) => boundTo(binding, endpoint, secure));
     const values = new Map<string, string>();
-    for (const { binding } of this.#bound) {
-      if (boundTo(binding, endpoint, secure))
-        values.set(binding.name, await this.#valueOf(binding));
+    for (const { binding } of here) {
+      if (binding.places.includes("body")) values.set(binding.name, await this.#valueOf(binding));
     }
-    return { swap: this.#swap, values };
+    const refuse = (name: string): GateError =>
+      this.#misuse(name, "body", here, endpoint.host.text);
+    return () => this.#swap.messageReplacer(values, refuse);
   }
 
   /** The masking of everything that has been injected so far. */

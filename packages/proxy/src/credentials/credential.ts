@@ -24,6 +24,11 @@ export type CredentialScheme =
    */
   | { readonly type: "oauth2"; readonly tokenUrl: string; readonly scope?: string };
 
+/** A part of a request: its fields and trailers, its path and query, its body or the messages of a WebSocket. */
+export type CredentialPlace = "header" | "target" | "body";
+
+const everywhere: readonly CredentialPlace[] = ["header", "target", "body"];
+
 /** A credential that the sandbox may use and never sees. */
 export interface CredentialConfig {
   /** The environment variable that holds the phantom; also the name in events. */
@@ -37,6 +42,12 @@ export interface CredentialConfig {
   readonly scheme?: CredentialScheme | "bearer" | "basic" | "aws-sigv4";
   /** Where the value comes from: `fromKeychain`, `fromEnv`, `fromFile` ... */
   readonly source: CredentialSource;
+  /**
+   * Where the value may take the phantom's place; elsewhere at these hosts the phantom is refused. Default: everywhere.
+   * What is written to one host can often be read from another: without `body` the sandbox cannot have the value put into
+   * a file, an issue or a message. The scheme's own place is not meant.
+   */
+  readonly places?: readonly CredentialPlace[];
   /** Restricts what may be asked of these hosts, as {@link HttpRule.allow}. */
   readonly rules?: HttpRule["allow"];
   /** The look of the phantom; default: guessed from the name and the hosts. */
@@ -49,6 +60,7 @@ export interface Binding {
   readonly scheme: CredentialScheme;
   readonly source: CredentialSource;
   readonly hosts: readonly BoundHost[];
+  readonly places: readonly CredentialPlace[];
 }
 
 interface BoundHost {
@@ -75,7 +87,15 @@ export function parseBinding(config: CredentialConfig): Binding {
       remedy: "Name the hosts in proxyTo.",
     });
   }
-  return { name: config.name, scheme: parseScheme(config), source: config.source, hosts };
+  const { name, source, places = everywhere } = config;
+  const unknown = places.find((place) => !everywhere.includes(place));
+  if (unknown !== undefined) {
+    throw new GateError("ERR_NONO_INVALID_OPTION", `${name} has a place that no request has.`, {
+      value: unknown,
+      remedy: `Name some of: ${everywhere.join(", ")}.`,
+    });
+  }
+  return { name, scheme: parseScheme(config), source, hosts, places };
 }
 
 function parseBoundHost(text: string): BoundHost {

@@ -78,13 +78,13 @@ export class PhantomSwap {
     body: Readable,
     headers: FlatHeaders,
     values: ReadonlyMap<string, string>,
-    { host, awaitBody }: { host: string; awaitBody: () => void },
+    { refuse, awaitBody }: { refuse: (name: string) => GateError; awaitBody: () => void },
   ): Promise<{ body: Readable; headers: FlatHeaders }> {
     const encode = encoderFor(valuesOf(headers, "content-type")[0] ?? "");
     const length = valuesOf(headers, "content-length")[0];
     const replacement = (name: string): Buffer => {
       const value = values.get(name);
-      if (value === undefined) throw phantomMisused(name, host);
+      if (value === undefined) throw refuse(name);
       return Buffer.from(encode(value));
     };
     if (length !== undefined && Number(length) <= bufferedBody) {
@@ -106,11 +106,14 @@ export class PhantomSwap {
     return { body: streamed, headers };
   }
 
-  /** A replacer for one direction of a WebSocket: `values` for phantoms, misuse for the others. */
-  messageReplacer(values: ReadonlyMap<string, string>, host: string): StreamReplacer {
+  /** A replacer for one direction of a WebSocket: `values` for phantoms, a refusal for the others. */
+  messageReplacer(
+    values: ReadonlyMap<string, string>,
+    refuse: (name: string) => GateError,
+  ): StreamReplacer {
     return this.#replacer((name) => {
       const value = values.get(name);
-      if (value === undefined) throw phantomMisused(name, host);
+      if (value === undefined) throw refuse(name);
       return Buffer.from(JSON.stringify(value).slice(1, -1));
     });
   }
@@ -283,5 +286,14 @@ export function phantomMisused(name: string, host: string): GateError {
     "ERR_NONO_PHANTOM_MISUSED",
     `The token of ${name} was sent to ${host}, which it is not for.`,
     { value: host, rule: name, remedy: `If ${host} should receive ${name}, add it to proxyTo.` },
+  );
+}
+
+/** The refusal of a phantom at its host, in a place where it is not replaced. */
+export function phantomMisplaced(name: string, host: string, place: string): GateError {
+  return new GateError(
+    "ERR_NONO_PHANTOM_MISUSED",
+    `The token of ${name} stands in the ${place} of a request to ${host}, where it is not replaced.`,
+    { value: host, rule: name, remedy: `If it belongs there, add ${place} to its places.` },
   );
 }

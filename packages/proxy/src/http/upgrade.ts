@@ -89,9 +89,8 @@ export async function forwardUpgrade(
     if (context.broker.isEmpty) {
       client.pipe(upstream).pipe(client);
     } else {
-      const { swap, values } = await context.broker.webSocket(destination);
-      const phantoms = () => swap.messageReplacer(values, endpoint.host.text);
-      relayFrames(client, upstream, phantoms, (error) => {
+      const messages = await context.broker.messages(destination);
+      relayFrames(client, upstream, messages, (error) => {
         context.recorder.deny(event, asGateError(error));
       });
       relayFrames(
