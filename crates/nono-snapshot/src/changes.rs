@@ -77,6 +77,26 @@ pub(crate) fn changes(dir: &Path, before: &Tree, after: &Tree) -> Result<Vec<Cha
     Ok(comparison.changes)
 }
 
+/// The list for a directory that is no longer there.
+pub(crate) fn all_deleted(dir: &Path, before: &Tree) -> Vec<Change> {
+    let deleted = |path: &Path, entry| Change {
+        dir: dir.to_owned(),
+        path: path.to_owned(),
+        kind: ChangeKind::Deleted,
+        from: None,
+        before: Some(*before.manifest.meta(entry)),
+        after: None,
+        before_file: Some(before.side.path.join(path)),
+        after_file: None,
+    };
+    let mut changes = vec![deleted(Path::new(""), Manifest::ROOT)];
+    before.manifest.each(Manifest::ROOT, Path::new(""), &mut |path, entry| {
+        changes.push(deleted(path, entry));
+    });
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    changes
+}
+
 struct Comparison<'a> {
     dir: &'a Path,
     before: &'a Tree,

@@ -123,8 +123,8 @@ fn fails_in_time(at: &Path) {
     let dirs = std::slice::from_ref(&scratch.project);
     let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
     scratch.write("big", "the agent's");
-    // Everything that is left.
-    fs::write(scratch.project.join("more"), vec![9; 8 << 20]).unwrap();
+    // More than is left, also when a commit of the journal has freed what the file had before.
+    fs::write(scratch.project.join("more"), vec![9; 24 << 20]).unwrap();
     let error = checkpoint.rollback(None, false).unwrap_err();
     // ext4 becomes read-only when its journal meets the error first.
     let expected = ["Input/output error", "Read-only file system"];

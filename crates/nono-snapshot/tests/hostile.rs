@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::mount::{mounted, run, scratch_on};
 use common::{fingerprint, furnish, scratch, scratch_in};
-use nono_snapshot::{Checkpoint, Options, State, Store};
+use nono_snapshot::{ChangeKind, Checkpoint, Options, State, Store};
 
 /// `rm -rf` of the directory itself, or something else in its place.
 #[test]
@@ -41,6 +41,10 @@ fn a_deleted_directory_comes_back() {
                 }
                 _ => {}
             }
+            let changes = checkpoint.changes().unwrap();
+            let listed = changes.iter().map(|change| (change.kind, change.path.as_path()));
+            let wanted = before.keys().map(|path| (ChangeKind::Deleted, path.as_path()));
+            assert!(listed.eq(wanted), "{changes:?}");
             checkpoint.rollback(None, false).unwrap();
             assert_eq!(fingerprint(&scratch.project), before, "{kind}, instead: {instead}");
             assert_eq!(scratch.store.list().unwrap()[0].state, State::RolledBack);
@@ -230,6 +234,21 @@ fn what_is_kept_on_a_disk_that_is_not_mounted_is_not_given_up() {
     checkpoint.rollback(None, false).unwrap();
     assert_eq!(fs::read(project.join("file")).unwrap(), b"before");
     checkpoint.dispose().unwrap();
+}
+
+/// The flush in the background takes seconds: what became of the checkpoint meanwhile stays.
+#[test]
+fn a_late_flush_brings_nothing_back() {
+    let scratch = scratch();
+    scratch.write("file", "first");
+    let mut outer = scratch.checkpoint(&[]);
+    scratch.write("file", "second");
+    let mut inner = scratch.checkpoint(&[]);
+    outer.rollback(None, false).unwrap();
+    inner.flush().unwrap();
+    let states: Vec<_> =
+        scratch.store.list().unwrap().into_iter().map(|listed| listed.state).collect();
+    assert_eq!(states, [State::RolledBack, State::Superseded]);
 }
 
 /// Runs in a process of its own, for the test above.

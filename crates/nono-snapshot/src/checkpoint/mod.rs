@@ -125,7 +125,8 @@ impl Checkpoint {
             return Err(Error::Held { path, pid, command });
         }
         if !self.record.durable {
-            self.flush()?;
+            self.sync_vaults()?;
+            self.note_durable()?;
         }
         let (strategy, exclude) = (self.kind()?, self.exclude()?);
         let mut steps = if paths.is_none() { self.steps_of_later()? } else { Vec::new() };
@@ -311,6 +312,13 @@ impl Checkpoint {
     /// checkpoint is good within this boot, and refuses to be used after another.
     pub fn flush(&mut self) -> Result<()> {
         self.sync_vaults()?;
+        let _lock = self.store.lock(self.id())?;
+        // That may have taken seconds, in which others rolled it back, or superseded it.
+        *self = Self::open(&self.store, self.id())?;
+        if self.state().is_open() { self.note_durable() } else { Ok(()) }
+    }
+
+    fn note_durable(&mut self) -> Result<()> {
         self.record.durable = true;
         self.record.write(&self.store.home(self.id()))
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, RenameFlags, renameat_with};
 
-use crate::changes::{Change, Tree, changes};
+use crate::changes::{Change, Tree, all_deleted, changes};
 use crate::copy::Contents;
 use crate::error::{Context, Result};
 use crate::exclude::Exclude;
@@ -47,6 +47,9 @@ pub(crate) fn changes_since(
     exclude: &Exclude,
     before: &Tree,
 ) -> Result<Vec<Change>> {
+    if !plan::is_directory(&placement.dir) {
+        return Ok(all_deleted(&placement.dir, before));
+    }
     changes(&placement.dir, before, &current(placement, exclude, &Selection::All)?)
 }
 
