@@ -201,6 +201,19 @@ test("what is refused at the gate is told with the flag that would allow it", ()
   });
 });
 
+test("a credential that can't be had is told when it is missed, once", () => {
+  const run = ["run", "--no-audit", "--credential", "TOKEN=a.test", "--allow-net", "a.test"];
+  const twice =
+    'for i in 1 2; do curl -s -o /dev/null -H "x: $TOKEN" https://a.test/; done; exit 1';
+  const flags = ["-p", "shell", "--allow-exec", "curl", "--cwd", "/"];
+  const { stderr } = nono([...run, ...flags, "--", "sh", "-c", twice], {
+    env: { DBUS_SESSION_BUS_ADDRESS: "unix:path=/none" },
+  });
+  expect(stderr).toMatch(
+    /^nono: a\.test: The keychain cannot be reached[^\n]*nono\/TOKEN[^\n]*\n$/,
+  );
+});
+
 test("a command that failed although nothing was refused to it is told so", () => {
   const run = ["run", "--no-audit", "--allow-read", directory, "--cwd", directory];
   const own = nono([...run, "--", "cat", path.join(directory, "no-such-file")]);
@@ -269,6 +282,14 @@ describe.runIf(has("script", "commands on a terminal"))("on a terminal", () => {
     const quiet = onTerminal("nono shell --no-audit sh; echo status $?", "exit 3\n");
     expect(quiet).toContain("status 3");
     expect(quiet).not.toContain("nono:");
+    if (has("bash", "nono shell with bash")) {
+      const shown = onTerminal("nono shell --no-audit bash", "echo it\nexit\n");
+      expect(shown).not.toContain("_history");
+    }
+    if (has("fish", "nono shell with fish")) {
+      const shown = onTerminal("nono shell --no-audit fish", "echo it\nexit\n");
+      expect(shown).not.toMatch(/error:|warning/);
+    }
     const told = onTerminal("nono shell --no-audit sh", ": < /etc/shadow\nexit 0\n");
     expect(told).toContain("read /etc/shadow: nothing grants it");
   });

@@ -3,6 +3,7 @@ import { execFile, spawnSync } from "node:child_process";
 import {
   accessSync,
   constants,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   realpathSync,
@@ -249,6 +250,22 @@ function canRun(program: string): boolean {
     return false;
   }
 }
+
+test("aider in an environment whose Python is not there is no reason to fail", () => {
+  const program = path.join(workspace, "bin", "aider");
+  mkdirSync(path.dirname(program));
+  writeFileSync(program, "#!/bin/sh\n", { mode: 0o755 });
+  const env = { ...process.env, PATH: `${path.dirname(program)}:${process.env["PATH"]}` };
+  const checked = spawnSync(process.execPath, [main, "policy", "check", "aider"], { env });
+  expect(String(checked.stderr)).toBe("");
+});
+
+test("a program of Node that asks how much memory there is is refused nothing", async () => {
+  await using sandbox = new Sandbox({ audit: false }).use("node");
+  const script = "console.log(process.constrainedMemory(), process.availableMemory())";
+  const { exitCode, violations } = await sandbox.run(["node", "-e", script]);
+  expect({ exitCode, violations }).toEqual({ exitCode: 0, violations: [] });
+});
 
 test.for(Object.keys(presets))("the preset %s resolves here to what is of the schema", (name) => {
   const resolved = resolvePolicy(name, { workspace });

@@ -86,7 +86,8 @@ export function tellRefusals(refused: readonly PolicyViolation[], workspace: str
   const never = new Never(workspace);
   const lines = new Map<string, number>();
   let attempts = 0;
-  for (const violation of refused) {
+  // The gate's first: they are few, and many a program reads what it can do without.
+  for (const violation of refused.toSorted((one, other) => atGate(other) - atGate(one))) {
     const line = describeViolation(violation, (refusal) => advice(refusal, never));
     const count = "count" in violation ? violation.count : 1;
     lines.set(line, (lines.get(line) ?? 0) + count);
@@ -101,6 +102,10 @@ export function tellRefusals(refused: readonly PolicyViolation[], workspace: str
   if (shim === undefined) return;
   tell(`${printable(shim)} is a script that chooses a program. Name the program itself,`);
   tell("or use a preset that finds it (nono policy list), such as --policy python");
+}
+
+function atGate({ layer }: PolicyViolation): number {
+  return layer === "gate" ? 1 : 0;
 }
 
 /** The script of a version manager (pyenv, asdf, rbenv, mise) that could not go on to the real program. */

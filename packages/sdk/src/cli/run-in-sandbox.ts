@@ -2,12 +2,14 @@
 // caller's own, its end reported.
 import { writeSync } from "node:fs";
 import { constants } from "node:os";
+import process from "node:process";
 import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
 import type { Sandbox, SandboxSettings } from "../sandbox.ts";
 import type { PolicyViolation } from "../violation.ts";
 import { Asker } from "./ask.ts";
 import type { Flag, Values } from "./command.ts";
 import { timedOut } from "./exit-status.ts";
+import { GateFailures } from "./gate-failures.ts";
 import { toJson } from "./output.ts";
 import { number, refuse } from "./parse.ts";
 import { withProgress } from "./progress.ts";
@@ -46,8 +48,14 @@ export async function runInSandbox(
   try {
     await using asker = values.has("ask") ? new Asker(workspaceOf(values)) : undefined;
     await using sandbox = makeSandbox(asker?.settings ?? {});
+    const failures = new GateFailures(process.stderr.isTTY);
+    if (!values.has("json")) sandbox.events.on("gate", failures.note);
     const end = await runToEnd(sandbox, argv, values, { report, asker });
-    if (!values.has("json")) tellEnd(end.refused, workspaceOf(values), end.exit);
+    failures.tellRest();
+    const isExplained = end.refused.length === 0 && !failures.isEmpty;
+    if (!values.has("json") && !isExplained) {
+      tellEnd(end.refused, workspaceOf(values), end.exit);
+    }
     return end.status;
   } catch (error) {
     if (error instanceof NonoError) {

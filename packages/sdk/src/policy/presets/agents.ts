@@ -94,7 +94,8 @@ function environmentOf(host: Host, program: string): string[] {
   const file = host.program(program);
   if (file === undefined) return [];
   const environment = path.dirname(path.dirname(file));
-  const interpreter = realpathSync(path.join(environment, "bin", "python3"), { encoding: "utf8" });
+  const interpreter = realPath(path.join(environment, "bin", "python3"));
+  if (interpreter === undefined) return [];
   return [
     // The first line of the program names a link in bin.
     `${environment}/bin`,
@@ -102,6 +103,15 @@ function environmentOf(host: Host, program: string): string[] {
     `${environment}/pyvenv.cfg?`,
     path.dirname(path.dirname(interpreter)),
   ];
+}
+
+/** Undefined: it is not there, or not for this user. */
+function realPath(name: string): string | undefined {
+  try {
+    return realpathSync(name);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The npm package that a program belongs to, with its platform's own package beside it. */
