@@ -6,6 +6,7 @@ use crate::capabilities::Limits;
 use crate::cgroup::{Cgroup, Controller};
 use crate::error::{Error, Result};
 use crate::guarantees::{Guarantee, Status};
+use crate::seccomp;
 use crate::tier::TierName;
 
 /// Refuses limits that cannot be meant.
@@ -52,12 +53,19 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
         limit(libc::RLIMIT_FSIZE, limits.file_size, 0),
         // SIGXCPU at the first, SIGKILL at the second.
         limit(libc::RLIMIT_CPU, limits.cpu_seconds, 1),
-        // A core file would hold whatever the agent held.
-        limit(libc::RLIMIT_CORE, Some(0), 0),
+        limit(libc::RLIMIT_CORE, Some(seccomp::CORE_LIMIT.min(hard_limit(libc::RLIMIT_CORE))), 0),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// What this process may raise a limit to.
+fn hard_limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    limit.rlim_max
 }
 
 /// What is promised of the limits that were asked for.

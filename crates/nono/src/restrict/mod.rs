@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use nono_init::protocol::Limit;
+
 use crate::capabilities::Capabilities;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
@@ -76,8 +78,14 @@ pub fn restrict_self(
     let turn = threads::Turn::take();
     threads::check().map_err(failed(false))?;
     threads::install(filter.instructions()).map_err(failed(false))?;
+    let (cores, limits): (Vec<_>, Vec<_>) =
+        limits::of_each_process(&policy.limits, &Cgroup::default())
+            .into_iter()
+            .partition(|limit| limit.resource == libc::RLIMIT_CORE);
+    // Afterwards this one would only seem to be set.
+    set_limits(&cores).map_err(|source| failed(true)(("setting resource limits", source)))?;
     turn.restrict(ruleset.as_fd()).map_err(failed(true))?;
-    set_limits(&policy).map_err(|source| failed(true)(("setting resource limits", source)))?;
+    set_limits(&limits).map_err(|source| failed(true)(("setting resource limits", source)))?;
     Ok(guarantees)
 }
 
@@ -140,8 +148,8 @@ fn missing(policy: &Policy, report: &[Guarantee], accepted: &[String]) -> Vec<St
     missing
 }
 
-fn set_limits(policy: &Policy) -> io::Result<()> {
-    for limit in limits::of_each_process(&policy.limits, &Cgroup::default()) {
+fn set_limits(limits: &[Limit]) -> io::Result<()> {
+    for limit in limits {
         let pair = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
         // SAFETY: `pair` lives across the call.
         if unsafe { libc::setrlimit(limit.resource, &raw const pair) } != 0 {

@@ -25,17 +25,17 @@ pub(crate) struct Instruction {
 pub(crate) enum Action {
     /// It is made.
     Allow,
-    /// It is not made, and fails with this errno.
+    /// It is not made, and fails with this errno; with 0 it seems to have been made.
     Errno(i32),
     /// It is parked until the supervisor has answered it.
     Notify,
 }
 
-/// A test of one argument's lower 32 bits, which is all that the kernel looks at for the flags,
-/// commands and families tested here (they are `int` or `unsigned int` in the kernel).
+/// A test of one half of an argument: of the lower one, which is all that the kernel looks at for the flags,
+/// commands and families tested here (they are `int` or `unsigned int` in the kernel); a pointer has both.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Test {
-    argument: usize,
+    half: Half,
     mask: u32,
     relation: Relation,
     value: u32,
@@ -47,15 +47,30 @@ enum Relation {
     NotEqual,
 }
 
-/// The lower half of argument `index`.
-pub(crate) fn argument(index: usize) -> Masked {
-    Masked { argument: index, mask: u32::MAX }
+/// 32 bits of the six arguments, by their place among all of them: the lower half of each comes first.
+#[derive(Clone, Copy, Debug)]
+struct Half(usize);
+
+impl Half {
+    fn of(self, arguments: [u64; 6]) -> u32 {
+        (arguments[self.0 / 2] >> (32 * (self.0 % 2))) as u32
+    }
 }
 
-/// An argument under a mask.
+/// The lower half of argument `index`.
+pub(crate) fn argument(index: usize) -> Masked {
+    Masked { half: Half(2 * index), mask: u32::MAX }
+}
+
+/// The upper half of argument `index`.
+pub(crate) fn upper_half(index: usize) -> Masked {
+    Masked { half: Half(2 * index + 1), mask: u32::MAX }
+}
+
+/// Half of an argument under a mask.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Masked {
-    argument: usize,
+    half: Half,
     mask: u32,
 }
 
@@ -73,7 +88,7 @@ impl Masked {
     }
 
     fn test(self, relation: Relation, value: i32) -> Test {
-        Test { argument: self.argument, mask: self.mask, relation, value: value as u32 }
+        Test { half: self.half, mask: self.mask, relation, value: value as u32 }
     }
 }
 
@@ -137,7 +152,7 @@ impl Rules {
     pub(crate) fn evaluate(&self, number: i64, arguments: [u64; 6]) -> Action {
         let Some(rule) = self.by_number.get(&(number as u32)) else { return Action::Allow };
         let holds = |test: &Test| {
-            let value = arguments[test.argument] as u32 & test.mask;
+            let value = test.half.of(arguments) & test.mask;
             (value == test.value) == matches!(test.relation, Relation::Equal)
         };
         let clause = rule.clauses.iter().find(|(tests, _)| tests.iter().all(holds));
@@ -145,10 +160,10 @@ impl Rules {
     }
 
     /// The same rules with every refusal handed to the supervisor, who then refuses. Calls that do
-    /// not exist (ENOSYS) stay so: programs ask for them to find out.
+    /// not exist (ENOSYS) stay so: programs ask for them to find out. What seems to be made is not refused.
     pub(crate) fn with_refusals_notified(&self) -> Self {
         let notified = |action: &mut Action| {
-            if matches!(action, Action::Errno(errno) if *errno != libc::ENOSYS) {
+            if matches!(action, Action::Errno(errno) if ![0, libc::ENOSYS].contains(errno)) {
                 *action = Action::Notify;
             }
         };
@@ -264,7 +279,7 @@ fn decide(rule: &Rule) -> Vec<Instruction> {
         let lengths = tests.iter().map(|test| if test.mask == u32::MAX { 2 } else { 3 });
         let mut to_next_clause: usize = lengths.sum::<usize>() + 1;
         for test in tests {
-            code.push(statement(LOAD, ARGUMENTS + 8 * test.argument as u32));
+            code.push(statement(LOAD, ARGUMENTS + 4 * test.half.0 as u32)); // little-endian
             to_next_clause -= 2;
             if test.mask != u32::MAX {
                 code.push(statement(AND, test.mask));
@@ -316,7 +331,7 @@ mod tests {
                     accumulator = match operand {
                         NUMBER => number,
                         ARCHITECTURE => architecture,
-                        offset => arguments[(offset - ARGUMENTS) as usize / 8] as u32,
+                        offset => Half((offset - ARGUMENTS) as usize / 4).of(arguments),
                     }
                 }
                 AND => accumulator &= operand,

@@ -1,5 +1,6 @@
 //! The system call filter: a typed builder, and what nono refuses with it.
 
+mod cores;
 mod filter;
 mod identity;
 mod ioctl;
@@ -7,6 +8,7 @@ mod names;
 mod neighbours;
 mod rules;
 
+pub(crate) use cores::LIMIT as CORE_LIMIT;
 pub(crate) use filter::{Action, Instruction, Rules};
 pub(crate) use identity::lends_group;
 pub(crate) use names::name;

@@ -1,7 +1,7 @@
 //! What every sandbox refuses by system call, beyond what Landlock and namespaces decide.
 
 use super::filter::{Action, Filter, Rules, Test, argument};
-use super::{identity, ioctl, neighbours};
+use super::{cores, identity, ioctl, neighbours};
 use crate::supervisor::files;
 use crate::tier::TierName;
 
@@ -114,6 +114,7 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
         rules.notify(&[libc::SYS_execve, libc::SYS_execveat]);
     }
     identity::refuse(&mut rules, supervised.starts);
+    cores::keep_limit(&mut rules);
     rules
 }
 

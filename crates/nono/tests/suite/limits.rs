@@ -285,3 +285,27 @@ fn groups_of(pid: i32) -> Vec<PathBuf> {
         .filter(|group| group.exists())
         .collect()
 }
+
+#[test]
+fn no_command_has_a_core_written() {
+    let script = r"
+import ctypes, mmap, resource
+libc = ctypes.CDLL(None, use_errno=True)
+core = resource.RLIMIT_CORE
+before = resource.getrlimit(core)
+resource.setrlimit(core, (0, 0)); resource.prlimit(0, core, (0, 0))
+zero = (ctypes.c_uint64 * 2)(0, 0)
+libc.syscall(160, core, zero)
+# A pointer whose lower half is null.
+libc.mmap.restype = ctypes.c_void_p
+place = libc.mmap(ctypes.c_void_p(1 << 33), 4096, 3, 0x100032, -1, 0)
+assert place == 1 << 33
+libc.syscall(302, 0, core, ctypes.c_void_p(place), None)
+print(before, resource.getrlimit(core))
+";
+    in_each_tier(&shell(), |sandbox| {
+        let argv = ["/usr/bin/python3", "-I", "-S", "-c", script];
+        let (_, output) = run_command(sandbox, Command::new(argv));
+        assert_eq!(output, "(1, 1) (1, 1)\n");
+    });
+}
