@@ -53,6 +53,7 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
         limit(libc::RLIMIT_FSIZE, limits.file_size, 0),
         // SIGXCPU at the first, SIGKILL at the second.
         limit(libc::RLIMIT_CPU, limits.cpu_seconds, 1),
+        // An owner whose own limit is 0 cannot give more.
         limit(libc::RLIMIT_CORE, Some(seccomp::CORE_LIMIT.min(hard_limit(libc::RLIMIT_CORE))), 0),
     ]
     .into_iter()

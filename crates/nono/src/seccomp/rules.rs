@@ -367,11 +367,13 @@ fn decide_sockets(rules: &mut Rules, sockets: InternetSockets, access: SocketAcc
 }
 
 /// TCP Fast Open connects without connect(), or before its time; and with a source route the kernel sends
-/// to the first host on it instead, whatever was connected to.
+/// to the first host on it instead, whatever was connected to. Protocols on top of TCP (kernel TLS, SMC) are
+/// other ways, and little used: as where the kernel has none.
 fn refuse_other_ways_to_connect(rules: &mut Rules) {
     const IPV6_2292PKTOPTIONS: i32 = 6;
     let options = [
         (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, libc::EOPNOTSUPP),
+        (libc::IPPROTO_TCP, libc::TCP_ULP, libc::ENOENT),
         (libc::IPPROTO_IP, libc::IP_OPTIONS, libc::ENOPROTOOPT),
         (libc::IPPROTO_IPV6, libc::IPV6_RTHDR, libc::ENOPROTOOPT),
         (libc::IPPROTO_IPV6, IPV6_2292PKTOPTIONS, libc::ENOPROTOOPT),

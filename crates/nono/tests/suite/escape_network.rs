@@ -140,6 +140,19 @@ attempt('connect', lambda: socket.socket().connect(where))
 }
 
 #[test]
+fn no_other_protocol_is_put_upon_tcp() {
+    // The kernel itself would say of the last one that it cannot be asked for so.
+    let script = r#"
+for protocol in (b'tls', b'smc', b'espintcp', b'mptcp'):
+    attempt(protocol.decode(), lambda: socket.socket().setsockopt(socket.IPPROTO_TCP, 31, protocol))
+"#;
+    in_each_setting(&gated(&[443]), |sandbox| {
+        let output = python(sandbox, script);
+        assert_eq!(output.matches(" ENOENT").count(), 4, "{output}");
+    });
+}
+
+#[test]
 fn no_source_route_leads_elsewhere() {
     // A loose source route (RFC 791), and a segment routing header (RFC 8754).
     let script = r#"
