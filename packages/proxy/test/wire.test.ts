@@ -50,7 +50,12 @@ test("malformed queries get FORMERR or silence, never an exception", () => {
 
 test("a real ClientHello is read, in one piece, byte by byte and split over records", async () => {
   const bytes = await realHello({ servername: "good.test", ALPNProtocols: ["h2", "http/1.1"] });
-  const expected = { serverName: "good.test", alpn: ["h2", "http/1.1"], encrypted: false };
+  const expected = {
+    serverName: "good.test",
+    alpn: ["h2", "http/1.1"],
+    encrypted: false,
+    earlyData: false,
+  };
   expect(readClientHello(bytes)).toEqual(expected);
   for (let end = 0; end < bytes.length; end += 1) {
     expect(readClientHello(bytes.subarray(0, end))).toBe("incomplete");
