@@ -1,15 +1,15 @@
 // Where nono keeps what outlives a run: logs, keys, checkpoints.
 import { existsSync, mkdirSync, realpathSync, statSync } from "node:fs";
-import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import { CapabilitiesError, type Path } from "@nono/core";
+import { homeDirectory } from "./home.ts";
 
 /** `$XDG_STATE_HOME/nono`, else `~/.local/state/nono` (XDG Base Directory Specification 0.8). */
 export function stateDirectory(): string {
   const base = process.env["XDG_STATE_HOME"];
   // The specification: a relative path is invalid and ignored.
-  const root = base && path.isAbsolute(base) ? base : path.join(homedir(), ".local", "state");
+  const root = base && path.isAbsolute(base) ? base : path.join(homeDirectory(), ".local", "state");
   return path.join(root, "nono");
 }
 

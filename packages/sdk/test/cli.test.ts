@@ -9,11 +9,12 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { tmpdir, userInfo } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import type { Readable } from "node:stream";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { stateDirectory } from "../src/state.ts";
 import { useOwnState } from "./support/state.ts";
 
 useOwnState();
@@ -271,6 +272,13 @@ test("no place for the record in /proc is said in the same way, and at once", ()
 function nameEndingIn(start: string, byte: number): Buffer {
   return Buffer.concat([Buffer.from(start), Buffer.of(byte)]);
 }
+
+test.for(["", "relative"])("with HOME=%j nothing is kept in the current directory", (home) => {
+  vi.stubEnv("HOME", home);
+  vi.stubEnv("XDG_STATE_HOME", undefined);
+  expect(stateDirectory()).toBe(path.join(userInfo().homedir, ".local/state/nono"));
+  vi.unstubAllEnvs();
+});
 
 test("names that are not UTF-8 are in base64, each another one", () => {
   const outside = realpathSync(mkdtempSync("/var/tmp/nono-outside-"));

@@ -1,6 +1,6 @@
 // A learned policy as people write policies: in TypeScript, in a file, or as flags.
-import { homedir } from "node:os";
 import path from "node:path";
+import { homeDirectory } from "../home.ts";
 import type { Policy } from "../policy/policy.ts";
 import { shellWord } from "../shell-word.ts";
 import { isBelow } from "../state.ts";
@@ -123,7 +123,7 @@ function withVariables(policy: LearnablePolicy, workspace: string): Policy {
 
 function shortened(name: string, workspace: string): string {
   if (!path.isAbsolute(name)) return name;
-  const roots = { $WORKSPACE: workspace, $HOME: homedir() };
+  const roots = { $WORKSPACE: workspace, $HOME: homeDirectory() };
   for (const [variable, root] of Object.entries(roots)) {
     if (root !== "/" && isBelow(name, root)) return variable + name.slice(root.length);
   }

@@ -8,9 +8,10 @@ import {
   realpathSync,
   statSync,
 } from "node:fs";
-import { homedir, userInfo } from "node:os";
+import { userInfo } from "node:os";
 import path from "node:path";
 import type { Suggestion } from "@nono/core";
+import { homeDirectory } from "../home.ts";
 import { isBelow, stateDirectory } from "../state.ts";
 
 /** Why something is not granted; see {@link LearnedRefusal.why}. */
@@ -133,7 +134,7 @@ const mostEntries = 200_000;
 /** Decides what is never granted, for one workspace. Paths are canonical. */
 export class Never {
   readonly #workspace: string;
-  readonly #home = canonical(homedir());
+  readonly #home = canonical(homeDirectory());
   readonly #secrets: readonly string[];
   /** Directories that were looked through, and whether there is a secret in them. */
   readonly #searched = new Map<string, boolean>();

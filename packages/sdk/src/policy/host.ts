@@ -1,8 +1,8 @@
 // What a policy may ask of the machine it is resolved on.
 import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
-import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { homeDirectory } from "../home.ts";
 
 /** The machine, as presets and variables see it. */
 export class Host {
@@ -13,7 +13,7 @@ export class Host {
 
   constructor(workspace: string, scratch: () => string) {
     this.workspace = workspace;
-    this.home = homedir();
+    this.home = homeDirectory();
     this.searchPath = process.env["PATH"] ?? "";
     this.#scratch = scratch;
   }
