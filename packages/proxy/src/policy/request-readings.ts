@@ -12,6 +12,8 @@ export interface Reading {
 const methodFields = ["x-http-method-override", "x-http-method", "x-method-override"];
 /** Fields by which servers take another target (Symfony, IIS's URL Rewrite). */
 const targetFields = ["x-original-url", "x-rewrite-url"];
+/** Other methods and targets that one request may name: each is judged with each. */
+const maxOthers = 4;
 /** The query's parameter for the former; the form's is in the body, which rules do not look into. */
 const methodParameter = "_method";
 
@@ -27,6 +29,13 @@ export function requestReadings(method: string, target: string, headers: FlatHea
     ...new URLSearchParams(target.replace(/^[^?]*/, "")).getAll(methodParameter),
   ];
   const targets = [target, ...targetFields.flatMap((name) => valuesOf(headers, name)).map(pathIn)];
+  if (methods.length > 1 + maxOthers || targets.length > 1 + maxOthers) {
+    throw new GateError(
+      "ERR_NONO_PROTOCOL",
+      "The request names more methods or targets beside its own than anyone needs.",
+      { remedy: "Name one at most." },
+    );
+  }
   const paths = new Set(targets.flatMap(pathReadings));
   const names = new Set(methods.map((name, i) => (i === 0 ? name : name.trim().toUpperCase())));
   return [...names].flatMap((name) => [...paths].map((path) => ({ method: name, path })));

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import http2 from "node:http2";
 import { afterAll, expect, test } from "vitest";
 import { HttpRules } from "../../src/policy/http-rules.ts";
+import { requestReadings } from "../../src/policy/request-readings.ts";
 import { parseHost } from "../../src/net/host.ts";
 import { ask, h2Session } from "../support/client.ts";
 import { closeAll, openGate } from "../support/gate.ts";
@@ -69,6 +70,17 @@ test("a method in lower case, which HTTP/2 carries: refused where only others ar
   expect(await status("GET")).toBe(200);
   expect(seen).toEqual(["GET"]);
   session.destroy();
+});
+
+test("a request that names many others is refused, not judged as all of them", () => {
+  const many = Array.from({ length: 5 }, (_, i) => `M${i}`);
+  for (const headers of [
+    ["x-method-override", many.join()],
+    many.flatMap((name) => ["x-original-url", `/${name}`]),
+  ]) {
+    expect(() => requestReadings("POST", "/a", headers)).toThrow(/more methods or targets/);
+  }
+  expect(requestReadings("POST", "/a", ["x-method-override", "a,b"])).toHaveLength(3);
 });
 
 test("a pattern with stars is matched in bounded time, whatever the path", () => {
