@@ -77,6 +77,8 @@ struct Slot {
     inode: Inode,
     /// What it is a copy of.
     copy_of: Option<Version>,
+    /// Where that is.
+    original: Option<File>,
     /// Over the original, while it is in place.
     mount: Option<OwnedFd>,
     users: Vec<User>,
@@ -98,7 +100,7 @@ impl Programs {
         let slot = |number: usize| -> io::Result<Slot> {
             let name = CString::new(number.to_string())?;
             let inode = inode(&open_at(&directory, &name, libc::O_PATH, 0)?.metadata()?);
-            Ok(Slot { name, inode, copy_of: None, mount: None, users: Vec::new() })
+            Ok(Slot { name, inode, copy_of: None, original: None, mount: None, users: Vec::new() })
         };
         let places = (0..PROGRAM_PLACES).map(slot).collect::<io::Result<_>>()?;
         Ok(Programs(Arc::new(Mutex::new(Shelf { namespace, directory, places }))))
@@ -118,17 +120,21 @@ impl Programs {
     fn put_in_place(&self, program: &Program, thread: i32) -> io::Result<()> {
         let process = process::leader(thread).ok_or(place::errno(libc::ESRCH))?;
         let shelf = &mut *self.shelf();
-        let index = match shelf.places.iter().position(|slot| slot.is_over(&program.found)) {
-            Some(index) => index,
+        program.is_unchanged()?;
+        let index = match shelf.places.iter().position(|slot| slot.inode == inode(&program.found)) {
+            Some(index) => index, // it was in place when somebody was asked
             None => {
                 let index = shelf.copy(program)?;
-                let slot = &mut shelf.places[index];
-                let mount = shelf.namespace.attach(&shelf.directory, &slot.name, &program.file)?;
-                slot.mount = Some(mount);
+                shelf.places[index].original = Some(program.file.try_clone()?);
                 index
             }
         };
-        shelf.places[index].users.push(User { process, thread, executes: None });
+        let slot = &mut shelf.places[index];
+        if slot.mount.is_none() {
+            let original = slot.original.as_ref().ok_or(place::errno(libc::ESTALE))?;
+            slot.mount = Some(shelf.namespace.attach(&shelf.directory, &slot.name, original)?);
+        }
+        slot.users.push(User { process, thread, executes: None });
         Ok(())
     }
 
@@ -184,7 +190,6 @@ impl Slot {
 impl Shelf {
     /// Copies a program to a place that is free, unless one has the same already.
     fn copy(&mut self, program: &Program) -> io::Result<usize> {
-        program.is_unchanged()?;
         let version = program.version();
         let free = |slot: &Slot| slot.mount.is_none();
         let has_it = |slot: &Slot| free(slot) && slot.copy_of == Some(version);

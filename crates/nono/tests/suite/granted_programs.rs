@@ -163,6 +163,34 @@ fn one_word_is_for_one_program_and_one_start() {
 }
 
 #[test]
+fn an_answer_may_come_when_the_one_before_it_has_ended() {
+    let scratch = Scratch::in_public();
+    let say = program(&scratch, "say", "/bin/sleep");
+    let first = Mutex::new(true);
+    let answer = move |_: &Event, request: Request| {
+        if std::mem::take(&mut *first.lock().unwrap()) {
+            return request.allow();
+        }
+        std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            request.allow();
+        });
+    };
+    let capabilities = only_a_shell().allow_read(scratch.path());
+    let Some((sandbox, asked)) = asking(TierName::Namespaces, &capabilities, answer) else {
+        return;
+    };
+    // Somebody makes calls all the time, so what has ended is noticed.
+    let running = "while [ /proc/$!/exe -ef /bin/sh ]; do :; done";
+    let script = format!(
+        "while :; do : <{say}; done & calls=$!; {say} 0.2 & {running}
+         {say} 0 && echo again; {say} 0 && echo last; kill $calls"
+    );
+    assert_eq!(sh(&sandbox, &script), "again\nlast\n");
+    assert_eq!(taken(&asked).len(), 3);
+}
+
+#[test]
 fn what_was_granted_cannot_be_changed_afterwards() {
     let scratch = Scratch::in_public();
     let say = program(&scratch, "say", "/bin/sleep");
