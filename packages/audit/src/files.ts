@@ -12,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  statSync,
   write,
 } from "node:fs";
 import path from "node:path";
@@ -118,6 +119,22 @@ export async function writeFiles(
   };
   await Promise.all(Array.from({ length: parallelSyncs }, worker));
   for (const directory of directories) await syncDirectory(directory);
+}
+
+/**
+ * Makes a directory, and those above it that are missing. Not by the `recursive` of
+ * Node, which tries for ever where the parent exists and yet mkdir(2) says ENOENT, as in /proc.
+ */
+export function makeDirectories(directory: string, mode = 0o777): void {
+  try {
+    mkdirSync(directory, { mode });
+  } catch (error) {
+    if (errnoOf(error) === "EEXIST" && statSync(directory).isDirectory()) return;
+    const parent = path.dirname(directory);
+    if (errnoOf(error) !== "ENOENT" || existsSync(parent)) throw error;
+    makeDirectories(parent, mode);
+    makeDirectories(directory, mode);
+  }
 }
 
 /** Creates `directory` and remembers which directories have changed. */

@@ -6,7 +6,7 @@ import path from "node:path";
 import { AnchorQueue, keepAnswer, type Anchor, type AnchorResult } from "./anchor.ts";
 import { parseCheckpoint } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { listDirectory, readOptional, replaceFile } from "./files.ts";
+import { listDirectory, makeDirectories, readOptional, replaceFile } from "./files.ts";
 import { headPath, layout } from "./layout.ts";
 import { parseNote } from "./note.ts";
 import { whenUnlocked } from "./lock.ts";
@@ -227,7 +227,7 @@ export class HostLedger {
   }
 
   async #useLocked<T>(use: (log: TileLog) => Promise<T>): Promise<T> {
-    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
+    makeDirectories(this.dir, 0o700);
     const log = await whenUnlocked(() => TileLog.open(this.dir, this.origin), lockPatience);
     try {
       return await use(log);

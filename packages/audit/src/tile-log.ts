@@ -1,10 +1,10 @@
 // An append-only tlog-tiles directory with one writer: journal first, tiles behind it, checkpoints on top.
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import path from "node:path";
 import { formatCheckpoint, isOrigin, type Checkpoint, type TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
-import { addLines, replaceFile, writeFiles } from "./files.ts";
+import { addLines, makeDirectories, replaceFile, writeFiles } from "./files.ts";
 import { Journal } from "./journal.ts";
 import { disclosuresPath, headPath, layout } from "./layout.ts";
 import { takeLock, type Lock } from "./lock.ts";
@@ -79,7 +79,7 @@ export class TileLog {
       );
     }
     try {
-      mkdirSync(path.join(dir, layout.journal), { recursive: true });
+      makeDirectories(path.join(dir, layout.journal));
       const lock = takeLock(path.join(dir, layout.lock));
       try {
         const state = existsSync(path.join(dir, layout.head))

@@ -199,6 +199,16 @@ describe.skipIf(!haveStrace)("intent before action", () => {
   });
 });
 
+test("a directory that can't be made is refused, and not tried for ever", () => {
+  const index = path.join(import.meta.dirname, "../src/index.ts");
+  const program = `import { ed25519Signer, openAuditLog } from ${JSON.stringify(index)};
+    const signer = ed25519Signer("a.test");
+    await openAuditLog({ dir: "/proc/none/log", origin: "a.test", signer }).catch((error) => console.log(error.code));`;
+  const options = { encoding: "utf8", timeout: patience, killSignal: "SIGKILL" } as const;
+  const ran = spawnSync(process.execPath, ["--input-type=module", "-e", program], options);
+  expect(ran.stdout).toBe("ERR_NONO_AUDIT_WRITE\n");
+});
+
 describe("a directory that goes away", () => {
   test("a checkpoint that was queued behind a failed one does not sign without its tiles", async () => {
     const dir = path.join(temporaryDirectory(), "log");
