@@ -250,6 +250,9 @@ describe("completions", () => {
     expect(bashOffers("nono", "run", "--policy", "claude")).toEqual(["claude-code"]);
     expect(bashOffers("nono", "run", "--tier", "")).toEqual(["namespaces", "flat"]);
     expect(bashOffers("nono", "policy", "che")).toEqual(["check"]);
+    expect(bashOffers("nono", "run", "--", "printen")).toContain("printenv");
+    expect(bashOffers("nono", "run", "--", "cat", "--")).toEqual([""]);
+    expect(bashOffers("nono", "diff", "/etc/passw")).toContain("/etc/passwd");
   });
 
   test.runIf(has("zsh", "completions of zsh"))("zsh", () => {

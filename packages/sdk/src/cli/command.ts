@@ -40,7 +40,7 @@ export interface Command {
 export interface ForeignCommand {
   readonly name: string;
   readonly summary: string;
-  readonly complete?: readonly string[];
+  readonly complete?: Completion;
   runRaw(args: readonly string[]): Promise<number>;
 }
 

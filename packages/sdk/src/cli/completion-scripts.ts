@@ -28,6 +28,16 @@ export function bash(commands: Commands): string {
     COMPREPLY=($(compgen -W '${commands.map(({ name }) => name).join(" ")} --help --version' -- "$current"))
     return
   fi
+  local at
+  for ((at = 2; at < COMP_CWORD; at++)); do
+    if [[ \${COMP_WORDS[at]} == -- ]]; then
+      # The program, then what it is given.
+      local kind=-f
+      ((at + 1 == COMP_CWORD)) && kind=-c
+      COMPREPLY=($(compgen $kind -- "$current"))
+      return
+    fi
+  done
   case \${COMP_WORDS[1]} in
 ${cases.join("\n")}
   esac

@@ -21,18 +21,21 @@ export const checkpoint: ForeignCommand = fromRollback(
 export const checkpoints: ForeignCommand = fromRollback(
   "checkpoints",
   "list the states that are kept",
+  false,
 );
 /** `nono recover`. */
 export const recover: ForeignCommand = fromRollback(
   "recover",
   "finish what a crash has interrupted",
+  false,
 );
 
 /** One of the commands of `@nono/rollback`. */
-function fromRollback(name: string, summary: string): ForeignCommand {
+function fromRollback(name: string, summary: string, takesPaths = true): ForeignCommand {
   return {
     name,
     summary,
+    ...(takesPaths && { complete: "path" }),
     async runRaw(args) {
       const { runRollbackCommand } = await import("@nono/rollback/cli");
       const work = runRollbackCommand([name, ...args], process);
