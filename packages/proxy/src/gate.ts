@@ -29,7 +29,7 @@ import { type UpstreamTlsOptions, UpstreamTrust } from "./tls/upstream-trust.ts"
 
 /** Bounds of one gate. */
 export interface GateLimits extends HttpLimits {
-  /** Connections from the sandbox at one time. Default: 4096. */
+  /** Connections from the sandbox at one time; to servers there may be twice as many. Default: 4096. */
   readonly connections: number;
   /** Milliseconds to connect to a server. Default: 10 000. */
   readonly connectTimeout: number;
@@ -152,6 +152,7 @@ class RunningGate implements Gate {
           ? undefined
           : new UpstreamProxy(options.upstreamProxy, this.#trust.roots),
       timeout: this.#limits.connectTimeout,
+      limit: 2 * this.#limits.connections,
     });
     const requestToken = tokenRequester({
       trust: this.#trust,

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import type http from "node:http";
 import net from "node:net";
 import { afterAll, expect, test } from "vitest";
 import { ask, connectThrough, h2Session } from "./support/client.ts";
@@ -80,6 +81,30 @@ test("requests without end in one connection are not all begun, through either d
   const lines = Array.from({ length: 20 }, (_, i) => request(`GET /${i}`)).join("");
   const answers = await say(third, quick.port, lines + request("GET /", "Connection: close"));
   expect(answers.match(/<[^>]*>/g)).toHaveLength(21);
+});
+
+test("one connection of HTTP/2 does not open connections to servers without end", async () => {
+  const waiting: http.ServerResponse[] = [];
+  const { port } = await httpsUpstream((_incoming, response) => waiting.push(response));
+  const gate = await openGate(port, { credentials: [token(port)], limits: { connections: 2 } });
+  const session = await h2Session(gate, port);
+  const statuses: unknown[] = [];
+  for (let i = 0; i < 12; i += 1) {
+    const stream = session.request({ ":path": `/${i}` });
+    stream.on("error", () => undefined).resume();
+    stream.once("response", (headers) => statuses.push(headers[":status"]));
+    // The server is met, and found to speak HTTP/1.1 only, by the first.
+    if (i === 0) await expect.poll(() => waiting.length).toBe(1);
+  }
+  await expect.poll(() => statuses).toEqual(Array.from({ length: 8 }, () => 503));
+  expect(waiting).toHaveLength(4);
+  for (const response of waiting) response.end();
+  await expect.poll(() => statuses.slice(8)).toEqual([200, 200, 200, 200]);
+  const later = session.request({ ":path": "/" });
+  await expect.poll(() => waiting.length).toBe(5);
+  waiting[4]?.end("later");
+  expect(await bodyOf(later)).toBe("later");
+  session.destroy();
 });
 
 test("a thousand connections at once are served", async () => {

@@ -37,6 +37,8 @@ export class Dialer {
   readonly #recorder: Recorder;
   readonly #proxy: UpstreamProxy | undefined;
   readonly #timeout: number;
+  readonly #limit: number;
+  #open = 0;
 
   constructor(options: {
     allowList: AllowList;
@@ -44,12 +46,15 @@ export class Dialer {
     recorder: Recorder;
     proxy: UpstreamProxy | undefined;
     timeout: number;
+    /** Connections at one time. */
+    limit: number;
   }) {
     this.#allowList = options.allowList;
     this.#resolver = options.resolver;
     this.#recorder = options.recorder;
     this.#proxy = options.proxy;
     this.#timeout = options.timeout;
+    this.#limit = options.limit;
   }
 
   /** Whether `onread` is honoured: not on a connection through a proxy, which begins with the proxy's own answer. */
@@ -60,12 +65,24 @@ export class Dialer {
   /**
    * Connects to an endpoint that the allow-list has accepted.
    *
-   * @throws GateError `ERR_NONO_ADDRESS_DENIED`, `ERR_NONO_UPSTREAM`, `ERR_NONO_UPSTREAM_TIMEOUT` or
+   * @throws GateError `ERR_NONO_ADDRESS_DENIED`, `ERR_NONO_UPSTREAM`, `ERR_NONO_UPSTREAM_TIMEOUT`, `ERR_NONO_LIMIT` or
    *   `ERR_NONO_NOT_RECORDED`
    */
   async connect(endpoint: Endpoint, sni?: string, onread?: OnRead): Promise<net.Socket> {
-    const addresses = await this.#addressesFor(endpoint);
-    return this.#connectTo(endpoint, addresses, sni, onread);
+    if (this.#open >= this.#limit) {
+      const message = `More than ${this.#limit} connections to servers.`;
+      throw new GateError("ERR_NONO_LIMIT", message, { remedy: "Wait for answers." });
+    }
+    this.#open += 1;
+    const release = (): void => void (this.#open -= 1);
+    try {
+      const addresses = await this.#addressesFor(endpoint);
+      const socket = await this.#connectTo(endpoint, addresses, sni, onread);
+      return socket.once("close", release);
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   /** Connects where the gate's own configuration says, which no allow-list judges. Throws as {@link connect} does. */
