@@ -28,6 +28,8 @@ pub struct NativeCapabilities {
     pub deny: Option<Vec<Either<String, Uint8Array>>>,
     /// Whether names that programs outside obey stay as they are; default true.
     pub protect: Option<bool>,
+    /// Directories to modify that nobody outside uses.
+    pub scratch: Option<Vec<Either<String, Uint8Array>>>,
     /// `blocked` (default), `gate` or `open`.
     #[napi(ts_type = "\"blocked\" | \"gate\" | \"open\"")]
     pub network: Option<String>,
@@ -129,6 +131,9 @@ pub(crate) fn capabilities(given: NativeCapabilities) -> Result<Capabilities> {
     }
     for port in given.publish.into_iter().flatten() {
         capabilities = capabilities.publish(port);
+    }
+    for path in paths(given.scratch) {
+        capabilities = capabilities.allow_scratch(path);
     }
     for path in paths(given.unix_sockets) {
         capabilities = capabilities.allow_unix_socket(path);

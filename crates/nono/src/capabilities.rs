@@ -20,6 +20,7 @@ use std::path::PathBuf;
 pub struct Capabilities {
     pub(crate) read: Vec<PathBuf>,
     pub(crate) write: Vec<PathBuf>,
+    pub(crate) scratch: Vec<PathBuf>,
     pub(crate) exec: Vec<PathBuf>,
     pub(crate) deny: Vec<PathBuf>,
     pub(crate) protect: bool,
@@ -97,6 +98,7 @@ impl Default for Capabilities {
         Capabilities {
             read: Vec::new(),
             write: Vec::new(),
+            scratch: Vec::new(),
             exec: Vec::new(),
             deny: Vec::new(),
             protect: true,
@@ -139,6 +141,14 @@ impl Capabilities {
         self
     }
 
+    /// Grants writing a directory of the sandbox's own, which nobody outside uses and which its owner
+    /// deletes afterwards: no name in it is protected ([`Capabilities::protect`]).
+    #[must_use]
+    pub fn allow_scratch(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.scratch.push(directory.into());
+        self
+    }
+
     /// Grants executing a program: an absolute path, a bare name looked up in the sandbox's `PATH`,
     /// or a directory of programs. What it needs to start comes along: its loader, or a script's
     /// interpreter.
@@ -166,7 +176,7 @@ impl Capabilities {
     /// Whether names that programs outside take orders from (git hooks, executable keys of git's
     /// configuration, `.vscode`, `.claude`, `.mcp.json`, `.envrc`, `.bashrc` …) stay as they are in
     /// writable directories; they do unless this is called with `false`. A write grant for such a
-    /// path itself makes an exception.
+    /// path itself makes an exception, and so does a directory of [`Capabilities::allow_scratch`].
     #[must_use]
     pub fn protect(mut self, protected: bool) -> Self {
         self.protect = protected;

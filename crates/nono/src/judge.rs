@@ -70,7 +70,13 @@ impl Judge {
             .iter()
             .filter(|(path, _)| *path != "/tmp" || policy.private_tmp)
             .map(|(path, access)| (PathBuf::from(path), *access))
-            .chain(policy.private_tmp_at.clone().map(|path| (path, Access::WRITE)));
+            .chain(
+                policy
+                    .private_tmp_at
+                    .iter()
+                    .chain(&policy.scratch)
+                    .map(|path| (path.clone(), Access::WRITE)),
+            );
         let mut places: HashMap<OsString, Grant> = HashMap::new();
         for (path, access) in private {
             places.entry(path.into()).or_default().private = Some(access);

@@ -97,6 +97,8 @@ pub(crate) struct Policy {
     pub(crate) private_tmp: bool,
     /// Where it is, unless it is `/tmp` itself.
     pub(crate) private_tmp_at: Option<PathBuf>,
+    /// Directories that nobody outside uses.
+    pub(crate) scratch: Vec<PathBuf>,
     /// Names of granted programs that are symbolic links, or lead through some, with the programs.
     pub(crate) program_links: Vec<(PathBuf, PathBuf)>,
     /// What stays refused inside what is granted.
@@ -132,6 +134,7 @@ impl Policy {
             limits: capabilities.limits,
             private_tmp: capabilities.private_tmp,
             private_tmp_at: None,
+            scratch: canonical_all(&capabilities.scratch)?,
             program_links: Vec::new(),
             deny: Vec::new(),
             denied_files: HashSet::new(),
@@ -147,7 +150,7 @@ impl Policy {
         for path in read {
             policy.grant(path, Access::READ);
         }
-        for path in write {
+        for path in write.into_iter().chain(policy.scratch.clone()) {
             policy.grant(path, Access::WRITE);
         }
         for path in canonical_all(&capabilities.unix_sockets)? {
@@ -225,7 +228,8 @@ impl Policy {
 
     /// Whether anything can be written where a command might meet a protected name.
     pub(crate) fn has_writable_directory(&self) -> bool {
-        let is_open = |path: &PathBuf| path.is_dir() && Some(path) != self.private_tmp_at.as_ref();
+        let own: Vec<_> = self.scratch.iter().chain(&self.private_tmp_at).collect();
+        let is_open = |path: &PathBuf| path.is_dir() && !own.contains(&path);
         self.rules.iter().any(|(path, access)| access.write && !access.device && is_open(path))
     }
 

@@ -82,6 +82,8 @@ export interface NativeCapabilities {
   deny?: Array<string | Uint8Array>
   /** Whether names that programs outside obey stay as they are; default true. */
   protect?: boolean
+  /** Directories to modify that nobody outside uses. */
+  scratch?: Array<string | Uint8Array>
   /** `blocked` (default), `gate` or `open`. */
   network?: "blocked" | "gate" | "open"
   /** With `gate`: TCP ports that programs may connect to. */

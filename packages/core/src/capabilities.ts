@@ -43,9 +43,14 @@ export interface Capabilities {
    * Whether names that programs outside the sandbox take orders from stay as they are in writable
    * directories: git hooks, executable keys of git's configuration, `.vscode`, `.claude`, `.mcp.json`,
    * `.envrc`, `.bashrc` and their like. They can be read and deleted. A `write` for such a path itself
-   * makes an exception. Default: true.
+   * makes an exception, and so does `scratch`. Default: true.
    */
   readonly protect?: boolean;
+  /**
+   * Absolute paths of directories of the sandbox's own, which nobody outside uses and which you delete
+   * afterwards. They may be changed, and no name in them is protected.
+   */
+  readonly scratch?: readonly Path[];
   /**
    * `"blocked"` (the default): no internet socket can be made, but for `localhostPorts` and
    * `publish`. `"gate"`: whatever a program connects

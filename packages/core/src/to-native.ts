@@ -51,6 +51,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
     "exec",
     "deny",
     "protect",
+    "scratch",
     "network",
     "gatePorts",
     "localhostPorts",
@@ -63,7 +64,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
   ];
   const given = fields(capabilities, "The capabilities", known, refuse);
   const { read, write, exec, deny, protect, network, gatePorts, localhostPorts, publish } = given;
-  const { unixSockets, env, limits, privateTmp, baseProfile } = given;
+  const { scratch, unixSockets, env, limits, privateTmp, baseProfile } = given;
   return {
     ...(read !== undefined && { read: paths(read, "read", refuse) }),
     ...(write !== undefined && { write: paths(write, "write", refuse) }),
@@ -78,6 +79,7 @@ export function toNativeCapabilities(capabilities: Capabilities): NativeCapabili
       localhostPorts: ports(localhostPorts, "localhostPorts", refuse),
     }),
     ...(publish !== undefined && { publish: ports(publish, "publish", refuse) }),
+    ...(scratch !== undefined && { scratch: paths(scratch, "scratch", refuse) }),
     ...(unixSockets !== undefined && { unixSockets: paths(unixSockets, "unixSockets", refuse) }),
     ...(env !== undefined && { env: environment(env) }),
     ...(limits !== undefined && { limits: numbers(limits) }),

@@ -381,6 +381,7 @@ export abstract class Declaration {
     return {
       read: [...this.#read],
       write: [...this.#write],
+      ...(this.#scratch.made.length > 0 && { scratch: this.#scratch.made }),
       exec: [...this.#exec],
       ...(this.#deny.length > 0 && { deny: [...this.#deny] }),
       ...(this.#unixSockets.length > 0 && { unixSockets: [...this.#unixSockets] }),

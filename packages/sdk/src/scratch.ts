@@ -12,6 +12,11 @@ export class Scratch {
     return this.#directory;
   }
 
+  /** The directory, if it was asked for. */
+  get made(): readonly string[] {
+    return this.#directory === undefined ? [] : [this.#directory];
+  }
+
   /** Those of `paths` that are not in it. */
   exclude<T>(paths: readonly T[]): T[] {
     return paths.filter((name) => name !== this.#directory);

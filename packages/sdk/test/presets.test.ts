@@ -233,6 +233,7 @@ test.for(agents)("$preset works, with a key that it never has ($tier)", async (a
   const outcome = await nono(run, env);
 
   expect(outcome.status, outcome.stderr).toBe(0);
+  expect(outcome.stderr, "what is refused is not its own").not.toMatch(/^nono:.*\/nono-scratch-/m);
   expect(readFileSync(path.join(workspace, "made.txt"), "utf8")).toBe("made\n");
   expect(new Set(server.requests.map(({ credential }) => credential))).toEqual(
     new Set(["sk-the-real-one"]),

@@ -6,7 +6,7 @@ use std::process::Command as HostCommand;
 
 use nono::{Capabilities, Command};
 
-use crate::common::{Scratch, in_each_tier, in_tier, run, run_command};
+use crate::common::{Scratch, in_each_tier, in_tier, run, run_command, shell};
 
 /// A repository with a hook, a remote to clone from, and a place for git's own settings.
 fn repository() -> Scratch {
@@ -207,4 +207,24 @@ fn temporary_files_are_the_sandboxs_own_matter() {
     for place in places.into_inner().unwrap() {
         assert!(place == "/tmp" || !Path::new(&place).exists(), "{place} is left behind");
     }
+}
+
+#[test]
+fn in_a_directory_of_its_own_no_name_is_protected() {
+    let scratch = Scratch::in_public();
+    for name in ["own", "work"] {
+        std::fs::create_dir(scratch.path().join(name)).unwrap();
+    }
+    let place = |name: &str| scratch.path().join(name);
+    let capabilities = shell().allow_write(place("work")).allow_scratch(place("own"));
+    in_each_tier(&capabilities, |sandbox| {
+        let here = scratch.path().display();
+        let script = format!(
+            "cd {here}; mkdir own/.vscode && echo x >own/.vscode/tasks.json && echo x >own/.claude.json
+             mv own/.vscode work/; cp own/.claude.json work/; ls -A own work; rm -r own/.vscode own/.claude.json"
+        );
+        let (_, output) = run(sandbox, &script);
+        assert!(output.ends_with("own:\n.claude.json\n.vscode\n\nwork:\n"), "{output}");
+        assert_eq!(output.matches("denied").count(), 2, "{output}");
+    });
 }
