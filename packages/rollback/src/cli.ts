@@ -24,7 +24,7 @@ const usage = `usage: nono checkpoint [--strategy NAME] [--exclude PATTERN]... D
        -p  what is in the files, as a patch for git apply
        --json  one line of JSON instead
        every command takes --store DIR; without --checkpoint the newest open one is meant that covers
-       the working directory, or else the newest of all
+       the paths, or without any the working directory
 `;
 
 /**
@@ -162,21 +162,36 @@ async function chosen(
   invocation: Invocation,
 ): Promise<{ target: Checkpoint; paths: readonly string[] }> {
   const { checkpoint: id, store, paths } = invocation;
-  const target = await openCheckpoint(id ?? (await newest(store)), store);
+  const target = await openCheckpoint(id ?? (await newest(store, paths)), store);
   return { target, paths: paths.map((name) => resolved(name, target.dirs)) };
 }
 
-async function newest(store: Invocation["store"]): Promise<string> {
+/** Never one of another directory: it would undo what nobody meant. */
+async function newest(store: Invocation["store"], paths: readonly string[]): Promise<string> {
+  const here = workingDirectory();
+  const meant = paths.length > 0 ? paths.map((name) => path.resolve(here, name)) : [here];
+  const isMeant = (dirs: readonly string[]): boolean =>
+    meant.every((name) => dirs.some((dir) => isWithin(name, dir)));
   const open = (await listCheckpoints(store)).filter(
     ({ state, complete }) => (state === "active" || state === "applied") && complete,
   );
-  const here = open.findLast(({ dirs }) => dirs.some((dir) => isWithin(process.cwd(), dir)));
-  const found = here ?? open.at(-1);
+  const found = open.findLast(({ dirs }) => isMeant(dirs));
   if (found !== undefined) return found.id;
   throw new RollbackError(
     "ERR_NONO_UNKNOWN_CHECKPOINT",
-    "there is no open checkpoint: `nono checkpoint DIR` makes one",
+    open.length === 0
+      ? "there is no open checkpoint: `nono checkpoint DIR` makes one"
+      : `no open checkpoint covers ${meant.join(" ")}: name one of \`nono checkpoints\` by --checkpoint`,
   );
+}
+
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch (error) {
+    const message = "the working directory was deleted: name a checkpoint by --checkpoint";
+    throw new RollbackError("ERR_NONO_UNKNOWN_CHECKPOINT", message, { cause: error });
+  }
 }
 
 /** From within a directory of the checkpoint, relative to where one is; from elsewhere, to its first. */

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "no
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, onTestFinished, test, vi } from "vitest";
 import { runRollbackCommand } from "../src/cli.ts";
 import {
   type Change,
@@ -161,6 +161,13 @@ test("the commands", async () => {
     ];
   };
   expect((await nono("checkpoint", project))[0]).toBe(0);
+  // From where no checkpoint is of, none is meant, however many there are.
+  const elsewhere = await nono("rollback");
+  expect(elsewhere[0]).toBe(1);
+  expect(elsewhere[1]).toContain(`no open checkpoint covers ${process.cwd()}`);
+  expect((await nono("rollback", path.join(project, "notes")))[0]).toBe(0);
+  vi.spyOn(process, "cwd").mockReturnValue(project);
+  onTestFinished(() => void vi.restoreAllMocks());
   await writeFile(path.join(project, "src/a.txt"), "one\n");
   await writeFile(path.join(project, "new\u001B[2J"), "");
   const [, tree] = await nono("diff");
@@ -205,7 +212,9 @@ test("a patch is what git apply takes, and repeats what was undone", async () =>
   await rename(path.join(project, "notes"), path.join(project, "moved"));
   const after = await look();
   const io = capture();
-  expect(await runRollbackCommand(["diff", "-p", "--store", store], io)).toBe(0);
+  expect(
+    await runRollbackCommand(["diff", "-p", "--checkpoint", before.id, "--store", store], io),
+  ).toBe(0);
   await before.rollback();
   expect(await look()).not.toEqual(after);
   execFileSync("git", ["apply", "--unidiff-zero", "-"], { cwd: project, input: io.text() });
@@ -220,22 +229,23 @@ function capture(isTTY = false) {
 
 test("what an agent wrote does not steer the terminal", async () => {
   const { project, store } = await scratch();
-  await using _ = await checkpoint(project, { store });
+  await using before = await checkpoint(project, { store });
+  const argv = ["diff", "-p", "--checkpoint", before.id, "--store", store];
   await writeFile(path.join(project, "src/a.txt"), "\u001B]0;owned\u0007\u202Etxt\n");
   const [terminal, pipe] = [capture(true), capture(false)];
-  await runRollbackCommand(["diff", "-p", "--store", store], terminal);
-  await runRollbackCommand(["diff", "-p", "--store", store], pipe);
+  await runRollbackCommand(argv, terminal);
+  await runRollbackCommand(argv, pipe);
   expect(terminal.text()).toContain("+\\u001b]0;owned\\u0007\\u202etxt\n");
   expect(pipe.text()).toContain("+\u001B]0;owned\u0007\u202Etxt\n");
 });
 
 test("a new directory with much in it is one line", async () => {
   const { project, store } = await scratch();
-  await using _ = await checkpoint(project, { store });
+  await using before = await checkpoint(project, { store });
   await mkdir(path.join(project, "node_modules/inner"), { recursive: true });
   for (let n = 0; n < 30; n++) await writeFile(path.join(project, `node_modules/inner/${n}`), "");
   const io = capture();
-  await runRollbackCommand(["diff", "--store", store], io);
+  await runRollbackCommand(["diff", "--checkpoint", before.id, "--store", store], io);
   expect(io.text()).toBe(`${project}\n+ └─ node_modules/ (31 entries)\n32 added\n`);
 });
 
