@@ -159,8 +159,10 @@ impl Blueprint {
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
         }
-        let ready = self.start(tier, supervised, cgroup)?;
-        let mut policy = self.policy.clone();
+        let policy = Arc::new(Policy::clone(&self.policy).with_cgroup(&cgroup));
+        let blueprint = Blueprint { policy, ..self.clone() };
+        let ready = blueprint.start(tier, supervised, cgroup)?;
+        let mut policy = blueprint.policy;
         if supervised.leads && matches!(policy.network, Network::Gate { .. }) {
             Arc::make_mut(&mut policy).environment.ask_dns_over_tcp(); // no datagram socket can be made
         }

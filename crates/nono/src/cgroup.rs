@@ -99,6 +99,11 @@ impl Cgroup {
         Cgroup { groups, own_processes }
     }
 
+    /// Where its groups are.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.groups.iter().map(|group| group.directory.as_path())
+    }
+
     /// Whether it keeps this one.
     pub(crate) fn keeps(&self, controller: Controller) -> bool {
         self.groups.iter().any(|group| group.controllers.contains(&controller))
@@ -230,6 +235,45 @@ struct Hierarchy {
     own: PathBuf,
     /// Version 1: what it divides.
     controllers: BTreeSet<Controller>,
+}
+
+/// Files by which programs find out how much they may use: libuv, Go, Java and others size themselves so.
+/// Of a group they look at all of these,
+const OWN_LIMITS: [&str; 14] = [
+    "cgroup.controllers",
+    "cpu.weight",
+    "cpu.shares",
+    "cpuset.cpus",
+    "cpuset.cpus.effective",
+    "cpuset.effective_cpus",
+    "memory.current",
+    "memory.usage_in_bytes",
+    "memory.soft_limit_in_bytes",
+    "memory.stat",
+    "memory.swap.max",
+    "memory.memsw.limit_in_bytes",
+    "pids.max",
+    "pids.current",
+];
+
+/// and of those above, too, at what bounds all below.
+const COMMON_LIMITS: [&str; 6] = [
+    "cpu.max",
+    "cpu.cfs_quota_us",
+    "cpu.cfs_period_us",
+    "memory.max",
+    "memory.high",
+    "memory.limit_in_bytes",
+];
+
+/// The files that say how much this process may use.
+pub(crate) fn limit_files() -> impl Iterator<Item = PathBuf> {
+    let files = hierarchies().into_iter().flat_map(|Hierarchy { mount, own, .. }| {
+        let above = own.ancestors().take_while(|directory| directory.starts_with(&mount));
+        let common = above.flat_map(|directory| COMMON_LIMITS.map(|name| directory.join(name)));
+        OWN_LIMITS.map(|name| own.join(name)).into_iter().chain(common).collect::<Vec<_>>()
+    });
+    files.filter(|file| file.exists())
 }
 
 impl Hierarchy {

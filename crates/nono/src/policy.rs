@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::capabilities::{Capabilities, Limits, Network};
+use crate::cgroup::Cgroup;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::seccomp::InternetSockets;
 use crate::tier::TierName;
-use crate::{executable, limits, profile, short_name};
+use crate::{cgroup, executable, limits, profile, short_name};
 
 /// Rights to a file, or to a directory and all below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub(crate) struct Policy {
     pub(crate) unix_sockets: Vec<ListedSocket>,
     pub(crate) environment: Environment,
     pub(crate) limits: Limits,
+    /// Whether what ordinary programs need is granted.
+    base_profile: bool,
     pub(crate) private_tmp: bool,
     /// Where it is, unless it is `/tmp` itself.
     pub(crate) private_tmp_at: Option<PathBuf>,
@@ -132,6 +135,7 @@ impl Policy {
             unix_sockets: Vec::new(),
             environment,
             limits: capabilities.limits,
+            base_profile: capabilities.base_profile,
             private_tmp: capabilities.private_tmp,
             private_tmp_at: None,
             scratch: canonical_all(&capabilities.scratch)?,
@@ -216,6 +220,16 @@ impl Policy {
             _ if self.mediates_network() => InternetSockets::Tcp,
             _ => InternetSockets::None,
         }
+    }
+
+    /// The same policy with control groups of its own, by which programs find out their limits.
+    pub(crate) fn with_cgroup(mut self, cgroup: &Cgroup) -> Self {
+        if self.base_profile {
+            for directory in cgroup.directories() {
+                self.grant(directory.to_owned(), Access::READ);
+            }
+        }
+        self
     }
 
     /// The same policy with a directory of its own for temporary files.
@@ -310,6 +324,7 @@ impl Policy {
         for (paths, access) in [
             (profile::readable().collect::<Vec<_>>(), Access::READ),
             (profile::devices().collect(), Access::DEVICE),
+            (cgroup::limit_files().collect(), Access::READ),
         ] {
             for path in paths {
                 if let Ok(path) = path.canonicalize() {

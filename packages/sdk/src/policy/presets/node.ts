@@ -9,8 +9,7 @@ export const node: Preset = {
     extends: "scratch",
     // npm runs package scripts by sh.
     exec: ["node?", "npm?", "npx?", "pnpm?", "yarn?", "corepack?", "sh", "env?"],
-    // How much memory there is: libuv (uv_get_constrained_memory) and V8 look there.
-    read: [...installation(host), "/sys/fs/cgroup?"],
+    read: installation(host),
     env: {
       allow: ["NODE_ENV", "FORCE_COLOR", "NO_COLOR"],
       set: {
