@@ -2,6 +2,7 @@
 # Runs the test binaries in /run/tests as root and as an ordinary user, each in such a control group as
 # systemd gives it, and powers off. The arguments of the binaries are in /run/tests/arguments.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ulimit -n 65536 # all tests of a binary share one process
 user=64321
 groups=/sys/fs/cgroup
 
