@@ -159,8 +159,8 @@ impl Blueprint {
         if !missing.is_empty() {
             return Err(Error::UnsupportedPolicy { guarantees: missing });
         }
-        let policy = Arc::new(Policy::clone(&self.policy).with_cgroup(&cgroup));
-        let blueprint = Blueprint { policy, ..self.clone() };
+        let mut blueprint = self.clone();
+        blueprint.policy.show(&cgroup);
         let ready = blueprint.start(tier, supervised, cgroup)?;
         let mut policy = blueprint.policy;
         if supervised.leads && matches!(policy.network, Network::Gate { .. }) {

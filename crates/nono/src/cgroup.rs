@@ -266,14 +266,13 @@ const COMMON_LIMITS: [&str; 6] = [
     "memory.limit_in_bytes",
 ];
 
-/// The files that say how much this process may use.
+/// The files that say how much this process may use, and others that are not there.
 pub(crate) fn limit_files() -> impl Iterator<Item = PathBuf> {
-    let files = hierarchies().into_iter().flat_map(|Hierarchy { mount, own, .. }| {
+    hierarchies().into_iter().flat_map(|Hierarchy { mount, own, .. }| {
         let above = own.ancestors().take_while(|directory| directory.starts_with(&mount));
         let common = above.flat_map(|directory| COMMON_LIMITS.map(|name| directory.join(name)));
         OWN_LIMITS.map(|name| own.join(name)).into_iter().chain(common).collect::<Vec<_>>()
-    });
-    files.filter(|file| file.exists())
+    })
 }
 
 impl Hierarchy {

@@ -33,6 +33,7 @@ mod cgroup;
 mod channel;
 mod child;
 mod command;
+mod descriptor;
 mod environment;
 mod error;
 mod event;

@@ -7,8 +7,9 @@
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use crate::descriptor::owned;
 use crate::launch;
 
 /// A sandbox's mount namespace, and the user namespace that it belongs to.
@@ -22,15 +23,17 @@ impl MountNamespace {
     /// From a descriptor that only names it (`O_PATH`).
     pub(crate) fn new(place: &OwnedFd) -> io::Result<Self> {
         let mounts = File::open(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
-        // SAFETY: no memory is involved (`ioctl_ns(2)`).
-        let user = owned(unsafe { libc::ioctl(mounts.as_raw_fd(), libc::NS_GET_USERNS) })?;
+        // SAFETY: no memory is involved, and a new descriptor is made (`ioctl_ns(2)`).
+        let user = unsafe { owned(libc::ioctl(mounts.as_raw_fd(), libc::NS_GET_USERNS))? };
         Ok(MountNamespace { mounts, user })
     }
 
     /// Mounts a file of a directory over another file, read-only. The mount is what is returned.
     pub(crate) fn attach(&self, directory: &File, name: &CStr, over: &File) -> io::Result<OwnedFd> {
         let (directory, over) = (directory.as_raw_fd(), over.as_raw_fd());
-        self.act(&Act::Attach { directory, name, over }).and_then(owned)
+        let tree = self.act(&Act::Attach { directory, name, over })?;
+        // SAFETY: the clone made it among our descriptors, and has left it to us.
+        unsafe { owned(tree) }
     }
 
     /// Takes a mount away. Processes that execute or have opened what is in it are not disturbed.
@@ -147,12 +150,4 @@ fn syscall(result: libc::c_long) -> Result<RawFd, c_int> {
 fn checked(result: c_int) -> Result<RawFd, c_int> {
     // SAFETY: always valid on the calling thread.
     if result >= 0 { Ok(result) } else { Err(unsafe { *libc::__errno_location() }) }
-}
-
-fn owned(fd: RawFd) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -3,10 +3,11 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::descriptor::owned;
 use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
 
@@ -95,9 +96,8 @@ pub(crate) fn can_make() -> bool {
 
 fn open_context() -> io::Result<OwnedFd> {
     const FSOPEN_CLOEXEC: u32 = 1;
-    // SAFETY: a C string.
-    let fd = unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) };
-    owned(fd)
+    // SAFETY: a C string, and a new descriptor is made.
+    unsafe { owned(libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC)) }
 }
 
 fn make_detached(mount: &OverlayMount) -> io::Result<OwnedFd> {
@@ -133,17 +133,7 @@ fn make_detached(mount: &OverlayMount) -> io::Result<OwnedFd> {
     }
     configure(FSCONFIG_CMD_CREATE, None, None)?;
     let attributes = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    // SAFETY: no memory is involved.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes)
-    };
-    owned(fd)
-}
-
-fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
-    match fd {
-        // SAFETY: each caller passes what a call returned that makes a new descriptor.
-        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let context = context.as_raw_fd();
+    // SAFETY: no memory is involved, and a new descriptor is made.
+    unsafe { owned(libc::syscall(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes)) }
 }

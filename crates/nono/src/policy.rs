@@ -222,14 +222,12 @@ impl Policy {
         }
     }
 
-    /// The same policy with control groups of its own, by which programs find out their limits.
-    pub(crate) fn with_cgroup(mut self, cgroup: &Cgroup) -> Self {
-        if self.base_profile {
-            for directory in cgroup.directories() {
-                self.grant(directory.to_owned(), Access::READ);
-            }
+    /// Grants reading the control groups of the sandbox's own, by which programs find out their limits, as
+    /// the base profile does for the owner's.
+    pub(crate) fn show(self: &mut Arc<Self>, cgroup: &Cgroup) {
+        for directory in cgroup.directories().filter(|_| self.base_profile).collect::<Vec<_>>() {
+            Arc::make_mut(self).grant(directory.to_owned(), Access::READ);
         }
-        self
     }
 
     /// The same policy with a directory of its own for temporary files.

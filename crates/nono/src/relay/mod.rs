@@ -9,10 +9,11 @@ mod link;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::descriptor::owned;
 use crate::socket;
 use link::{Attempt, Link, Progress, Side};
 
@@ -261,16 +262,6 @@ fn watch(epoll: &OwnedFd, fd: &OwnedFd, how: i32, events: u32, about: u64) -> io
     // SAFETY: `event` lives across the call.
     match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), how, fd.as_raw_fd(), &raw mut event) } {
         0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// # Safety
-/// `fd` is a new descriptor that nobody else owns, or negative.
-unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
-    match fd {
-        // SAFETY: the caller's promise.
-        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }
 }

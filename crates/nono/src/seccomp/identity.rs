@@ -2,6 +2,7 @@
 //! sandbox has ended. No right of Landlock is about modes, and a sandbox's owner may be root.
 
 use super::filter::{Action, Rules, argument};
+use crate::supervisor::files::SYS_FCHMODAT2;
 
 /// Calls that change a mode, and which argument it is.
 const CHANGING: &[(i64, usize)] = &[
@@ -23,8 +24,6 @@ const MAKING: &[(i64, usize, Option<usize>)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_mknod, 1, None),
 ];
-
-const SYS_FCHMODAT2: i64 = 452; // Linux 6.6
 
 /// Lends the group's identity; without the second bit, or on a directory, it means something else
 /// (`inode(7)`).

@@ -19,14 +19,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::notif::{Listener, Notification};
+use super::place::{Inode, inode};
 use super::process;
 use super::record::Account;
 use crate::event::{Operation, Refusal, Target};
 use crate::executable;
 use crate::judge::{Judge, Reason, Right};
-
-/// A file, whatever its path.
-type Inode = (u64, u64);
 
 /// The dynamic loaders that are known: those that this system has, those that the policy's programs
 /// name, and each one that a program was seen to be started by.
@@ -81,10 +79,6 @@ impl Loaders {
             self.add(&process.join("root").join(path));
         }
     }
-}
-
-fn inode(file: &Metadata) -> Inode {
-    (file.dev(), file.ino())
 }
 
 /// What a starting program turns out to be.

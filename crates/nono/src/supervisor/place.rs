@@ -200,8 +200,15 @@ pub(super) fn own_name(file: &File) -> CString {
 }
 
 /// Where this process finds an open file under a path.
-pub(super) fn own_link(file: &File) -> PathBuf {
-    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+pub(super) fn own_link(file: &File) -> CString {
+    CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default()
+}
+
+/// A file, whatever its path.
+pub(super) type Inode = (u64, u64);
+
+pub(super) fn inode(file: &Metadata) -> Inode {
+    (file.dev(), file.ino())
 }
 
 /// A path as a caller gave it, from the root on: relative to its working directory or a descriptor.

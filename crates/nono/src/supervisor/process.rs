@@ -6,11 +6,13 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
+
+use crate::descriptor::owned;
 
 /// Bytes of a thread's memory, copied once.
 pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -58,8 +60,8 @@ pub(super) fn take_descriptor(thread: i32, fd: RawFd) -> io::Result<OwnedFd> {
     const PIDFD_THREAD: i32 = libc::O_EXCL; // Linux 6.9
     let pidfd = pidfd_open(thread, PIDFD_THREAD)
         .or_else(|_| pidfd_open(leader(thread).unwrap_or(thread), 0))?;
-    // SAFETY: no memory is involved.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+    // SAFETY: no memory is involved, and a new descriptor is made.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0)) }
 }
 
 /// Whether descriptors of processes can be taken here: some containers refuse it to all.
@@ -67,8 +69,8 @@ pub(crate) fn can_take_descriptors() -> bool {
     let own = pidfd_open(std::process::id() as i32, 0);
     own.is_ok_and(|pidfd| {
         let fd = pidfd.as_raw_fd();
-        // SAFETY: no memory is involved.
-        owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, fd, fd, 0) }).is_ok()
+        // SAFETY: no memory is involved, and a new descriptor is made.
+        unsafe { owned(libc::syscall(libc::SYS_pidfd_getfd, fd, fd, 0)) }.is_ok()
     })
 }
 
@@ -95,8 +97,8 @@ pub(super) fn controlling_terminal(thread: i32) -> Option<(libc::dev_t, i32)> {
 }
 
 pub(super) fn pidfd_open(pid: i32, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is involved.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) })
+    // SAFETY: no memory is involved, and a new descriptor is made.
+    unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, flags)) }
 }
 
 /// Opens what `path` names to a thread, as a place only (`O_PATH`): in its own root, from its own
@@ -135,10 +137,9 @@ pub(super) fn openat2(base: RawFd, path: &CStr, flags: i32, resolve: u64) -> io:
         if attempt >= AT_ONCE {
             std::thread::sleep(PAUSE);
         }
-        // SAFETY: a C string and a structure of the size that is told.
-        let opened = owned(unsafe {
-            libc::syscall(libc::SYS_openat2, base, path.as_ptr(), &raw const how, size_of_val(&how))
-        });
+        let (path, how, size) = (path.as_ptr(), &raw const how, size_of_val(&how));
+        // SAFETY: a C string and a structure of the size that is told; a new descriptor is made.
+        let opened = unsafe { owned(libc::syscall(libc::SYS_openat2, base, path, how, size)) };
         match opened {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
             other => return other,
@@ -157,12 +158,4 @@ pub(super) fn path_of(place: &OwnedFd) -> String {
 pub(super) fn socket_path(address: &[u8]) -> Option<&Path> {
     let path = address.get(2..)?.split(|byte| *byte == 0).next()?;
     (!path.is_empty()).then(|| Path::new(std::ffi::OsStr::from_bytes(path)))
-}
-
-pub(super) fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
-    match fd {
-        // SAFETY: each caller passes what a call returned that makes a new descriptor.
-        0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }

@@ -18,15 +18,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::files::open_at;
+use super::files::{open_at, reopen};
 use super::notif::{Listener, Notification};
+use super::place::{self, Inode, inode};
+use super::process;
 use super::record::Given;
-use super::{place, process};
 use crate::mount_namespace::MountNamespace;
 use crate::plan::PROGRAM_PLACES;
-
-/// A file, whatever its path.
-type Inode = (u64, u64);
 
 /// A file with its contents at a time.
 type Version = (Inode, u64, i64, i64);
@@ -218,7 +216,7 @@ impl Shelf {
 }
 
 fn fill(directory: &File, name: &CStr, program: &Program) -> io::Result<()> {
-    let mut from = File::open(place::own_link(&program.file))?;
+    let mut from = reopen(&program.file, libc::O_RDONLY, 0)?;
     let mut into = open_at(directory, name, libc::O_WRONLY | libc::O_TRUNC | libc::O_CLOEXEC, 0)?;
     let filled = io::copy(&mut from, &mut into).and_then(|_| {
         // Whether the caller may execute the original has been asked; the copy is the owner's.
@@ -231,8 +229,4 @@ fn fill(directory: &File, name: &CStr, program: &Program) -> io::Result<()> {
 
 fn version(found: &Metadata) -> Version {
     (inode(found), found.size(), found.ctime(), found.ctime_nsec())
-}
-
-fn inode(file: &Metadata) -> Inode {
-    (file.dev(), file.ino())
 }

@@ -4,7 +4,6 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 
 use super::super::place::{self, Place, errno};
@@ -140,7 +139,7 @@ impl Prepared {
     fn make(&self, place: &Place) -> io::Result<()> {
         let (fd, here) = (place.file.as_raw_fd(), c"".as_ptr());
         // Through this link calls without AT_EMPTY_PATH reach the object itself, even a symbolic link.
-        let link = CString::new(place::own_link(&place.file).as_os_str().as_bytes())?;
+        let link = place::own_link(&place.file);
         // SAFETY: C strings, and a value with its length.
         unsafe {
             match self {

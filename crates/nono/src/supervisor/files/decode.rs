@@ -69,7 +69,7 @@ pub(super) enum Request {
     Watch { instance: RawFd, at: At, mask: u32 },
 }
 
-const SYS_FCHMODAT2: i64 = 452; // Linux 6.6
+pub(crate) const SYS_FCHMODAT2: i64 = 452; // Linux 6.6
 
 /// The calls that [`request`] knows and that change something, but open and mknod and their like, which
 /// are parked by their flags.

@@ -343,7 +343,7 @@ fn no_directory(error: io::Error, source: &Place) -> io::Error {
 }
 
 fn link(source: &Place, target: &Entry) -> io::Result<()> {
-    let link = CString::new(place::own_link(&source.file).as_os_str().as_bytes())?;
+    let link = place::own_link(&source.file);
     let name = target.given_name()?;
     // SAFETY: C strings.
     check(unsafe {

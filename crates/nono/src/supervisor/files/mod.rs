@@ -15,11 +15,9 @@ mod watch;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,10 +33,10 @@ use crate::tier::TierName;
 
 pub(super) use bind::bind;
 use caller::Caller;
-pub(crate) use decode::PARKED;
+pub(crate) use decode::{PARKED, SYS_FCHMODAT2};
 pub(super) use grant::Grant;
 pub(crate) use open::WRITING;
-pub(super) use open::open_at;
+pub(super) use open::{open_at, reopen};
 pub(super) use reply::Outcome;
 use reply::{Attempt, Last, Reply, Verdict};
 
@@ -122,12 +120,9 @@ pub(super) fn foresee(
 /// Whether this thread, which has its caller's user and no capabilities, may read and execute it: its mode
 /// says so, and it is not mounted `noexec` (`do_faccessat` in fs/open.c).
 fn can_read_and_execute(file: &File) -> bool {
-    let link = CString::new(place::own_link(file).into_os_string().into_vec());
+    let (link, rights) = (place::own_link(file), libc::R_OK | libc::X_OK);
     // SAFETY: a C string.
-    link.is_ok_and(|link| unsafe {
-        libc::faccessat(libc::AT_FDCWD, link.as_ptr(), libc::R_OK | libc::X_OK, libc::AT_EACCESS)
-            == 0
-    })
+    unsafe { libc::faccessat(libc::AT_FDCWD, link.as_ptr(), rights, libc::AT_EACCESS) == 0 }
 }
 
 /// Whether the kernel would refuse it (AT_EXECVE_CHECK in `execveat(2)`, Linux 6.14). Older ones do not

@@ -1,6 +1,6 @@
 //! open(2) and truncate(2).
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -181,7 +181,7 @@ impl Caller<'_> {
             if is_file {
                 open_to_truncate(&place)?;
             }
-            let link = CString::new(place::own_link(&place.file).as_os_str().as_bytes())?;
+            let link = place::own_link(&place.file);
             // SAFETY: a C string.
             check(unsafe { libc::truncate(link.as_ptr(), length) }).map(|()| Reply::Done)
         })
@@ -280,7 +280,11 @@ pub(super) fn opened(file: File, flags: i32) -> Reply {
 }
 
 /// Opens what a descriptor only names. It never becomes anybody's controlling terminal.
-pub(super) fn reopen(place: &File, flags: i32, mode: libc::mode_t) -> io::Result<File> {
+pub(in crate::supervisor) fn reopen(
+    place: &File,
+    flags: i32,
+    mode: libc::mode_t,
+) -> io::Result<File> {
     let (links, name) = (place::own_descriptors()?, place::own_name(place));
     let flags = flags | libc::O_NOCTTY | libc::O_CLOEXEC;
     open_at(links, &name, flags, mode)

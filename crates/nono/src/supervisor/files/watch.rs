@@ -3,9 +3,7 @@
 //! Only the mode of what is watched is asked (`inotify_find_inode` in fs/notify/inotify/inotify_user.c):
 //! no right of Landlock is for that, and a mount that cannot be written can be watched.
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 
 use super::super::{place, process};
 use super::caller::{Caller, check};
@@ -32,7 +30,7 @@ impl Caller<'_> {
         }
         let instance = process::take_descriptor(self.call.thread, instance)?;
         self.check()?;
-        let link = CString::new(place::own_link(&place.file).as_os_str().as_bytes())?;
+        let link = place::own_link(&place.file);
         let mask = mask & !libc::IN_DONT_FOLLOW; // the link itself is to be followed
         // SAFETY: a C string.
         let watch = unsafe { libc::inotify_add_watch(instance.as_raw_fd(), link.as_ptr(), mask) };
