@@ -314,7 +314,8 @@ export class Checkpoint implements AsyncDisposable {
   }
 }
 
-function workingDirectory(): string {
+/** Where this process is, also when that was deleted. */
+export function workingDirectory(): string {
   try {
     return process.cwd();
   } catch {

@@ -1,9 +1,14 @@
 import { isUtf8 } from "node:buffer";
 import path from "node:path";
-import process from "node:process";
 import { parseArgs } from "node:util";
 import type { Change } from "./change.ts";
-import { type Checkpoint, checkpoint, openCheckpoint, type StrategyName } from "./checkpoint.ts";
+import {
+  type Checkpoint,
+  checkpoint,
+  openCheckpoint,
+  type StrategyName,
+  workingDirectory,
+} from "./checkpoint.ts";
 import { RollbackError } from "./errors.ts";
 import { listCheckpoints, recover } from "./store.ts";
 import { renderPatch } from "./patch.ts";
@@ -185,19 +190,11 @@ async function newest(store: Invocation["store"], paths: readonly string[]): Pro
   );
 }
 
-function workingDirectory(): string {
-  try {
-    return process.cwd();
-  } catch (error) {
-    const message = "the working directory was deleted: name a checkpoint by --checkpoint";
-    throw new RollbackError("ERR_NONO_UNKNOWN_CHECKPOINT", message, { cause: error });
-  }
-}
-
 /** From within a directory of the checkpoint, relative to where one is; from elsewhere, to its first. */
 function resolved(name: string, dirs: readonly string[]): string {
-  const inside = dirs.some((dir) => isWithin(process.cwd(), dir));
-  return path.resolve(inside ? process.cwd() : (dirs[0] ?? ""), name);
+  const here = workingDirectory();
+  const inside = dirs.some((dir) => isWithin(here, dir));
+  return path.resolve(inside ? here : (dirs[0] ?? ""), name);
 }
 
 function isWithin(inner: string, outer: string): boolean {

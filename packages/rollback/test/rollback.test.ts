@@ -249,6 +249,20 @@ test("a new directory with much in it is one line", async () => {
   expect(io.text()).toBe(`${project}\n+ └─ node_modules/ (31 entries)\n32 added\n`);
 });
 
+test("a directory that was deleted comes back from within", async () => {
+  const { project, store } = await scratch();
+  await checkpoint(project, { store });
+  const cli = path.resolve(import.meta.dirname, "../src/cli.ts");
+  const script = `
+    import { rmSync } from "node:fs";
+    import { runRollbackCommand } from ${JSON.stringify(cli)};
+    rmSync(process.argv[1], { recursive: true });
+    process.exitCode = await runRollbackCommand(["rollback", "--store", process.argv[2]], process);`;
+  const argv = ["--input-type=module", "-e", script, "--", project, store];
+  execFileSync(process.execPath, argv, { cwd: project });
+  await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("untracked");
+});
+
 test("names are meant from where one is, and the checkpoint of that place", async () => {
   const { project, store } = await scratch();
   const other = await scratch();
