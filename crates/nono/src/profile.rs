@@ -48,6 +48,7 @@ const READABLE: &[&str] = &[
     "/etc/timezone",
     "/etc/locale.alias",
     "/etc/locale.conf",
+    "/etc/default/locale",
     "/etc/os-release",
     "/etc/debian_version",
     "/etc/alternatives",
