@@ -1,6 +1,9 @@
 // What does watching cost? Real jobs, each in three sandboxes that differ only in `observe`, and outside
 // of any. All take turns in every round; prints the ratios of their medians to `observe: "off"`.
 //
+// Two more runs outside show what no supervisor can do without: their calls are parked as "changes" and
+// "all" park them, and let go on unseen (`floor.c`). Prints the ratios of their medians to outside.
+//
 //   node bench/observe/main.ts [rounds]
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
@@ -29,8 +32,10 @@ const jobs: Record<string, readonly string[]> = {
   "find a library tree": ["find /usr/lib/python3 /usr/share/doc"],
 };
 
-const modes = ["outside", "off", "changes", "all"] as const;
-type Mode = (typeof modes)[number];
+const watched = ["outside", "off", "changes", "all"] as const;
+const parked = { "floor changes": "changes", "floor all": "all" } as const;
+type Mode = (typeof watched)[number] | keyof typeof parked;
+const modes: readonly Mode[] = [...watched, "floor changes", "floor all"];
 
 function prepare(): void {
   const shell = (script: string): void => {
@@ -59,6 +64,8 @@ function prepare(): void {
     const source = `#include <stdio.h>\n#include <stdlib.h>\nint f${file}(void) { return ${file}; }\n`;
     writeFileSync(path.join(place, "build", `f${file}.c`), source);
   }
+  const floor = path.join(import.meta.dirname, "floor.c");
+  shell(`cc -O2 -o floor ${floor} -lpthread`);
   const rules = "OBJ=$(patsubst %.c,%.o,$(wildcard *.c))\nall: $(OBJ)\nclean:\n\trm -f *.o\n";
   writeFileSync(path.join(place, "build", "Makefile"), rules);
 }
@@ -87,10 +94,12 @@ async function measure(tier: NonNullable<SandboxOptions["tier"]>): Promise<void>
         let milliseconds = 0;
         for (const script of scripts) {
           const argv = ["sh", "-c", script] as const;
+          const level = parked[mode as keyof typeof parked] as string | undefined;
+          const [program = "", ...rest] = level ? ["./floor", level, ...argv] : argv;
           const before = process.hrtime.bigint();
           const status = sandbox
             ? (await sandbox.run(argv, { cwd: place, env })).exitCode
-            : spawnSync(argv[0], argv.slice(1), { cwd: place, env }).status;
+            : spawnSync(program, rest, { cwd: place, env }).status;
           milliseconds = Number(process.hrtime.bigint() - before) / 1e6;
           if (status !== 0) throw new Error(`${script} in ${mode}: exit ${status}`);
         }
@@ -100,10 +109,13 @@ async function measure(tier: NonNullable<SandboxOptions["tier"]>): Promise<void>
     }
   }
   for (const sandbox of sandboxes.values()) await sandbox.close();
-  console.log(`\ntier ${tier}`.padEnd(38) + modes.map((mode) => mode.padStart(9)).join(""));
+  console.log(`\ntier ${tier}`.padEnd(38) + modes.map((mode) => mode.padStart(15)).join(""));
   for (const job of Object.keys(jobs)) {
     const of = (mode: Mode): number => median(times.get(`${job} ${mode}`) ?? []);
-    const ratios = modes.map((mode) => `${(of(mode) / of("off")).toFixed(2)}x`.padStart(9));
+    const ratios = modes.map((mode) => {
+      const baseline = mode in parked ? "outside" : "off";
+      return `${(of(mode) / of(baseline)).toFixed(2)}x`.padStart(15);
+    });
     console.log(`${job.padEnd(37)}${ratios.join("")}   (off: ${of("off").toFixed(0)} ms)`);
   }
 }
