@@ -1,8 +1,10 @@
 // What a policy may ask of the machine it is resolved on.
+import { execFileSync } from "node:child_process";
 import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { homeDirectory } from "../home.ts";
+import { isBelow } from "../state.ts";
 
 /** The machine, as presets and variables see it. */
 export class Host {
@@ -25,15 +27,67 @@ export class Host {
 
   /** Where `PATH` finds a program, its symbolic links followed. */
   program(name: string): string | undefined {
-    const directories = this.searchPath
-      .split(path.delimiter)
-      .filter((name) => path.isAbsolute(name));
-    const found = directories.map((directory) => path.join(directory, name)).find(isExecutable);
-    return found === undefined ? undefined : realpathSync(found);
+    const [found] = this.#find(name);
+    return found && realpathSync(found);
+  }
+
+  /** The same, by the name that `PATH` finds. */
+  link(name: string): string | undefined {
+    return this.#find(name)[0];
+  }
+
+  /**
+   * What a program prints, run outside any sandbox: so it is none of the workspace's, where agents write
+   * (`npm run` has its `node_modules/.bin` in `PATH`), and does not stand there, since version managers and
+   * Go do what files of the current directory say.
+   *
+   * @returns Undefined when there is none, or it fails.
+   */
+  ask(name: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): string | undefined {
+    const program = this.#find(name)
+      .map((found) => realpathSync(found))
+      .find((found) => !this.#isCommands(found));
+    if (program === undefined) return undefined;
+    // Both are for what the user runs, and may name files of the current directory.
+    const { NODE_OPTIONS: _, PYTHONSTARTUP: __, ...own } = process.env;
+    try {
+      return execFileSync(program, args, {
+        cwd: "/",
+        encoding: "utf8",
+        env: { ...own, ...env },
+        stdio: ["ignore", "pipe", "ignore"],
+        timeout: 10_000,
+      }).trim();
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** The path that a variable of nono's own environment names. A relative one is what commands make it. */
+  named(variable: string): string | undefined {
+    const said = process.env[variable] ?? "";
+    return path.isAbsolute(said) ? path.normalize(said) : undefined;
+  }
+
+  /** Whether a grant of it would be one of the home directory. */
+  isTooWide(directory: string): boolean {
+    return isBelow(this.home, path.resolve(directory));
   }
 
   exists(name: string): boolean {
     return existsSync(name);
+  }
+
+  #find(name: string): string[] {
+    const directories = this.searchPath
+      .split(path.delimiter)
+      .filter((directory) => path.isAbsolute(directory));
+    return directories.map((directory) => path.join(directory, name)).filter(isExecutable);
+  }
+
+  /** Whether commands may have put it there. Not all at home is theirs, because they work there. */
+  #isCommands(file: string): boolean {
+    return isBelow(file, this.workspace) && !isBelow(this.home, this.workspace);
   }
 }
 

@@ -6,9 +6,10 @@ import type { Limits } from "@nono/core";
  * What commands may do, as a file (JSON with comments) or a plain object. All that is not listed is
  * refused.
  *
- * Paths may begin with a variable: `$WORKSPACE` (where the work is done), `$HOME`, `$TMPDIR`. Relative
- * paths are below `$WORKSPACE`. A path or program with a `?` at its end is left out when this machine
- * does not have it, so that one file serves many machines.
+ * Paths may begin with a variable: `$WORKSPACE` (where the work is done), `$HOME`, `$SCRATCH` (a
+ * temporary directory of the sandbox's own). Relative paths are below `$WORKSPACE`. A path or program
+ * with a `?` at its end is left out when this machine does not have it, so that one file serves many
+ * machines.
  *
  * @example
  * ```ts
@@ -141,8 +142,8 @@ export interface PolicyEnvironment {
   /** Names passed on from nono's own environment; a `*` at the end stands for any rest. */
   readonly allow?: readonly string[];
   /**
-   * Variables with their values. In a value, `$WORKSPACE`, `$HOME`, `$TMPDIR` and `$PATH` stand for what they are;
-   * `$$` for a dollar.
+   * Variables with their values. In a value, `$WORKSPACE`, `$HOME`, `$SCRATCH` and `$PATH` stand for what
+   * they are; `$$` for a dollar.
    */
   readonly set?: Readonly<Record<string, string>>;
 }

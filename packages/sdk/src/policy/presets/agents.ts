@@ -5,7 +5,9 @@ import type { Policy } from "../policy.ts";
 import type { Host } from "../host.ts";
 import { realpathSync } from "node:fs";
 import path from "node:path";
+import { installationOf } from "./installation.ts";
 import type { Preset } from "./preset.ts";
+import { environmentParts } from "./python.ts";
 
 const openAi = { name: "OPENAI_API_KEY", proxyTo: "api.openai.com" };
 const anthropic = {
@@ -96,13 +98,7 @@ function environmentOf(host: Host, program: string): string[] {
   const environment = path.dirname(path.dirname(file));
   const interpreter = realPath(path.join(environment, "bin", "python3"));
   if (interpreter === undefined) return [];
-  return [
-    // The first line of the program names a link in bin.
-    `${environment}/bin`,
-    `${environment}/lib?`,
-    `${environment}/pyvenv.cfg?`,
-    path.dirname(path.dirname(interpreter)),
-  ];
+  return [...environmentParts(environment), ...installationOf(host, interpreter)];
 }
 
 /** Undefined: it is not there, or not for this user. */
@@ -114,10 +110,12 @@ function realPath(name: string): string | undefined {
   }
 }
 
-/** The npm package that a program belongs to, with its platform's own package beside it. */
+/**
+ * The npm package that a program belongs to, with its platform's own package beside it. What is none is
+ * one file, and that may be executed anyway.
+ */
 function packageOf(host: Host, program: string): string[] {
-  const file = host.program(program);
-  if (file === undefined) return [];
+  const file = host.program(program) ?? "";
   const modules = file.indexOf("/node_modules/");
-  return [modules < 0 ? path.dirname(file) : file.slice(0, modules + "/node_modules".length)];
+  return modules < 0 ? [] : [file.slice(0, modules + "/node_modules".length)];
 }

@@ -1,4 +1,7 @@
-import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import type { Host } from "../host.ts";
+import { developerTools, installationOf } from "./installation.ts";
 import type { Preset } from "./preset.ts";
 
 /** Git, its own programs, and the user's configuration; not the stored credentials. */
@@ -6,19 +9,61 @@ export const git: Preset = {
   summary: "git, with the user's configuration but not the stored credentials",
   policy: (host) => {
     const program = host.program("git");
-    const own =
-      program === undefined
-        ? "/usr/lib/git-core?"
-        : execFileSync(program, ["--exec-path"], { encoding: "utf8", timeout: 10_000 }).trim();
+    const said = host.ask("git", ["--exec-path"]);
+    const own = said && !host.isTooWide(said) ? said : "/usr/lib/git-core?";
     return {
       extends: "scratch",
       // Hooks, aliases and `git rebase -i` run by sh.
-      exec: ["git", own, "sh"],
-      read: [own, "$HOME/.gitconfig?", "$HOME/.config/git/config?", "$HOME/.config/git/ignore?"],
+      exec: ["git", own, "sh", ...developerTools],
+      read: [
+        own,
+        ...(program === undefined ? [] : installationOf(host, program)),
+        ...developerTools,
+        ...configuration(host).map((file) => `${file}?`),
+      ],
       env: {
-        allow: ["GIT_AUTHOR_*", "GIT_COMMITTER_*"],
+        allow: ["GIT_AUTHOR_*", "GIT_COMMITTER_*", "GIT_CONFIG_GLOBAL", "XDG_CONFIG_HOME"],
         set: { GIT_PAGER: "cat", GIT_TERMINAL_PROMPT: "0" },
       },
     };
   },
 };
+
+/** The files of the user's configuration (git-config(1), "FILES"), and those that they name. */
+function configuration(host: Host): string[] {
+  const own = path.join(host.named("XDG_CONFIG_HOME") ?? path.join(host.home, ".config"), "git");
+  const global = host.named("GIT_CONFIG_GLOBAL");
+  const files =
+    global && !host.isTooWide(global)
+      ? [global]
+      : [path.join(own, "config"), path.join(host.home, ".gitconfig")];
+  const named = files.flatMap((file) => namedIn(host, file, 0));
+  return [...files, path.join(own, "ignore"), path.join(own, "attributes"), ...named];
+}
+
+/** Git's own bound of nested inclusion (config.c, MAX_INCLUDE_DEPTH). */
+const deepest = 10;
+const keys = String.raw`^(include(if\..*)?\.path|core\.(excludesfile|attributesfile)|commit\.template)$`;
+
+/** What a file includes, whatever the condition, and other files that it names. Without them git may end. */
+function namedIn(host: Host, file: string, depth: number): string[] {
+  if (depth > deepest || !mentionsFiles(file)) return [];
+  const args = ["config", "--file", file, "--null", "--type=path", "--get-regexp", keys];
+  const entries = host.ask("git", args)?.split("\0") ?? [];
+  return entries.flatMap((entry) => {
+    const at = entry.indexOf("\n");
+    if (at < 0) return [];
+    const named = path.resolve(path.dirname(file), entry.slice(at + 1));
+    if (host.isTooWide(named)) return [];
+    return [named, ...(entry.startsWith("include") ? namedIn(host, named, depth + 1) : [])];
+  });
+}
+
+/** So that git is asked only about files that say something of the kind. */
+function mentionsFiles(file: string): boolean {
+  try {
+    return /\[\s*include|excludesfile|attributesfile|template/i.test(readFileSync(file, "utf8"));
+  } catch {
+    return false;
+  }
+}

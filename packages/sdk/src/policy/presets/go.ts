@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { developerTools } from "./installation.ts";
 import type { Preset } from "./preset.ts";
 
 /**
@@ -8,11 +8,9 @@ import type { Preset } from "./preset.ts";
 export const go: Preset = {
   summary: "go and its tools; executes what it builds",
   policy: (host) => {
-    const program = host.program("go");
-    const root =
-      program === undefined
-        ? "/usr/local/go"
-        : execFileSync(program, ["env", "GOROOT"], { encoding: "utf8", timeout: 10_000 }).trim();
+    // Without local, it would fetch and run what go.mod asks for.
+    const said = host.ask("go", ["env", "GOROOT"], { GOTOOLCHAIN: "local" });
+    const root = said && !host.isTooWide(said) ? said : "/usr/local/go";
     return {
       extends: "scratch",
       exec: [
@@ -24,8 +22,9 @@ export const go: Preset = {
         "/usr/lib/gcc?",
         "ld?",
         "as?",
+        ...developerTools,
       ],
-      read: [root, "$WORKSPACE"],
+      read: [root, ...developerTools, "$WORKSPACE"],
       env: {
         set: {
           GOROOT: root,
