@@ -180,8 +180,13 @@ export function describe({ capability, value }: NativeSuggestion): Suggestion {
   return { capability, value, call: capability === "deny" ? `without ${call}` : call };
 }
 
+/** Of a number with two names, the first is the one that Node's own errors have. */
+const errnoNames = new Map(
+  Object.entries(constants.errno)
+    .toReversed()
+    .map(([name, value]) => [value, name]),
+);
+
 function errnoName(errno: number): string | null {
-  if (errno === 0) return null;
-  const found = Object.entries(constants.errno).find(([, value]) => value === errno);
-  return found?.[0] ?? `E${errno}`;
+  return errno === 0 ? null : (errnoNames.get(errno) ?? `E${errno}`);
 }
