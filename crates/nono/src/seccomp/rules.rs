@@ -9,6 +9,10 @@ use crate::tier::TierName;
 /// `setxattrat` (463) and `file_setattr` (469); programs fall back to older calls.
 const LAST_KNOWN: i64 = 462;
 
+/// Linux 6.8.
+const SYS_STATMOUNT: i64 = 457;
+const SYS_LISTMOUNT: i64 = 458;
+
 /// What of a sandbox's calls a supervisor answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Supervised {
@@ -126,6 +130,9 @@ fn refuse_kernel_surface(rules: &mut Rules) {
         libc::ENOSYS,
         &[libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register],
     );
+    // They tell of every mount without opening anything, so no path rule is asked, as it is of
+    // /proc/self/mountinfo.
+    rules.refuse(libc::ENOSYS, &[SYS_STATMOUNT, SYS_LISTMOUNT]);
     rules.refuse(
         libc::EPERM,
         &[
@@ -192,7 +199,9 @@ fn refuse_new_namespaces(rules: &mut Rules) {
         | libc::CLONE_NEWUSER
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWNET;
-    const CLONE_NEWTIME: i32 = 0x80; // for unshare only: clone's low byte is the exit signal
+    // For unshare only: clone means something else by these bits.
+    const CLONE_NEWTIME: i32 = 0x80;
+    const UNSHARE_EMPTY_MNTNS: i32 = 0x10_0000; // Linux 7.1
     let none_of = |mask: i32| vec![argument(0).mask(mask as u32).is(0)];
     rules.decide(
         libc::SYS_clone,
@@ -201,7 +210,7 @@ fn refuse_new_namespaces(rules: &mut Rules) {
     );
     rules.decide(
         libc::SYS_unshare,
-        [(none_of(NEW_NAMESPACES | CLONE_NEWTIME), Action::Allow)],
+        [(none_of(NEW_NAMESPACES | CLONE_NEWTIME | UNSHARE_EMPTY_MNTNS), Action::Allow)],
         Action::Errno(libc::EPERM),
     );
     // Its flags are in memory, where a filter cannot look; libcs fall back to clone.
@@ -289,9 +298,10 @@ fn park_files(rules: &mut Rules, parked: Parked) {
 }
 
 /// Any file can be watched whose mode lets it be read (`supervisor/files/watch.rs`), and leases on such
-/// files hold up those who open them to write (`fcntl(2)`). Without a supervisor that asks what is
+/// files, or delegations of such directories, hold up those who change them (`fcntl(2)`). Without a supervisor that asks what is
 /// granted, inotify is not there, and programs look again and again.
 fn watch_files(rules: &mut Rules, supervised: bool) {
+    const F_SETDELEG: i32 = 1040; // Linux 6.19
     if supervised {
         rules.notify(&[libc::SYS_inotify_add_watch]);
     } else {
@@ -305,6 +315,8 @@ fn watch_files(rules: &mut Rules, supervised: bool) {
         [
             (vec![is(1, libc::F_SETLEASE), is(2, libc::F_UNLCK)], Action::Allow),
             (vec![is(1, libc::F_SETLEASE)], Action::Errno(libc::EACCES)),
+            // What is wanted is in memory; kernels before know no such command.
+            (vec![is(1, F_SETDELEG)], Action::Errno(libc::EINVAL)),
         ],
         Action::Allow,
     );
