@@ -1,7 +1,20 @@
 import { createHash, X509Certificate } from "node:crypto";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import process from "node:process";
+import { prefixOf, staleDirectories } from "./stale-directories.ts";
 
 /** Files that clients read to trust the gate's authority. They hold public certificates only. */
 export interface TrustFiles {
@@ -17,19 +30,15 @@ export interface TrustFiles {
   readonly wgetrc: string;
 }
 
+const kind = "nono-gate";
 const javaPassword = "changeit"; // Java's own default: it protects nothing, the store is public
 
 /** Writes the trust files to a new directory below the system's temporary one. */
 export function writeTrustFiles(certificate: string, roots: readonly string[]): TrustFiles {
-  const directory = mkdtempSync(path.join(tmpdir(), "nono-gate-"));
+  staleDirectories(kind, tmpdir()).forEach(removeDirectory);
+  const directory = mkdtempSync(path.join(tmpdir(), prefixOf(kind)));
   chmodSync(directory, 0o755);
-  const files: TrustFiles = {
-    directory,
-    certificate: path.join(directory, "ca.pem"),
-    bundle: path.join(directory, "bundle.pem"),
-    javaStore: path.join(directory, "trust.jks"),
-    wgetrc: path.join(directory, "wgetrc"),
-  };
+  const files = filesIn(directory);
   const all = [...roots, certificate];
   const options = { mode: 0o644 };
   writeFileSync(files.certificate, certificate, options);
@@ -40,7 +49,42 @@ export function writeTrustFiles(certificate: string, roots: readonly string[]): 
 }
 
 export function removeTrustFiles({ directory }: TrustFiles): void {
-  rmSync(directory, { recursive: true, force: true });
+  removeDirectory(directory);
+}
+
+function filesIn(directory: string): TrustFiles {
+  return {
+    directory,
+    certificate: path.join(directory, "ca.pem"),
+    bundle: path.join(directory, "bundle.pem"),
+    javaStore: path.join(directory, "trust.jks"),
+    wgetrc: path.join(directory, "wgetrc"),
+  };
+}
+
+/**
+ * Deletes a directory of trust files, if it is one of this user's and nothing else is in it. What is looked at is what
+ * is deleted: commands that may write to the temporary directory could put a link in its place.
+ */
+function removeDirectory(directory: string): void {
+  try {
+    const fd = openSync(
+      directory,
+      constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW,
+    );
+    try {
+      if (fstatSync(fd).uid !== process.geteuid?.()) return;
+      // Without /proc, as on macOS, by its name.
+      const opened = existsSync(`/proc/self/fd/${fd}`) ? `/proc/self/fd/${fd}` : directory;
+      const { directory: _, ...files } = filesIn(opened);
+      for (const file of Object.values(files)) rmSync(file, { force: true });
+    } finally {
+      closeSync(fd);
+    }
+    rmdirSync(directory);
+  } catch {
+    // Somebody else is about to delete it, or has put something there.
+  }
 }
 
 /** The variables by which clients find the authority; one line for each reader. */

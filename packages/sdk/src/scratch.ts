@@ -1,6 +1,10 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { prefixOf, staleDirectories } from "./stale-directories.ts";
+import { deleteTree } from "./delete-tree.ts";
+
+const kind = "nono-scratch";
 
 /** A directory for what commands need only while their sandbox lives. Made when it is first asked for. */
 export class Scratch {
@@ -8,7 +12,10 @@ export class Scratch {
 
   /** Its absolute path; mode 0700 (mkdtemp(3)). */
   get directory(): string {
-    this.#directory ??= mkdtempSync(path.join(tmpdir(), "nono-scratch-"));
+    if (this.#directory === undefined) {
+      for (const stale of staleDirectories(kind, tmpdir())) deleteTree(stale);
+      this.#directory = mkdtempSync(path.join(tmpdir(), prefixOf(kind)));
+    }
     return this.#directory;
   }
 
@@ -24,7 +31,7 @@ export class Scratch {
 
   /** Deletes it with all that commands have left there. */
   remove(): void {
-    if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true });
+    if (this.#directory !== undefined) deleteTree(this.#directory);
     this.#directory = undefined;
   }
 }

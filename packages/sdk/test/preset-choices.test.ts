@@ -65,6 +65,18 @@ function inSandbox(
   return nono(run, { cwd: workspace, env: { ...process.env, ...env } });
 }
 
+/** Grants that hold the home directory or what is private in it. */
+function tooWide(): string[] {
+  const home = path.join(directory, "home");
+  return Object.keys(presets).flatMap((name) => {
+    const { read, write, exec } = resolvePolicy(name, { workspace });
+    return [...read, ...write, ...exec]
+      .filter((grant) => grant.startsWith("/"))
+      .filter((grant) => isBelow(`${home}/.local/share/keyrings`, grant) || isBelow(home, grant))
+      .map((grant) => `${name}: ${grant}`);
+  });
+}
+
 describe.for(tiers)("in the tier %s", (tier) => {
   const flags = ["--tier", tier];
 
@@ -175,18 +187,6 @@ test("nothing that is run to find out about a tool obeys files of the current di
 describe("no preset grants the home directory", () => {
   const variables = ["RUSTUP_HOME", "CARGO_HOME", "GOROOT", "GOPATH", "GIT_EXEC_PATH", "NVM_DIR"];
   variables.push("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "PYTHONUSERBASE", "VIRTUAL_ENV");
-
-  /** Grants that hold the home directory or what is private in it. */
-  function tooWide(): string[] {
-    const home = path.join(directory, "home");
-    return Object.keys(presets).flatMap((name) => {
-      const { read, write, exec } = resolvePolicy(name, { workspace });
-      return [...read, ...write, ...exec]
-        .filter((grant) => grant.startsWith("/"))
-        .filter((grant) => isBelow(`${home}/.local/share/keyrings`, grant) || isBelow(home, grant))
-        .map((grant) => `${name}: ${grant}`);
-    });
-  }
 
   beforeEach(() => {
     mkdirSync(path.join(directory, "home"));
