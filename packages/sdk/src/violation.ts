@@ -66,6 +66,14 @@ export function isForInternet(systemCall: string): boolean {
   return /^socket\(AF_INET6?, SOCK_(STREAM|DGRAM)(, (6|17))?\)$/.test(systemCall);
 }
 
+/**
+ * Whether it was about a process in /proc, which the tier `flat` shows none of: nothing grants that, and the
+ * number is another one in every run. Runtimes ask about themselves (Node and Rust: `maps`; Go: `cgroup`).
+ */
+export function isAboutProcess(violation: PolicyViolation): boolean {
+  return violation.layer !== "gate" && /^\/proc\/\d+(\/|$)/.test(String(violation.path));
+}
+
 /** In words, such as `would pass with allowRead("/etc/issue")`. */
 export function wouldPass({ capability, call }: Suggestion): string {
   // What takes something back begins with "without".
@@ -74,6 +82,7 @@ export function wouldPass({ capability, call }: Suggestion): string {
 
 /** The narrowest grant that would let it pass, if there is a narrow one. */
 export function suggestionFor(violation: PolicyViolation): Suggestion | undefined {
+  if (isAboutProcess(violation)) return undefined;
   if (violation.layer !== "gate") return violation.suggestion;
   const { code, value, rule } = violation;
   // What a rule denies is not to be allowed by another.

@@ -7,6 +7,7 @@ import { printable } from "../printable.ts";
 import { shellWord } from "../shell-word.ts";
 import {
   describeViolation,
+  isAboutProcess,
   isForInternet,
   type PolicyViolation,
   suggestionFor,
@@ -46,6 +47,7 @@ export const reasons: Readonly<Record<LearnedRefusal["why"], string>> = {
 /** The flag that would let it pass, or why nobody should allow it; undefined: there is nothing to say. */
 export function advice(violation: PolicyViolation, never: Never): string | undefined {
   const suggestion = suggestionFor(violation);
+  if (isAboutProcess(violation)) return "no process is shown in the tier flat, not even one's own";
   if (suggestion === undefined) {
     if ("systemCall" in violation && isForInternet(violation.systemCall ?? ""))
       return "the network is closed; --allow-net with a host opens it to that";
@@ -86,8 +88,7 @@ export function tellRefusals(refused: readonly PolicyViolation[], workspace: str
   const never = new Never(workspace);
   const lines = new Map<string, number>();
   let attempts = 0;
-  // The gate's first: they are few, and many a program reads what it can do without.
-  for (const violation of refused.toSorted((one, other) => atGate(other) - atGate(one))) {
+  for (const violation of refused.toSorted((one, other) => weight(other) - weight(one))) {
     const line = describeViolation(violation, (refusal) => advice(refusal, never));
     const count = "count" in violation ? violation.count : 1;
     lines.set(line, (lines.get(line) ?? 0) + count);
@@ -98,14 +99,20 @@ export function tellRefusals(refused: readonly PolicyViolation[], workspace: str
     tell(`  ${line}${count > 1 ? `, ${count} times` : ""}`);
   }
   if (lines.size > told) tell(`  and ${lines.size - told} more (nono audit show)`);
+  if (refused.every(isAboutProcess)) {
+    tell("Programs can do without it, as a rule. The tier namespaces shows it: nono doctor says");
+    tell("what that needs here");
+  }
   const shim = refused.map(shimOf).find((path) => path !== undefined);
   if (shim === undefined) return;
   tell(`${printable(shim)} is a script that chooses a program. Name the program itself,`);
   tell("or use a preset that finds it (nono policy list), such as --policy python");
 }
 
-function atGate({ layer }: PolicyViolation): number {
-  return layer === "gate" ? 1 : 0;
+/** The gate's first: they are few, and many a program reads what it can do without. */
+function weight(violation: PolicyViolation): number {
+  if (violation.layer === "gate") return 1;
+  return isAboutProcess(violation) ? -1 : 0;
 }
 
 /** The script of a version manager (pyenv, asdf, rbenv, mise) that could not go on to the real program. */
