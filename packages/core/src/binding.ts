@@ -26,22 +26,28 @@ export function binding(): Binding {
 
 function load(): Binding {
   const target = currentTarget();
-  const supported = Object.keys(packages).join(", ");
+  const name = packages[target];
   try {
-    const name = packages[target];
     if (name === undefined) throw new Error(`there is no build of nono for ${target}`);
     return createRequire(import.meta.url)(name) as Binding;
   } catch (cause) {
+    // The first line: Node adds which module asked.
+    const [reason] = String(cause).split("\n");
     throw new UnsupportedPlatformError(
       "ERR_NONO_UNSUPPORTED_PLATFORM",
-      `The native part of @nono/core could not be loaded on ${target}: ${String(cause)}`,
-      {
-        value: target,
-        remedy: `Supported: ${supported}. On one of these, install again with optional dependencies included.`,
-        cause,
-      },
+      `The native part of @nono/core could not be loaded on ${target}: ${reason}`,
+      { value: target, remedy: remedyFor(target, name, cause), cause },
     );
   }
+}
+
+function remedyFor(target: string, name: string | undefined, cause: unknown): string {
+  const builds = Object.keys(packages).filter((one) => one.startsWith("linux-"));
+  if (!builds.includes(target)) return `There are builds for ${builds.join(", ")}.`;
+  const isMissing = (cause as NodeJS.ErrnoException).code === "MODULE_NOT_FOUND";
+  return isMissing
+    ? `Install @nono/core on this very system, with optional dependencies included: ${name} is missing. A node_modules from a system with another processor or libc (musl: Alpine; gnu: most others) does not have it.`
+    : `Install @nono/core again: ${name} is there, but this system cannot load it.`;
 }
 
 function currentTarget(): string {
