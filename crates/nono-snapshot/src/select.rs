@@ -27,6 +27,11 @@ impl Paths {
         self.selected.insert(path);
     }
 
+    /// The directory itself and those above it, without what is in it.
+    pub(crate) fn insert_alone(&mut self, directory: &Path) {
+        self.above.extend(directory.ancestors().map(Path::to_owned));
+    }
+
     fn cover(&self, path: &Path) -> bool {
         let mut above = path.ancestors().skip_while(|path| path.as_os_str().len() > self.longest);
         above.any(|path| self.selected.contains(path))

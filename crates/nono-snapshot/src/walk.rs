@@ -322,6 +322,14 @@ impl<V: Visitor> Walk<'_, V> {
 
 /// The names in a directory, without `.` and `..`.
 pub(crate) fn names(dir: &OwnedFd, path: impl Fn() -> PathBuf) -> Result<Vec<OsString>> {
+    Ok(numbered_names(dir, path)?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same with their inode numbers.
+pub(crate) fn numbered_names(
+    dir: &OwnedFd,
+    path: impl Fn() -> PathBuf,
+) -> Result<Vec<(OsString, u64)>> {
     let mut buffer = [MaybeUninit::uninit(); 32 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
     let mut names = Vec::new();
@@ -329,7 +337,7 @@ pub(crate) fn names(dir: &OwnedFd, path: impl Fn() -> PathBuf) -> Result<Vec<OsS
         let entry = entry.with_context("read the directory", &path)?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
-            names.push(OsString::from_vec(name.to_vec()));
+            names.push((OsString::from_vec(name.to_vec()), entry.ino()));
         }
     }
     Ok(names)

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use common::mount::{Pool, mounted, scratch_on};
 use common::{
-    Fingerprint, Scratch, fingerprint, in_overlay, namespaces_work, scratch_in, set_xattr,
+    Fingerprint, Scratch, fingerprint, in_overlay, namespaces_work, scratch_in,
+    searched_and_walked, set_xattr,
 };
 use nono_snapshot::{Change, Checkpoint, Mounter, Options};
 
@@ -188,7 +189,11 @@ fn undone(scratch: &Scratch, strategy: &str, seed: u64) {
         operate(&scratch.project, &mut random);
     }
     let after = fingerprint(&scratch.project);
-    let changes = outer.changes().unwrap();
+    let list = |checkpoint: &mut Checkpoint| match strategy {
+        "btrfs" => searched_and_walked(checkpoint),
+        _ => checkpoint.changes().unwrap(),
+    };
+    let changes = list(&mut outer);
     check_listed(&changes, &before, &after, seed);
     match (way, changes.first()) {
         // One entry is brought back before the rest.
@@ -209,7 +214,7 @@ fn undone(scratch: &Scratch, strategy: &str, seed: u64) {
                 operate(&scratch.project, &mut random);
             }
             let now = fingerprint(&scratch.project);
-            check_listed(&outer.changes().unwrap(), &before, &now, seed);
+            check_listed(&list(&mut outer), &before, &now, seed);
         }
         _ => {}
     }

@@ -30,7 +30,7 @@ impl Strategy for Copy {
     }
 
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
-        tree::changes_since(placement, exclude, &tree::kept(placement)?)
+        tree::changes_since(placement, exclude, &tree::kept(placement)?, &Selection::All)
     }
 
     fn rollback(

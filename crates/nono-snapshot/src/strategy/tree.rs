@@ -16,7 +16,7 @@ use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::{Placement, file_system};
-use crate::walk::{open_directory, scan, scan_selected};
+use crate::walk::{open_directory, scan_selected};
 use crate::xattr::Inode;
 
 /// Reads the list that was written when the pre-image was made.
@@ -26,9 +26,14 @@ pub(crate) fn kept(placement: &Placement) -> Result<Tree> {
     Tree::new(&placement.tree(), Manifest::decode(&bytes, &path)?)
 }
 
-/// Lists a pre-image whose inodes have the numbers and times of the originals.
-pub(crate) fn live(tree: &Path, exclude: &Exclude, began: Time) -> Result<Tree> {
-    let mut manifest = scan(tree, exclude)?;
+/// Lists what is selected of a pre-image whose inodes have the numbers and times of the originals.
+pub(crate) fn live(
+    tree: &Path,
+    exclude: &Exclude,
+    select: &Selection,
+    began: Time,
+) -> Result<Tree> {
+    let mut manifest = scan_selected(tree, exclude, select)?;
     manifest.taken = began;
     Tree::new(tree, manifest)
 }
@@ -46,11 +51,12 @@ pub(crate) fn changes_since(
     placement: &Placement,
     exclude: &Exclude,
     before: &Tree,
+    select: &Selection,
 ) -> Result<Vec<Change>> {
     if !plan::is_directory(&placement.dir) {
         return Ok(all_deleted(&placement.dir, before));
     }
-    changes(&placement.dir, before, &current(placement, exclude, &Selection::All)?)
+    changes(&placement.dir, before, &current(placement, exclude, select)?)
 }
 
 /// Brings the selected entries back from the pre-image.

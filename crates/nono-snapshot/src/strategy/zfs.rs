@@ -175,7 +175,7 @@ impl Zfs {
                 zfs_for(&placement.dir, &["clone", "-o", &mountpoint, &snapshot, &clone])?;
             }
         }
-        tree::live(&at, exclude, placement.began)
+        tree::live(&at, exclude, &Selection::All, placement.began)
     }
 
     /// Whether the clone was changed by a commit of single paths, so that the snapshot is out of date.
@@ -243,7 +243,7 @@ impl Strategy for Zfs {
 
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
         Self::clean(placement)?;
-        tree::changes_since(placement, exclude, &Self::before(placement, exclude)?)
+        tree::changes_since(placement, exclude, &Self::before(placement, exclude)?, &Selection::All)
     }
 
     fn rollback(

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nono_snapshot::{Checkpoint, Mount, Mounter, Options, Store};
+use nono_snapshot::{Change, Checkpoint, Mount, Mounter, Options, Store};
 
 /// Everything that a rollback has to bring back, by path.
 pub type Fingerprint = BTreeMap<PathBuf, String>;
@@ -317,6 +317,32 @@ pub fn namespaces_work() -> bool {
     }
     println!("SKIPPED: unprivileged overlay: user namespaces are not available");
     false
+}
+
+/// Runs `work` in a thread without the capability CAP_SYS_ADMIN, which threads it starts lack as well.
+pub fn without_admin<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // linux/capability.h: the header of version 3, and effective, permitted and inheritable sets.
+            let (header, mut sets) = ([0x2008_0522_u32, 0], [0_u32; 6]);
+            // SAFETY: both arrays are as long as version 3 says and live across the calls.
+            unsafe {
+                assert_eq!(libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()), 0);
+                sets[0] &= !(1 << 21);
+                assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()), 0);
+            }
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// What has changed on btrfs: the generations of its trees, which root may read, and a walk say the same.
+pub fn searched_and_walked(checkpoint: &mut Checkpoint) -> Vec<Change> {
+    let searched = checkpoint.changes().unwrap();
+    let walked = without_admin(|| checkpoint.changes().unwrap());
+    assert_eq!(searched, walked);
+    searched
 }
 
 /// Runs `work` in a thread with the user and group 65534. The system calls themselves, unlike libc's
