@@ -251,13 +251,13 @@ struct Action {
 
 impl Action {
     fn ours() -> Self {
+        #[cfg(target_arch = "x86_64")]
         const SA_RESTORER: u64 = 0x0400_0000;
-        // On other architectures the kernel has a trampoline of its own.
-        let (flag, restorer) = match cfg!(target_arch = "x86_64") {
-            #[cfg(target_arch = "x86_64")]
-            true => (SA_RESTORER, (nono_signal_return as *const ()).addr()),
-            _ => (0, 0),
-        };
+        #[cfg(target_arch = "x86_64")]
+        let (flag, restorer) = (SA_RESTORER, (nono_signal_return as *const ()).addr());
+        // Elsewhere the kernel has a trampoline of its own.
+        #[cfg(not(target_arch = "x86_64"))]
+        let (flag, restorer) = (0, 0);
         let flags = (libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK) as u64 | flag;
         Action { handler: (handle as *const ()).addr(), flags, restorer, mask: !0 }
     }

@@ -8,6 +8,10 @@ use std::os::unix::fs::FileExt;
 
 /// How much of the stack is looked at, in bytes.
 const DEPTH: usize = 8192;
+/// The bits of a stack's word that are an address. On AArch64 the others sign a return address, where
+/// programs are built so, as distributions do ("Pointer authentication in AArch64 Linux" of the kernel's
+/// documentation; user space has 48 bits unless a program asks for more).
+const ADDRESS: u64 = if cfg!(target_arch = "aarch64") { (1 << 48) - 1 } else { u64::MAX };
 /// How many places are told.
 const MOST: usize = 16;
 
@@ -34,7 +38,7 @@ fn scan(thread: i32) -> Option<Vec<String>> {
     let mut stack = vec![0; DEPTH];
     let length = memory.read_at(&mut stack, stack_pointer).ok()?;
     let (words, _) = stack[..length].as_chunks::<8>();
-    let addresses = words.iter().map(|word| u64::from_ne_bytes(*word));
+    let addresses = words.iter().map(|word| u64::from_ne_bytes(*word) & ADDRESS);
     let returns = addresses.filter(|address| {
         mappings.iter().any(|mapping| mapping.holds(*address)) && follows_call(&memory, *address)
     });

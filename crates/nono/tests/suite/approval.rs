@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use nono::{Approver, Capabilities, Command, Event, Options, Request, Sandbox};
+use nono::{Approver, Capabilities, Command, Event, Options, Request, Sandbox, Target};
 
 use crate::common::{Scratch, in_tier, run_command, shell};
 
@@ -22,6 +22,9 @@ fn in_each_tier_asking(
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (log, ask) = (asked.clone(), ask.clone());
         let approver = Approver::new(move |event, request| {
+            if is_memory_map(&event) {
+                return request.deny();
+            }
             let line = format!("{} {:?}", event.operation.as_str(), event.target);
             log.lock().unwrap().push(line);
             ask(&event, request);
@@ -30,6 +33,11 @@ fn in_each_tier_asking(
         let sandbox = Sandbox::create(capabilities, &options).unwrap();
         test(&sandbox, &|| std::mem::take(&mut *asked.lock().unwrap()));
     }
+}
+
+/// Python 3.14 and later look at their own memory map as they start, which is nothing that a test is about.
+fn is_memory_map(event: &Event) -> bool {
+    matches!(&event.target, Target::Path { path, .. } if path.ends_with("maps"))
 }
 
 fn python(sandbox: &Sandbox, script: &str) -> String {
@@ -76,7 +84,8 @@ attempt('not asked about', lambda: os.unlink('{place}/new'))
             let expected = "read the secret\nappend None\ncreate None\nexclusive EEXIST\n\
                         truncate None\ndenied EACCES\nnot asked about ";
             assert!(output.starts_with(expected), "{output}");
-            assert_eq!(asked().len(), 4);
+            let asked = asked();
+            assert_eq!(asked.len(), 4, "{asked:?}");
             let text = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap();
             assert_eq!(
                 (text("o/secret").as_str(), text("o/new").as_str()),
@@ -108,8 +117,11 @@ fn what_is_not_allowed_is_refused_and_others_go_on() {
                 python(sandbox, &format!("attempt('read', lambda: read('{place}'))")),
                 "read EACCES\n"
             );
-            assert_eq!(asked().len(), 1);
-            assert_eq!(sandbox.events().refused(), 1);
+            let asked = asked();
+            assert_eq!(asked.len(), 1, "{asked:?}");
+            let (events, _) = sandbox.events().take(usize::MAX);
+            let refused = events.iter().filter(|event| event.refused.is_some());
+            assert_eq!(refused.filter(|event| !is_memory_map(event)).count(), 1);
         },
     );
     // Nobody answers: the one waits, the other does not.
@@ -154,7 +166,8 @@ attempt('other', lambda: read('{place}/other'))
         let expected =
             "read the secret\nread the secret\nread the secret\nwrite EACCES\nother EACCES\n";
         assert_eq!(output, expected);
-        assert_eq!(asked().len(), 3);
+        let asked = asked();
+        assert_eq!(asked.len(), 3, "{asked:?}");
     });
 }
 
@@ -172,7 +185,8 @@ fn a_unix_socket_is_connected_to_on_somebodys_word() {
         |_, request| request.allow(),
         |sandbox, asked| {
             assert_eq!(python(sandbox, &script), "connect None\n");
-            assert_eq!(asked().len(), 1);
+            let asked = asked();
+            assert_eq!(asked.len(), 1, "{asked:?}");
             listener.accept().unwrap();
         },
     );

@@ -77,6 +77,54 @@ pub(crate) fn run_command(sandbox: &Sandbox, command: Command) -> (Exit, String)
     (child.wait(), output)
 }
 
+macro_rules! calls {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), libc::$name)),*] };
+}
+
+/// Calls that scripts make by number. Those from `SYS_open_tree` (428) on have the same number everywhere.
+const CALLS: &[(&str, i64)] = calls![
+    SYS_add_key,
+    SYS_bpf,
+    SYS_clone,
+    SYS_ioprio_set,
+    SYS_kexec_load,
+    SYS_keyctl,
+    SYS_memfd_create,
+    SYS_mount,
+    SYS_name_to_handle_at,
+    SYS_open_by_handle_at,
+    SYS_perf_event_open,
+    SYS_personality,
+    SYS_pivot_root,
+    SYS_prlimit64,
+    SYS_process_vm_readv,
+    SYS_ptrace,
+    SYS_reboot,
+    SYS_renameat2,
+    SYS_request_key,
+    SYS_sendmmsg,
+    SYS_setns,
+    SYS_setrlimit,
+    SYS_shmat,
+    SYS_shmctl,
+    SYS_statx,
+    SYS_syslog,
+    SYS_umount2,
+    SYS_unshare,
+    SYS_userfaultfd,
+];
+
+/// A script with the numbers of this architecture for the names in it, such as `SYS_mount`.
+#[must_use]
+pub(crate) fn numbered(script: &str) -> String {
+    let named = |script: String, (name, number): &(&str, i64)| {
+        script.replace(&format!("({name},"), &format!("({number},"))
+    };
+    let script = CALLS.iter().fold(script.to_owned(), named);
+    assert!(!script.contains("SYS_"), "no number: {script}");
+    script
+}
+
 /// Options of a sandbox of this tier. What an older kernel cannot keep there for any policy is named
 /// and done without, so that the rest is tested.
 #[must_use]

@@ -1,11 +1,12 @@
 //! What a sandbox refuses and what it lets through, on the real kernel.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Scratch, in_any_tier, in_each_tier, in_tier, keeps, run, run_command, seals_memory_files, shell,
+    Scratch, in_any_tier, in_each_tier, in_tier, keeps, numbered, run, run_command,
+    seals_memory_files, shell,
 };
 use crate::container::filter_this_thread;
 use nono::{Capabilities, Command, Error, Limits, Options, Sandbox, TierName};
@@ -171,27 +172,67 @@ for name, family, kind, protocol in [
         ("vsock", 40, socket.SOCK_STREAM, 0), ("alg", 38, socket.SOCK_SEQPACKET, 0),
         ("unix", socket.AF_UNIX, socket.SOCK_DGRAM, 0)]:
         refused(name, lambda: socket.socket(family, kind, protocol))
-refused("unshare user", lambda: syscall(272, 0x10000000))
+refused("unshare user", lambda: syscall(SYS_unshare, 0x10000000))
 refused("clone3", lambda: syscall(435, 0, 0))
 refused("io_uring", lambda: syscall(425, 1, 0))
-refused("bpf", lambda: syscall(321, 0, 0, 0))
-refused("keyctl", lambda: syscall(250, 0, 0))
+refused("bpf", lambda: syscall(SYS_bpf, 0, 0, 0))
+refused("keyctl", lambda: syscall(SYS_keyctl, 0, 0))
 refused("mount", lambda: libc.mount(None, b"/", None, 0x44000, None))
 refused("TIOCSTI", lambda: libc.ioctl(0, 0x5412, b"x"))
 refused("TIOCSTI high", lambda: libc.ioctl(0, ctypes.c_ulong(0x100005412), b"x"))
 refused("x32 getpid", lambda: syscall(0x40000000 + 39))
-refused("memfd both", lambda: syscall(319, b"m", 24))
-refused("memfd exec", lambda: syscall(319, b"m", 16))
+refused("memfd both", lambda: syscall(SYS_memfd_create, b"m", 24))
+refused("memfd exec", lambda: syscall(SYS_memfd_create, b"m", 16))
 a, b = socket.socketpair(); a.send(b"x"); print("socketpair", b.recv(1))
-print("noexec memfd", syscall(319, b"m", 8) >= 0)
+print("noexec memfd", syscall(SYS_memfd_create, b"m", 8) >= 0)
 "#;
-        let command = Command::new(["/usr/bin/python3", "-c", script]);
+        let command = Command::new(["/usr/bin/python3", "-c", &numbered(script)]);
         let (_, output) = run_command(sandbox, command);
         let sealed = if seals_memory_files() { "True" } else { "False" };
         let allowed = format!("socketpair b'x'\nnoexec memfd {sealed}\n");
         assert!(output.ends_with(&allowed), "{output}");
         assert!(!output.contains("ALLOWED"), "{output}");
         assert_eq!(output.lines().count(), 22, "{output}");
+    });
+}
+
+/// A 32-bit program (`elf(5)`) that exits with 7, or executes what is no instruction if it cannot.
+fn of_32_bits() -> Vec<u8> {
+    const AT: u32 = 0x40_0000;
+    const HEADERS: u32 = 52 + 32;
+    let (machine, flags, code): (u16, u32, &[u8]) = if cfg!(target_arch = "x86_64") {
+        // mov eax, 1; mov ebx, 7; int 0x80; ud2
+        (3, 0, &[0xb8, 1, 0, 0, 0, 0xbb, 7, 0, 0, 0, 0xcd, 0x80, 0x0f, 0x0b])
+    } else {
+        // mov r7, #1; mov r0, #7; svc #0; udf #0
+        let words = b"\x01\x70\xa0\xe3\x07\x00\xa0\xe3\x00\x00\x00\xef\xf0\x00\xf0\xe7";
+        (40, 0x0500_0000, words)
+    };
+    let size = HEADERS + code.len() as u32;
+    let mut program = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".to_vec();
+    program.extend(machine.to_le_bytes());
+    for word in [1, AT + HEADERS, 52, 0, flags] {
+        program.extend(word.to_le_bytes());
+    }
+    program.extend([52u16, 32, 1, 0, 0, 0].map(u16::to_le_bytes).concat());
+    program.extend([1, 0, AT, AT, size, size, 5, 0x1000].map(u32::to_le_bytes).concat());
+    program.extend(code);
+    program
+}
+
+#[test]
+fn no_call_of_another_architecture_is_made() {
+    let scratch = Scratch::in_public();
+    let program = scratch.file("program", "");
+    std::fs::write(&program, of_32_bits()).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    match std::process::Command::new(&program).status() {
+        Ok(status) => assert_eq!(status.code(), Some(7)),
+        Err(error) => return println!("SKIPPED: 32-bit programs do not run here: {error}"),
+    }
+    in_each_tier(&shell().allow_exec(&program), |sandbox| {
+        let (exit, output) = run_command(sandbox, Command::new([&program]));
+        assert_eq!(exit.status.signal(), Some(libc::SIGILL), "{output}");
     });
 }
 

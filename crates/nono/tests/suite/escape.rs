@@ -3,7 +3,7 @@
 
 use nono::{Command, Limits, TierName};
 
-use crate::common::{Scratch, in_each_tier, keeps, run, run_command, shell};
+use crate::common::{Scratch, in_each_tier, keeps, numbered, run, run_command, shell};
 
 /// Runs a Python script whose lines call `attempt(name, function)`, in each tier, and wants every
 /// attempt refused. Attempts that this machine has no target for say `ABSENT`.
@@ -36,9 +36,10 @@ W, O = sys.argv[1], sys.argv[2]
     // The corpus speaks of a directory that may be read but not written; the secret's may not be read.
     let capabilities = shell().allow_write(&writable).allow_read(outside.join("readable"));
     in_each_tier(&capabilities, |sandbox| {
-        let argv = ["/usr/bin/python3".into(), "-c".into(), format!("{preamble}{script}")]
-            .into_iter()
-            .chain([writable.display().to_string(), outside.display().to_string()]);
+        let argv =
+            ["/usr/bin/python3".into(), "-c".into(), numbered(&format!("{preamble}{script}"))]
+                .into_iter()
+                .chain([writable.display().to_string(), outside.display().to_string()]);
         let (exit, output) = run_command(sandbox, Command::new(argv));
         assert!(exit.status.success(), "{output}");
         assert!(!output.is_empty(), "no attempt was made");
@@ -85,10 +86,10 @@ attempt('O_PATH directory', by_directory_fd)
 attempt('rename away', lambda: os.rename(S, W + '/moved'))
 def by_handle():
     handle = ctypes.create_string_buffer(8 + 128); handle[0] = 128; mount = ctypes.c_int()
-    syscall(303, -100, S.encode(), handle, ctypes.byref(mount), 0)
-    return syscall(304, os.open('/', os.O_PATH), handle, 0)
+    syscall(SYS_name_to_handle_at, -100, S.encode(), handle, ctypes.byref(mount), 0)
+    return syscall(SYS_open_by_handle_at, os.open('/', os.O_PATH), handle, 0)
 attempt('file handle', by_handle)
-attempt('forged handle', lambda: syscall(304, os.open(W, os.O_RDONLY), b'\x08\0\0\0\1\0\0\0' + b'\0' * 64, 0))
+attempt('forged handle', lambda: syscall(SYS_open_by_handle_at, os.open(W, os.O_RDONLY), b'\x08\0\0\0\1\0\0\0' + b'\0' * 64, 0))
 "#,
     );
 }
@@ -107,8 +108,8 @@ attempt('append', lambda: open(F, 'ab').close())
 attempt('truncate', lambda: os.truncate(F, 4))
 attempt('create', lambda: open(O + '/readable/new', 'x').close())
 attempt('rename over', lambda: os.rename(W + '/mine', F))
-attempt('exchange', lambda: syscall(316, -100, (W + '/mine').encode(), -100, F.encode(), 2))
-attempt('whiteout', lambda: syscall(316, -100, F.encode(), -100, (O + '/readable/gone').encode(), 4))
+attempt('exchange', lambda: syscall(SYS_renameat2, -100, (W + '/mine').encode(), -100, F.encode(), 2))
+attempt('whiteout', lambda: syscall(SYS_renameat2, -100, F.encode(), -100, (O + '/readable/gone').encode(), 4))
 attempt('unlink', lambda: os.unlink(F))
 attempt('link out of it', lambda: os.link(F, W + '/link-of-readable'))
 os.path.lexists(W + '/to-readable') or os.symlink(F, W + '/to-readable')
@@ -137,16 +138,17 @@ fn namespaces_mounts_and_the_machine_are_out_of_reach() {
     all_refused(
         &scratch,
         r#"
-attempt('unshare user', lambda: syscall(272, 0x10000000))
-attempt('unshare user and mount', lambda: syscall(272, 0x10020000))
-attempt('unshare net', lambda: syscall(272, 0x40000000))
-attempt('clone into a user namespace', lambda: syscall(56, 0x10000011, 0, 0, 0, 0))
-attempt('setns', lambda: syscall(308, os.open(W, os.O_RDONLY), 0))
-attempt('bind mount', lambda: syscall(165, W.encode(), O.encode(), 0, 0x1000, 0))
-attempt('unmount', lambda: syscall(166, b'/tmp', 2))
+attempt('unshare user', lambda: syscall(SYS_unshare, 0x10000000))
+attempt('unshare user and mount', lambda: syscall(SYS_unshare, 0x10020000))
+attempt('unshare net', lambda: syscall(SYS_unshare, 0x40000000))
+attempt('unshare into an empty mount namespace', lambda: syscall(SYS_unshare, 0x100000))  # Linux 7.1
+attempt('clone into a user namespace', lambda: syscall(SYS_clone, 0x10000011, 0, 0, 0, 0))
+attempt('setns', lambda: syscall(SYS_setns, os.open(W, os.O_RDONLY), 0))
+attempt('bind mount', lambda: syscall(SYS_mount, W.encode(), O.encode(), 0, 0x1000, 0))
+attempt('unmount', lambda: syscall(SYS_umount2, b'/tmp', 2))
 attempt('open_tree', lambda: syscall(428, -100, b'/', 1))
 attempt('fsopen', lambda: syscall(430, b'tmpfs', 0))
-attempt('pivot_root', lambda: syscall(155, W.encode(), W.encode()))
+attempt('pivot_root', lambda: syscall(SYS_pivot_root, W.encode(), W.encode()))
 attempt('chroot', lambda: os.chroot(W))
 import stat
 attempt('block device node', lambda: os.mknod(W + '/disk', 0o600 | stat.S_IFBLK, os.makedev(254, 0)))
@@ -158,16 +160,22 @@ for setting in ['/proc/sys/kernel/core_pattern', '/proc/sys/vm/overcommit_memory
                 '/proc/self/oom_score_adj']:
     attempt(setting, lambda: 'absent' if not os.path.exists(setting) else os.open(setting, os.O_WRONLY))
 attempt('io_uring', lambda: syscall(425, 4, ctypes.create_string_buffer(120)))
-attempt('bpf', lambda: syscall(321, 0, 0, 0))
-attempt('perf', lambda: syscall(298, ctypes.create_string_buffer(120), 0, -1, -1, 0))
-attempt('userfaultfd', lambda: syscall(323, 0))
-attempt('add_key', lambda: syscall(248, b'user', b'n', b'v', 1, -3))
-attempt('keyctl read', lambda: syscall(250, 11, -3, 0, 0))
-attempt('request_key', lambda: syscall(249, b'user', b'n', 0, -3))
-attempt('kexec', lambda: syscall(246, 0, 0, 0, 0))
-attempt('reboot', lambda: syscall(169, 0, 0, 0, 0))
-attempt('syslog', lambda: syscall(103, 3, ctypes.create_string_buffer(16), 16))
-attempt('personality READ_IMPLIES_EXEC', lambda: syscall(135, 0x0400000))
+attempt('bpf', lambda: syscall(SYS_bpf, 0, 0, 0))
+attempt('perf', lambda: syscall(SYS_perf_event_open, ctypes.create_string_buffer(120), 0, -1, -1, 0))
+attempt('userfaultfd', lambda: syscall(SYS_userfaultfd, 0))
+attempt('add_key', lambda: syscall(SYS_add_key, b'user', b'n', b'v', 1, -3))
+attempt('keyctl read', lambda: syscall(SYS_keyctl, 11, -3, 0, 0))
+attempt('request_key', lambda: syscall(SYS_request_key, b'user', b'n', 0, -3))
+attempt('kexec', lambda: syscall(SYS_kexec_load, 0, 0, 0, 0))
+attempt('reboot', lambda: syscall(SYS_reboot, 0, 0, 0, 0))
+attempt('syslog', lambda: syscall(SYS_syslog, 3, ctypes.create_string_buffer(16), 16))
+attempt('personality READ_IMPLIES_EXEC', lambda: syscall(SYS_personality, 0x0400000))
+class Mount(ctypes.Structure): _fields_ = [('size', ctypes.c_uint32), ('fd', ctypes.c_uint32), ('id', ctypes.c_uint64), ('mask', ctypes.c_uint64), ('namespace', ctypes.c_uint64)]
+every, found = Mount(32, 0, 0xffffffffffffffff, 0, 0), ctypes.create_string_buffer(256)
+syscall(SYS_statx, -100, b'/', 0, 0x4000, found)  # statx, STATX_MNT_ID_UNIQUE
+root = Mount(32, 0, int.from_bytes(found[144:152], 'little'), 2, 0)
+attempt('listmount', lambda: syscall(458, ctypes.byref(every), (ctypes.c_uint64 * 64)(), 64, 0))
+attempt('statmount', lambda: syscall(457, ctypes.byref(root), ctypes.create_string_buffer(4096), 4096, 0))
 attempt('a call that nobody has looked at', lambda: syscall(469, 0, 0, 0, 0))
 "#,
     );
@@ -185,13 +193,13 @@ def memory_of(pid):
 class Vector(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('length', ctypes.c_size_t)]
 def vm_read(pid):
     here = ctypes.create_string_buffer(8)
-    return syscall(310, pid, ctypes.byref(Vector(ctypes.addressof(here), 8)), 1, ctypes.byref(Vector(0x400000, 8)), 1, 0)
+    return syscall(SYS_process_vm_readv, pid, ctypes.byref(Vector(ctypes.addressof(here), 8)), 1, ctypes.byref(Vector(0x400000, 8)), 1, 0)
 for who, pid in [('outside', victim), ('init', init)]:
     attempt(who + ' environ', lambda: read('/proc/%d/environ' % pid) or 'absent')
     attempt(who + ' memory', lambda: memory_of(pid))
     attempt(who + ' descriptors', lambda: os.listdir('/proc/%d/fd' % pid))
-    attempt(who + ' ptrace', lambda: syscall(101, 16, pid, 0, 0))
-    attempt(who + ' seize', lambda: syscall(101, 0x4206, pid, 0, 0))
+    attempt(who + ' ptrace', lambda: syscall(SYS_ptrace, 16, pid, 0, 0))
+    attempt(who + ' seize', lambda: syscall(SYS_ptrace, 0x4206, pid, 0, 0))
     attempt(who + ' process_vm_readv', lambda: vm_read(pid))
     attempt(who + ' pidfd_getfd', lambda: syscall(438, os.pidfd_open(pid), 0, 0))
 attempt('outside signal', lambda: os.kill(victim, 0))
@@ -202,7 +210,7 @@ attempt('outside limits', lambda: resource.prlimit(victim, resource.RLIMIT_CORE)
 attempt('outside processors', lambda: os.sched_setaffinity(victim, os.sched_getaffinity(0)))
 attempt('outside scheduler', lambda: os.sched_setscheduler(victim, os.SCHED_OTHER, os.sched_param(0)))
 attempt('outside same priority', lambda: os.setpriority(os.PRIO_PROCESS, victim, os.getpriority(os.PRIO_PROCESS, 0)))
-attempt('outside disk priority', lambda: syscall(251, 1, victim, 0))
+attempt('outside disk priority', lambda: syscall(SYS_ioprio_set, 1, victim, 0))
 "#,
         std::process::id()
     );
@@ -250,8 +258,8 @@ fn memory_that_is_on_no_path_is_not_shared_with_the_machine() {
     assert!(made >= 0);
     let script = format!(
         r#"
-attempt('shared memory', lambda: syscall(30, {made}, 0, 0o10000))
-attempt('its state', lambda: syscall(31, {made}, 2, ctypes.create_string_buffer(256)))
+attempt('shared memory', lambda: syscall(SYS_shmat, {made}, 0, 0o10000))
+attempt('its state', lambda: syscall(SYS_shmctl, {made}, 2, ctypes.create_string_buffer(256)))
 "#
     );
     all_refused(&corpus(), &script);

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Scratch, in_each_setting, shell};
+use crate::common::{Scratch, in_each_setting, numbered, shell};
 use crate::gate::{gated, python};
 use crate::test_gate::with_gate;
 use nono::{Network, TierName};
@@ -121,7 +121,7 @@ def sendmmsg(flags):
     vector = struct.pack('=QQ', ctypes.addressof(ctypes.create_string_buffer(data)), 1); vector = ctypes.create_string_buffer(vector); name = ctypes.create_string_buffer(address)
     message = ctypes.create_string_buffer(struct.pack('=QIIQQQQI4xI4x', ctypes.addressof(name), 16, 0, ctypes.addressof(vector), 1, 0, 0, 0, 0))
     s = socket.socket(); ctypes.set_errno(0)
-    if libc.syscall(307, s.fileno(), message, 1, flags) < 0: raise OSError(ctypes.get_errno(), 'refused')
+    if libc.syscall(SYS_sendmmsg, s.fileno(), message, 1, flags) < 0: raise OSError(ctypes.get_errno(), 'refused')
 attempt('sendmmsg', lambda: sendmmsg(FASTOPEN)); attempt('sendmmsg without the flag', lambda: sendmmsg(0))
 def deferred():
     s = socket.socket(); s.setsockopt(socket.IPPROTO_TCP, 30, 1); s.connect(where); s.send(b'x')
@@ -131,7 +131,7 @@ attempt('connect', lambda: socket.socket().connect(where))
         port = host.port()
     );
     in_each_setting(&gated(&[443]), |sandbox| {
-        let output = python(sandbox, &script);
+        let output = python(sandbox, &numbered(&script));
         assert_eq!(output.lines().count(), 10, "{output}");
         assert!(!output.contains("ALLOWED"), "{output}");
         assert_eq!(output.matches(" ENOTSUP").count(), 6, "{output}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nono::{Capabilities, Command, Limit, Limits, Options, Sandbox, Status, TierName};
 
-use crate::common::{Scratch, in_each_tier, in_tier, run, run_command, shell};
+use crate::common::{Scratch, in_each_tier, in_tier, numbered, run, run_command, shell};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -295,16 +295,16 @@ core = resource.RLIMIT_CORE
 before = resource.getrlimit(core)
 resource.setrlimit(core, (0, 0)); resource.prlimit(0, core, (0, 0))
 zero = (ctypes.c_uint64 * 2)(0, 0)
-libc.syscall(160, core, zero)
+libc.syscall(SYS_setrlimit, core, zero)
 # A pointer whose lower half is null.
 libc.mmap.restype = ctypes.c_void_p
 place = libc.mmap(ctypes.c_void_p(1 << 33), 4096, 3, 0x100032, -1, 0)
 assert place == 1 << 33
-libc.syscall(302, 0, core, ctypes.c_void_p(place), None)
+libc.syscall(SYS_prlimit64, 0, core, ctypes.c_void_p(place), None)
 print(before, resource.getrlimit(core))
 ";
     in_each_tier(&shell(), |sandbox| {
-        let argv = ["/usr/bin/python3", "-I", "-S", "-c", script];
+        let argv = ["/usr/bin/python3", "-I", "-S", "-c", &numbered(script)];
         let (_, output) = run_command(sandbox, Command::new(argv));
         assert_eq!(output, "(1, 1) (1, 1)\n");
     });
