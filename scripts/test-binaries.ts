@@ -28,7 +28,12 @@ export function buildTestBinaries(...selection: string[]): TestBinary[] {
     { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], maxBuffer: 256 * 1024 * 1024 },
   );
   if (build.status !== 0) throw new Error("the Rust tests do not build");
-  return build.stdout
+  return executablesOf(build.stdout);
+}
+
+/** Those that cargo's messages (`--message-format=json`) tell of. */
+export function executablesOf(messages: string): TestBinary[] {
+  return messages
     .split("\n")
     .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line) as CompilerArtifact)

@@ -34,7 +34,11 @@ run_in() (
   done
 )
 
-echo "kernel $(uname -r)"
+# Python writes what it has compiled to the directories of the system, once. On an installed one it is there.
+python3 -c 'import asyncio, ctypes, fcntl, hashlib, mmap, multiprocessing.managers, random, resource
+import select, shutil, signal, socket, struct, subprocess, threading' || exit
+
+echo "kernel $(uname -r) $(uname -m)"
 HOME=/root run_in "$session" root env
 HOME=/var/tmp/home run_in "$manager/app.slice/test.scope" "an ordinary user" \
   setpriv --reuid="$user" --regid="$user" --clear-groups --inh-caps=-all

@@ -12,11 +12,23 @@ mount -t devtmpfs dev /dev
 while read -r module; do insmod "/modules/$module.ko"; done </modules/order
 
 # Cached by inode, as a disk is: Landlock's rules are about inodes (`cache=none` makes new ones each time).
-mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 host /host
+share() { mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 "$1" "$2"; }
+# layer NAME LOWER PLACE: the directory, with the disk for what is changed.
+layer() {
+  mkdir -p "/disk/$1" "/disk/$1-work" "$3"
+  mount -t overlay -o "lowerdir=$2,upperdir=/disk/$1,workdir=/disk/$1-work" "$1" "$3"
+}
+share host /host
 mount -t ext4 /dev/vda /disk
-mkdir -p /disk/upper /disk/work /disk/tmp /disk/var-tmp
+mkdir -p /disk/tmp /disk/var-tmp
 chmod 1777 /disk/tmp /disk/var-tmp
-mount -t overlay -o lowerdir=/host,upperdir=/disk/upper,workdir=/disk/work root /root
+layer root /host /root
+if [ -d /added ]; then
+  mkdir /project
+  share project /project
+  layer project /project /root/project
+  cp -r /added/. /root/project
+fi
 mount -o bind /disk/tmp /root/tmp # not of the overlay: tests make overlays there
 mount -o bind /disk/var-tmp /root/var/tmp
 mount -t tmpfs -o mode=755 run /root/run

@@ -6,14 +6,14 @@ import {
   copyFileSync,
   mkdirSync,
   readFileSync,
-  readdirSync,
   rmSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
 import path from "node:path";
 import { createInterface } from "node:readline";
-import { moduleName, type Kernel } from "./debian.ts";
+import { archiveOf } from "./archive.ts";
+import { moduleName, type Architecture, type Kernel } from "./debian.ts";
 
 /** What init.sh needs of the kernel, then what would be loaded on demand on an installed system. */
 const modules = [
@@ -21,12 +21,37 @@ const modules = [
   ["unix_diag", "tcp_diag"],
 ].flat();
 
+/** What a machine of each architecture is. */
+const machines: Record<Architecture, { emulator: string; console: string; is: string[] }> = {
+  // Under load the emulated timer is late for the kernel's check of it, which would be a panic.
+  amd64: {
+    emulator: "qemu-system-x86_64",
+    console: "ttyS0 no_timer_check",
+    is: ["-machine", "q35", "-cpu", "max"],
+  },
+  // The architecture's own cipher for pointer authentication takes most of the time under emulation.
+  arm64: {
+    emulator: "qemu-system-aarch64",
+    console: "ttyAMA0",
+    is: ["-machine", "virt", "-cpu", "max,pauth-impdef=on"],
+  },
+};
+
+/** The program that emulates machines of an architecture. */
+export function emulator(architecture: Architecture): string {
+  return machines[architecture].emulator;
+}
+
 /** What the machine runs. */
 export interface Job {
-  /** Test binaries. */
+  /** The root directory that it reads. */
+  readonly root: string;
+  /** Test binaries, without what only a debugger reads. */
   readonly binaries: readonly string[];
   /** Their arguments. */
   readonly arguments: readonly string[];
+  /** A directory that it has as `/project`, and files that are there as well, by their names in it. */
+  readonly project?: { readonly directory: string; readonly added: ReadonlyMap<string, string> };
 }
 
 /**
@@ -49,7 +74,8 @@ export async function boot(
   truncateSync(disk, 4 * 1024 ** 3);
   must("mkfs.ext4", ["-q", disk]);
   // Under emulation everybody else would feel it.
-  const child = spawn("nice", ["-n", "19", "qemu-system-x86_64", ...machine(kernel, files, disk)], {
+  const emulating = [emulator(kernel.architecture), ...machine(kernel, job, files, disk)];
+  const child = spawn("nice", ["-n", "19", ...emulating], {
     stdio: ["ignore", "pipe", "inherit"],
     timeout: seconds * 1000,
     killSignal: "SIGKILL",
@@ -64,19 +90,29 @@ export async function boot(
   return ended;
 }
 
-function machine(kernel: Kernel, files: string, disk: string): string[] {
+function machine(kernel: Kernel, job: Job, files: string, disk: string): string[] {
+  const { is, console } = machines[kernel.architecture];
   return [
-    ["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2G"],
+    [...is, "-accel", "tcg,thread=multi", "-smp", "2", "-m", "2G"],
     ["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"],
     ["-kernel", kernel.image, "-initrd", files],
-    ["-append", "console=ttyS0 panic=-1 quiet loglevel=1"], // a panic ends the machine
+    ["-append", `console=${console} panic=-1 quiet loglevel=1`], // a panic ends the machine
     ["-drive", `file=${disk},format=raw,if=virtio,cache=unsafe`],
-    ["-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"],
-    ["-device", "virtio-9p-pci,fsdev=host,mount_tag=host"],
+    shared("host", job.root),
+    job.project ? shared("project", job.project.directory) : [],
   ].flat();
 }
 
-/** Writes the initial RAM file system (cpio(5), as the kernel's early-userspace documentation has it). */
+/** A directory that the machine can mount by its name. */
+function shared(name: string, directory: string): string[] {
+  const options = "security_model=none,readonly=on,multidevs=remap";
+  return [
+    ["-fsdev", `local,id=${name},path=${directory},${options}`],
+    ["-device", `virtio-9p-pci,fsdev=${name},mount_tag=${name}`],
+  ].flat();
+}
+
+/** Writes the initial RAM file system. */
 function initialFiles(kernel: Kernel, job: Job, directory: string): string {
   const root = path.join(directory, "initial");
   rmSync(root, { recursive: true, force: true });
@@ -101,19 +137,18 @@ function initialFiles(kernel: Kernel, job: Job, directory: string): string {
   put(path.join(import.meta.dirname, "init.sh"), "init");
   put(path.join(import.meta.dirname, "guest.sh"), "tests/guest.sh");
   for (const binary of job.binaries) {
-    const stripped = path.join(root, "tests/bin", path.basename(binary));
-    must("strip", ["--strip-debug", "-o", stripped, binary]);
+    put(binary, path.join("tests/bin", path.basename(binary)));
+  }
+  for (const [name, file] of job.project?.added ?? []) {
+    mkdirSync(path.dirname(path.join(root, "added", name)), { recursive: true });
+    put(file, path.join("added", name));
   }
   writeFileSync(path.join(root, "tests/arguments"), `${job.arguments.join("\n")}\n`);
   const order = addModules(kernel, path.join(root, "modules"));
   writeFileSync(path.join(root, "modules/order"), `${order.join("\n")}\n`);
 
-  const names = readdirSync(root, { recursive: true }).join("\n");
-  const packing = { cwd: root, input: names, maxBuffer: 512 * 1024 ** 2 };
-  const packed = spawnSync(kernel.busybox, ["cpio", "-o", "-H", "newc"], packing);
-  if (packed.status !== 0) throw new Error(`busybox cpio failed: ${packed.stderr}`);
   const archive = path.join(directory, "initial.cpio");
-  writeFileSync(archive, packed.stdout);
+  writeFileSync(archive, archiveOf(root));
   return archive;
 }
 
