@@ -3,6 +3,7 @@
 import { spawnSync } from "node:child_process";
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -129,6 +130,27 @@ describe.for(tiers)("in the tier %s", (tier) => {
       expect(git("status", "--porcelain")).toBe("");
     }
   });
+
+  test.runIf(which("git"))(
+    "git reads the repository of a worktree, which nothing else can claim to be",
+    () => {
+      const git = (...args: string[]) => {
+        const who = ["-c", "user.name=a", "-c", "user.email=a@example.test"];
+        return spawnSync("git", [...who, ...args], { cwd: directory, encoding: "utf8" });
+      };
+      git("init", "--quiet", "repository");
+      git("-C", "repository", "commit", "--quiet", "--allow-empty", "--message=First");
+      rmSync(workspace, { recursive: true });
+      expect(git("-C", "repository", "worktree", "add", "--quiet", workspace).status).toBe(0);
+      const log = inSandbox("git", ["git", "log", "--format=%s"], {}, flags);
+      expect(log.stdout, log.stderr).toBe("First\n");
+      const linked = path.join(directory, "repository/.git/worktrees/workspace");
+      cpSync(linked, path.join(directory, "secret/worktrees/x"), { recursive: true });
+      writeFileSync(path.join(directory, "secret/worktrees/x/gitdir"), "/elsewhere/.git\n");
+      writeFileSync(path.join(workspace, ".git"), `gitdir: ${directory}/secret/worktrees/x\n`);
+      expect(resolvePolicy("git", { workspace }).read.join()).not.toContain("secret");
+    },
+  );
 
   test("node is the one that a version manager chooses", () => {
     // As asdf's and nodenv's shims; mise's and Volta's are programs under another name.

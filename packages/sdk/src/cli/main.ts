@@ -6,14 +6,20 @@ import { suggestion } from "../suggest.ts";
 import { allCommands, commandNamed, commandNames } from "./commands/index.ts";
 import { ownFailure } from "./exit-status.ts";
 import { helpOf, overview, version } from "./help.ts";
-import { print, printJson } from "./output.ts";
-import { parse } from "./parse.ts";
+import { print, printJson, toJson } from "./output.ts";
+import { asksForJson, parse } from "./parse.ts";
+import { isRefusal } from "./refusal.ts";
+
+let wasParsed = false;
 
 async function main([name = "", ...args]: string[]): Promise<number> {
+  if (name === "help" && (await commandNamed(args[0] ?? "")))
+    return main([args[0] ?? "", "--help"]);
   const command = await commandNamed(name);
   if (command === undefined) return general(name);
   if ("runRaw" in command) return command.runRaw(args);
   const { values, operands } = parse(command, args);
+  wasParsed = true;
   if (!values.has("help")) return command.run(values, operands);
   process.stdout.write(helpOf(command));
   return 0;
@@ -40,18 +46,6 @@ async function general(name: string): Promise<number> {
   }
 }
 
-/** Every layer's errors have these; what has not is a defect, and shows its stack. */
-interface Refusal {
-  readonly code: string;
-  readonly message: string;
-  readonly remedy?: string;
-  readonly details?: unknown;
-}
-
-function isRefusal(error: unknown): error is Refusal {
-  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_NONO_");
-}
-
 /** A rollback, or anyone else, may have taken the directory away in which the shell still is. */
 function explainCwd(error: unknown): unknown {
   if ((error as NodeJS.ErrnoException).syscall !== "uv_cwd") return error;
@@ -61,14 +55,15 @@ function explainCwd(error: unknown): unknown {
   });
 }
 
-/** On stderr for people; with `--json`, on stdout for programs, where no command has that. */
+/** On stderr for people; with `--json` for programs too: on stdout, unless that is the command's. */
 async function tell(error: unknown, [name = "", ...args]: readonly string[]): Promise<void> {
   const command = await commandNamed(name);
-  const ownsStdout =
-    command && "flags" in command && !command.flags.some((flag) => flag.name === "json-fd");
-  if (isRefusal(error) && ownsStdout && args.includes("--json")) {
+  if (isRefusal(error) && command && "flags" in command && asksForJson(command, args)) {
     const { code, message, remedy, details } = error;
-    printJson({ error: { code, message, remedy, details } });
+    const isOnStdout = !command.flags.some((flag) => flag.name === "json-fd");
+    if (isOnStdout) printJson({ error: { code, message, remedy, details } });
+    // What was found out later is reported where the result would be.
+    else if (!wasParsed) process.stderr.write(`${toJson({ error: { code, message, remedy } })}\n`);
   }
   if (!isRefusal(error)) {
     process.stderr.write(`nono: ${error instanceof Error ? error.stack : String(error)}\n`);

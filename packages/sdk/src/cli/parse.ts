@@ -62,6 +62,12 @@ function checked(
   throw refuse(`${written} needs a value`, written, `Write ${written} ${flag.value}.`);
 }
 
+/** Whether `--json` was asked for, though the flags may not be what they should; what follows is the program's. */
+export function asksForJson(command: Command, args: readonly string[]): boolean {
+  const end = command.runsProgram ? endOfFlags(args, command.flags) : args.length;
+  return args.slice(0, end).includes("--json");
+}
+
 /** Where the program begins: behind `--`, or at the first word that is neither flag nor value. */
 function endOfFlags(args: readonly string[], flags: readonly Flag[]): number {
   for (let at = 0; at < args.length; at += 1) {
@@ -89,6 +95,17 @@ export function number(flag: string, text: string): number {
   throw refuse(`${flag} can't be ${JSON.stringify(text)}`, text, "Give a number.");
 }
 
+/** The longest that setTimeout of Node can wait, in seconds: 24 days. */
+const longest = 2 ** 31 / 1000 - 1;
+
+/** A flag's value in seconds, as milliseconds. */
+export function seconds(flag: string, text: string): number {
+  const value = number(flag, text);
+  if (value > 0 && value <= longest) return value * 1000;
+  const remedy = `Give seconds: more than 0, and at most ${Math.floor(longest)}.`;
+  throw refuse(`${flag} can't be ${JSON.stringify(text)}`, text, remedy);
+}
+
 /** A flag's value as one of several words. */
 export function choice<T extends string>(
   flag: string,
@@ -101,9 +118,13 @@ export function choice<T extends string>(
   throw refuse(`${flag} can't be ${JSON.stringify(text)}`, text, `Give ${allowed.join(" or ")}.`);
 }
 
-/** A flag's value as a name and what belongs to it. */
-export function pair(flag: string, text: string): [name: string, value: string] {
+/** A flag's value as a name and what belongs to it, as `written` says. */
+export function pair(
+  flag: string,
+  text: string,
+  written = "NAME=VALUE",
+): [name: string, value: string] {
   const at = text.indexOf("=");
   if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
-  throw refuse(`${flag} can't be ${JSON.stringify(text)}`, text, "Give NAME=VALUE.");
+  throw refuse(`${flag} can't be ${JSON.stringify(text)}`, text, `Give ${written}.`);
 }

@@ -1,9 +1,9 @@
 // What `nono run` and `nono shell` have in common: one command in one sandbox, its streams the
 // caller's own, its end reported.
-import { writeSync } from "node:fs";
+import { fstatSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import process from "node:process";
-import { type Exit, NonoError, type SandboxedProcess } from "@nono/core";
+import type { Exit, SandboxedProcess } from "@nono/core";
 import type { Sandbox, SandboxSettings } from "../sandbox.ts";
 import type { PolicyViolation } from "../violation.ts";
 import { Asker } from "./ask.ts";
@@ -11,8 +11,9 @@ import type { Flag, Values } from "./command.ts";
 import { timedOut } from "./exit-status.ts";
 import { GateFailures } from "./gate-failures.ts";
 import { toJson } from "./output.ts";
-import { number, refuse } from "./parse.ts";
+import { number, refuse, seconds } from "./parse.ts";
 import { withProgress } from "./progress.ts";
+import { isRefusal } from "./refusal.ts";
 import type { Epilogue } from "./refusals.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
@@ -58,7 +59,7 @@ export async function runInSandbox(
     }
     return end.status;
   } catch (error) {
-    if (error instanceof NonoError) {
+    if (isRefusal(error)) {
       const { code, message, value, remedy } = error;
       report({ error: { code, message, value, remedy } });
     }
@@ -74,7 +75,7 @@ async function runToEnd(
 ): Promise<{ status: number; exit: Exit; refused: readonly PolicyViolation[] }> {
   using signals = new SignalForwarding();
   const timeout = values.one("timeout");
-  const milliseconds = timeout === undefined ? undefined : number("--timeout", timeout) * 1000;
+  const milliseconds = timeout === undefined ? undefined : seconds("--timeout", timeout);
   const begin = performance.now();
   const what = sandbox.isUndoable ? "keeping the state of now" : "building the sandbox";
   await withProgress(what, sandbox.guarantees());
@@ -132,6 +133,20 @@ function reporter(values: Values): (result: unknown) => void {
 
 function descriptor(text: string): number {
   const fd = number("--json-fd", text);
-  if (Number.isInteger(fd) && fd !== 1) return fd;
-  throw refuse("--json-fd can't be the command's own", text, "Give an open descriptor, not 1.");
+  if (fd !== 1 && isOpen(fd)) return fd;
+  const problem = fd === 1 ? "the command's own" : `${text}: it is not open`;
+  throw refuse(
+    `--json-fd can't be ${problem}`,
+    text,
+    "Give an open descriptor, not 1: 3>result.json",
+  );
+}
+
+/** Found out before anything is run, whose result could not be told. */
+function isOpen(fd: number): boolean {
+  try {
+    return fstatSync(fd) !== undefined;
+  } catch {
+    return false;
+  }
 }

@@ -1,6 +1,8 @@
 // The flags that say what a command may do: the same for all commands that run one or ask about one.
+import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
+import { ArgumentError } from "@nono/core";
 import { Sandbox, type SandboxSettings } from "../sandbox.ts";
 import type { Flag, Values } from "./command.ts";
 import { choice, number, pair, refuse } from "./parse.ts";
@@ -129,7 +131,18 @@ export const sandboxFlags: readonly Flag[] = [
 
 /** Its working directory. */
 export function workspaceOf(values: Values): string {
-  return path.resolve(values.one("cwd") ?? process.cwd());
+  const named = values.one("cwd");
+  if (named !== undefined && path.isAbsolute(named)) return named;
+  const current = process.cwd();
+  if (current.includes("\u{fffd}") && !existsSync(current)) {
+    const remedy = "Rename it. The API (@nono/sdk) takes paths as bytes.";
+    throw new ArgumentError(
+      "ERR_NONO_INVALID_CWD",
+      "The name of the current directory is not UTF-8, and Node can't tell it",
+      { value: current, remedy },
+    );
+  }
+  return path.resolve(current, named ?? ".");
 }
 
 /** The sandbox that the flags describe, in which `program` may be executed. */
@@ -165,7 +178,7 @@ export function sandboxFrom(
   // What a command leaves is looked at, and brought back, by later commands.
   if (values.has("rollback") || sandbox.isUndoable) sandbox.enableRollback({ keep: true });
   for (const text of values.all("credential")) {
-    const [name, proxyTo] = pair("--credential", text);
+    const [name, proxyTo] = pair("--credential", text, "NAME=HOST");
     sandbox.injectCredential({ name, proxyTo, tokenFromKeychain: true });
   }
   return withNetwork(sandbox, values);
@@ -189,6 +202,6 @@ function withNetwork(sandbox: Sandbox, values: Values): Sandbox {
 }
 
 function limit(text: string): [name: string, value: number] {
-  const [name, value] = pair("--limit", text);
+  const [name, value] = pair("--limit", text, "NAME=NUMBER");
   return [name, number("--limit", value)];
 }

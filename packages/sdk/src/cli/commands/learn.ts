@@ -5,7 +5,7 @@ import { formatPolicy, type LearnablePolicy } from "../../learn/format.ts";
 import { learn as learnPolicy, type LearnedRefusal } from "../../learn/learn.ts";
 import type { Command, Flag, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
-import { choice, number, pair } from "../parse.ts";
+import { choice, number, pair, seconds } from "../parse.ts";
 import { reasons } from "../refusals.ts";
 import { programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
 
@@ -74,7 +74,7 @@ something is.
       ...(tier && { tier }),
       ...(values.has("no-audit") && { audit: false }),
       ...(values.has("output") && { stdout: 2, stderr: 2 }),
-      ...(timeout !== undefined && { timeout: number("--timeout", timeout) * 1000 }),
+      ...(timeout !== undefined && { timeout: seconds("--timeout", timeout) }),
       ...(rounds !== undefined && { maxRounds: number("--rounds", rounds) }),
     });
     if (values.has("json")) printJson(learned);

@@ -19,6 +19,7 @@ export const git: Preset = {
         own,
         ...(program === undefined ? [] : installationOf(host, program)),
         ...developerTools,
+        ...repositoryOf(host.workspace),
         ...configuration(host).map((file) => `${file}?`),
       ],
       env: {
@@ -39,6 +40,25 @@ function configuration(host: Host): string[] {
       : [path.join(own, "config"), path.join(host.home, ".gitconfig")];
   const named = files.flatMap((file) => namedIn(host, file, 0));
   return [...files, path.join(own, "ignore"), path.join(own, "attributes"), ...named];
+}
+
+/**
+ * The repository of a linked worktree (gitrepository-layout(5)), to be read: who may change it is for others
+ * to say. The file that names it may be what commands have made of it, so the repository has to name it too.
+ */
+function repositoryOf(workspace: string): string[] {
+  try {
+    const link = path.join(workspace, ".git");
+    const directory = /^gitdir: (.+\/worktrees\/[^/]+)$/.exec(firstLine(link))?.[1];
+    if (directory === undefined || firstLine(path.join(directory, "gitdir")) !== link) return [];
+    return [path.resolve(directory, firstLine(path.join(directory, "commondir")))];
+  } catch {
+    return []; // no worktree, or no file
+  }
+}
+
+function firstLine(file: string): string {
+  return readFileSync(file, "utf8").split("\n")[0] ?? "";
 }
 
 /** Git's own bound of nested inclusion (config.c, MAX_INCLUDE_DEPTH). */

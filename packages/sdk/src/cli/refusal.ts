@@ -1,0 +1,15 @@
+// Which errors are answers.
+
+/** Every layer's errors have these; what has not is a defect, and shows its stack. */
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+  readonly value?: unknown;
+  readonly remedy?: string;
+  readonly details?: unknown;
+}
+
+/** Whether it is an error of one of the layers. */
+export function isRefusal(error: unknown): error is Refusal {
+  return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_NONO_");
+}
