@@ -18,7 +18,7 @@ import { boot, emulator } from "../tests/kernels/machine.ts";
 import { buildTestBinaries } from "./test-binaries.ts";
 
 /** Tests of one kernel end by then. */
-const limitMinutes = 60;
+const limitMinutes = 120;
 
 /** Random policies, soaking and whole programs take hours under emulation, and deadlines pass unmet. */
 const slow = [

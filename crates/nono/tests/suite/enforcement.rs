@@ -238,7 +238,7 @@ fn no_call_of_another_architecture_is_made() {
 
 #[test]
 fn shows_no_other_process_and_signals_none() {
-    let mut victim = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let mut victim = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     in_each_tier(&shell(), |sandbox| {
         let pid = victim.id();
         let owner = std::process::id();
