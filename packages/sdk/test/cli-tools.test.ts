@@ -69,14 +69,7 @@ test("doctor names each gap with what to do", () => {
     tiers: Record<string, { name: string }[]>;
   };
   expect(findings.map(({ what }) => what)).toEqual(
-    expect.arrayContaining([
-      "node",
-      "landlock",
-      "seccomp",
-      "user namespaces",
-      "keychain",
-      "records",
-    ]),
+    expect.arrayContaining(["node", "landlock", "seccomp", "namespaces", "keychain", "records"]),
   );
   for (const finding of findings) if (finding.status !== "ok") expect(finding.remedy).toBeTruthy();
   expect(
@@ -84,6 +77,20 @@ test("doctor names each gap with what to do", () => {
       .flat()
       .map(({ name }) => name),
   ).toContain("fs-write");
+});
+
+// As in a container with parts of its /proc hidden, and no profile that refuses namespaces.
+test.skipIf(process.getuid?.() !== 0)("doctor says why a user namespace is not enough", () => {
+  const [program, ...doctor] = [process.execPath, main, "doctor", "--json"];
+  const script = 'mount --bind /dev/null /proc/version && exec "$0" "$@"';
+  const args = ["--mount", "sh", "-c", script, program!, ...doctor];
+  const { stdout } = spawnSync("unshare", args, { encoding: "utf8" });
+  const { findings } = JSON.parse(stdout) as { findings: { what: string; status: string }[] };
+  expect(findings.find(({ what }) => what === "namespaces")).toMatchObject({
+    status: "gap",
+    detail: expect.stringMatching(/mounting a private \/proc: .*; the tier flat is used$/),
+    remedy: expect.any(String),
+  });
 });
 
 describe.runIf(

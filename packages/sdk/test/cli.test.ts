@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn, spawnSync, type SpawnSyncReturns } from "node:child_process";
 import { once } from "node:events";
 import {
   existsSync,
@@ -13,7 +13,7 @@ import { tmpdir, userInfo } from "node:os";
 import path from "node:path";
 import process from "node:process";
 import type { Readable } from "node:stream";
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { stateDirectory } from "../src/state.ts";
 import { useOwnState } from "./support/state.ts";
 
@@ -272,6 +272,27 @@ test("no place for the record in /proc is said in the same way, and at once", ()
 function nameEndingIn(start: string, byte: number): Buffer {
   return Buffer.concat([Buffer.from(start), Buffer.of(byte)]);
 }
+
+function asUnknownUser(env: NodeJS.ProcessEnv): SpawnSyncReturns<string> {
+  const user = ["--reuid=54321", "--regid=54321", "--clear-groups"];
+  const flags = ["--no-audit", "--policy", "node"];
+  const command = [process.execPath, main, "run", ...flags, "--", "id", "-u"];
+  return spawnSync("setpriv", [...user, ...command], { cwd: "/", env, encoding: "utf8" });
+}
+
+// As in a container that is started for a number (docker run --user).
+describe.skipIf(process.getuid?.() !== 0)("a user that the machine does not know", () => {
+  test("runs commands", () => {
+    const { stdout, stderr } = asUnknownUser({ PATH: process.env["PATH"], HOME: "/" });
+    expect({ stdout, stderr }).toEqual({ stdout: "54321\n", stderr: "" });
+  });
+
+  test("is told if it has no home", () => {
+    const { status, stderr } = asUnknownUser({ PATH: process.env["PATH"] });
+    expect(status).toBe(125);
+    expect(stderr).toMatch(/^nono: there is no home directory: .*54321.*\nnono: Set HOME .*\n$/);
+  });
+});
 
 test.for(["", "relative"])("with HOME=%j nothing is kept in the current directory", (home) => {
   vi.stubEnv("HOME", home);

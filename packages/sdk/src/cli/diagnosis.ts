@@ -40,7 +40,7 @@ export function checkKernel(support: Support): Finding[] {
         remedy: "Use Linux 5.0 or newer, or a container profile that lets seccomp(2) through.",
       }),
     },
-    userNamespaces(support),
+    namespaces(support),
     ...(anyTier
       ? []
       : [
@@ -70,19 +70,22 @@ function landlock(kernel: string, abi: number): Finding {
   };
 }
 
-function userNamespaces({ userNamespaces: work }: Support): Finding {
-  const what = "user namespaces";
-  if (work) return { what, status: "ok", detail: "can be made" };
+function namespaces({ userNamespaces, tiers }: Support): Finding {
+  const what = "namespaces";
+  const { available, reason } = tiers.find(({ name }) => name === "namespaces") ?? {};
+  if (available) return { what, status: "ok", detail: "can be made" };
   return {
     what,
     status: "gap",
-    detail: "refused; the tier flat is used",
-    remedy: whyNoNamespaces(),
+    detail: userNamespaces
+      ? `${reason ?? "not enough of them"}; the tier flat is used`
+      : "no user namespace can be made; the tier flat is used",
+    remedy: whyNoNamespaces(userNamespaces),
   };
 }
 
-/** The usual reasons, most specific first. */
-function whyNoNamespaces(): string {
+/** The usual reasons, most specific first; `empty`: one can be made, but without the rights in it. */
+function whyNoNamespaces(empty: boolean): string {
   if (setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") === "1") {
     return "AppArmor restricts them (Ubuntu 23.10 and newer): an AppArmor profile for node with `userns,` lifts that for node alone.";
   }
@@ -93,7 +96,10 @@ function whyNoNamespaces(): string {
     return "sysctl user.max_user_namespaces is 0: raise it.";
   }
   if (existsSync("/.dockerenv") || existsSync("/run/.containerenv")) {
-    return "This is a container, whose seccomp profile refuses them; nothing needs to be done.";
+    // Where parts of /proc are hidden, no other may be mounted (`mount_too_revealing` in fs/namespace.c).
+    return empty
+      ? "This container hides parts of /proc: --security-opt systempaths=unconfined shows them; but nothing needs to be done."
+      : "This is a container, whose seccomp profile refuses them; nothing needs to be done.";
   }
   return "The kernel or a security module refuses them; nothing needs to be done.";
 }

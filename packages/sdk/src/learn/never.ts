@@ -8,8 +8,8 @@ import {
   realpathSync,
   statSync,
 } from "node:fs";
-import { userInfo } from "node:os";
 import path from "node:path";
+import process from "node:process";
 import type { Suggestion } from "@nono/core";
 import { homeDirectory } from "../home.ts";
 import { isBelow, stateDirectory } from "../state.ts";
@@ -120,7 +120,7 @@ const startedAtHome = [
 const system = "/etc /usr /bin /sbin /lib /lib32 /lib64 /boot /sys /proc /dev /var /run /opt".split(
   " ",
 );
-const changeable = ["/var/tmp", `/run/user/${userInfo().uid}`];
+const changeable = ["/var/tmp", `/run/user/${process.getuid?.()}`];
 /** Whoever speaks to one of these commands the machine, the session or the user's keys. */
 const controlSocket =
   /\/(docker|podman|containerd|crio|libvirt[^/]*)\.sock$|\/dbus\/|\/bus$|\/systemd\/|\/keyring\/|\/gnupg\/|\/(ssh|agent)[^/]*$|-ssh|\/\.X11-unix\//;
