@@ -26,6 +26,11 @@ fn main() {
         .arg("-o")
         .arg(PathBuf::from(variable("OUT_DIR")).join("nono-init"))
         .arg("init/main.rs");
+    if variable("CARGO_CFG_TARGET_ENV") == "musl" {
+        // rustc would add its own start files all the same. (Elsewhere the linker is part of what it
+        // contains.)
+        rustc.args(["-C", "link-self-contained=no"]);
+    }
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.args(["-C", &format!("linker={linker}")]);
     }

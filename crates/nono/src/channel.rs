@@ -48,11 +48,11 @@ impl Channel {
             // SAFETY: the buffer has room for MAX_FDS descriptors behind one header, and no caller
             // sends more; CMSG_FIRSTHDR is inside it.
             unsafe {
-                message.msg_controllen = libc::CMSG_SPACE(length as u32) as usize;
+                message.msg_controllen = libc::CMSG_SPACE(length as u32) as _;
                 let header = libc::CMSG_FIRSTHDR(&raw const message);
                 (*header).cmsg_level = libc::SOL_SOCKET;
                 (*header).cmsg_type = libc::SCM_RIGHTS;
-                (*header).cmsg_len = libc::CMSG_LEN(length as u32) as usize;
+                (*header).cmsg_len = libc::CMSG_LEN(length as u32) as _;
                 std::ptr::copy_nonoverlapping(
                     raw.as_ptr().cast::<u8>(),
                     libc::CMSG_DATA(header),
@@ -88,7 +88,7 @@ impl Channel {
         message.msg_iov = &raw mut vector;
         message.msg_iovlen = 1;
         message.msg_control = rights.0.as_mut_ptr().cast();
-        message.msg_controllen = rights.0.len();
+        message.msg_controllen = rights.0.len() as _;
         // SAFETY: `message` describes buffers that live across the call.
         let received = unsafe {
             libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags | libc::MSG_CMSG_CLOEXEC)
@@ -108,9 +108,9 @@ impl Channel {
         unsafe {
             let header = libc::CMSG_FIRSTHDR(&raw const message);
             if !header.is_null() && (*header).cmsg_type == libc::SCM_RIGHTS {
-                let length = (*header).cmsg_len - libc::CMSG_LEN(0) as usize;
+                let length = (*header).cmsg_len as u64 - u64::from(libc::CMSG_LEN(0));
                 let data = libc::CMSG_DATA(header).cast::<RawFd>();
-                for index in 0..length / size_of::<RawFd>() {
+                for index in 0..length as usize / size_of::<RawFd>() {
                     fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
                 }
             }

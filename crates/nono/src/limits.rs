@@ -34,6 +34,12 @@ pub(crate) fn check(limits: &Limits) -> Result<()> {
     }
 }
 
+/// `RLIMIT_` as the C library has it.
+#[cfg(target_env = "musl")]
+type Resource = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Resource = libc::__rlimit_resource_t;
+
 /// The limits that each process has for itself (`setrlimit(2)`), where no control group keeps them
 /// for the sandbox as a whole.
 pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
@@ -41,7 +47,8 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
     // nono-init is one of those that the kernel counts.
     let processes = limits.processes.filter(|_| !cgroup.keeps(Controller::Processes));
     let processes = processes.map(|count| count.saturating_add(1));
-    let limit = |resource, soft: Option<u64>, slack: u64| {
+    let limit = |resource: Resource, soft: Option<u64>, slack: u64| {
+        let resource = resource as _;
         soft.map(|soft| Limit { resource, reserved: 0, soft, hard: soft.saturating_add(slack) })
     };
     [
@@ -62,7 +69,7 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
 }
 
 /// What this process may raise a limit to.
-fn hard_limit(resource: libc::__rlimit_resource_t) -> u64 {
+fn hard_limit(resource: Resource) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel fills the structure.
     unsafe { libc::getrlimit(resource, &raw mut limit) };

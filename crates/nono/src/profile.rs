@@ -26,8 +26,11 @@ const READABLE: &[&str] = &[
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
     "/etc/ld.so.preload",
+    "/etc/ld-musl-x86_64.path",
+    "/etc/ld-musl-aarch64.path",
     // Certificates; not their directory's neighbour with private keys.
     "/etc/ssl/certs",
+    "/etc/ssl/cert.pem", // Alpine's
     "/etc/ssl/openssl.cnf",
     "/etc/pki/tls/certs",
     "/etc/pki/ca-trust/extracted",
@@ -51,6 +54,7 @@ const READABLE: &[&str] = &[
     "/etc/default/locale",
     "/etc/os-release",
     "/etc/debian_version",
+    "/etc/alpine-release",
     "/etc/alternatives",
     "/etc/terminfo",
     "/etc/inputrc",

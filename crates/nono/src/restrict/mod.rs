@@ -81,7 +81,7 @@ pub fn restrict_self(
     let (cores, limits): (Vec<_>, Vec<_>) =
         limits::of_each_process(&policy.limits, &Cgroup::default())
             .into_iter()
-            .partition(|limit| limit.resource == libc::RLIMIT_CORE);
+            .partition(|limit| limit.resource == libc::RLIMIT_CORE as _);
     // Afterwards this one would only seem to be set.
     set_limits(&cores).map_err(|source| failed(true)(("setting resource limits", source)))?;
     turn.restrict(ruleset.as_fd()).map_err(failed(true))?;
@@ -152,7 +152,7 @@ fn set_limits(limits: &[Limit]) -> io::Result<()> {
     for limit in limits {
         let pair = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
         // SAFETY: `pair` lives across the call.
-        if unsafe { libc::setrlimit(limit.resource, &raw const pair) } != 0 {
+        if unsafe { libc::setrlimit(limit.resource as _, &raw const pair) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }

@@ -305,7 +305,7 @@ fn is_process_file(file: &File) -> bool {
     let mut system: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let told = unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut system) };
-    told == 0 && system.f_type == libc::PROC_SUPER_MAGIC
+    told == 0 && system.f_type == libc::PROC_SUPER_MAGIC as _
 }
 
 pub(super) fn errno(errno: i32) -> io::Error {

@@ -89,7 +89,7 @@ fn is_overlay(directory: &File) -> io::Result<bool> {
     let mut told: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel fills the structure.
     check(unsafe { libc::fstatfs(directory.as_raw_fd(), &raw mut told) })?;
-    Ok(told.f_type == libc::OVERLAYFS_SUPER_MAGIC)
+    Ok(told.f_type == libc::OVERLAYFS_SUPER_MAGIC as _)
 }
 
 fn open(directory: &File, name: &CStr) -> io::Result<File> {
