@@ -19,25 +19,29 @@ class TracingSink implements EventSink {
   }
 
   async record(event: GateEvent): Promise<{ readonly seq: number }> {
-    if (event.ref !== undefined) this.#end(event.ref, event);
+    const ended = event.ref === undefined ? undefined : this.#end(event.ref, event);
     const isRequest = event.type === "http.request" || event.type === "net.connect";
     const begins = isRequest && event.phase !== "result";
     const span = begins
       ? await openSpan(`nono.gate ${event.type}`, attributesOf(event))
       : undefined;
+    const trace = (span ?? ended)?.ids;
     const { seq } = this.#record
-      ? await this.#record.record({ ...event, ...(span?.ids && { trace: span.ids }) })
+      ? await this.#record.record({ ...event, ...(trace && { trace }) })
       : { seq: (this.#unrecorded += 1) };
     if (span && event.phase === "intent") this.#open.set(seq, span);
     else span?.end(event.decision === "allow" ? "ok" : "error", {});
     return { seq };
   }
 
-  #end(ref: number, { decision, outcome }: GateEvent): void {
+  /** Ends the span of what `ref` has begun; returns it. */
+  #end(ref: number, { decision, outcome }: GateEvent): OpenSpan | undefined {
     const status = outcome?.status;
     const attributes = status === undefined ? {} : { "http.response.status_code": status };
-    this.#open.get(ref)?.end(decision === "allow" ? "ok" : "error", attributes);
+    const span = this.#open.get(ref);
+    span?.end(decision === "allow" ? "ok" : "error", attributes);
     this.#open.delete(ref);
+    return span;
   }
 }
 

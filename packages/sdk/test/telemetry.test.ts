@@ -94,12 +94,14 @@ test("each request and connection through the gate is a span", async () => {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  let log = "";
   try {
-    await using sandbox = new Sandbox({ audit: false })
+    await using sandbox = new Sandbox({ audit: { dir: path.join(directory, "audit-gate") } })
       .allowExec("curl")
       .allowNetwork(host, { rules: [{ host, allow: ["GET /**"] }] });
     const get = await sandbox.run(["curl", "-sS", `http://${host}/a?secret=1`]);
     expect(get.stdout).toBe("hello");
+    log = get.audit?.dir ?? "";
     await sandbox.run(["curl", "-sS", "-X", "DELETE", `http://${host}/a`]);
   } finally {
     server.close();
@@ -111,4 +113,9 @@ test("each request and connection through the gate is a span", async () => {
   ]);
   expect(JSON.stringify(requests.map(({ attributes }) => attributes))).not.toContain("secret");
   expect(spans().some(({ name }) => name === "nono.gate net.connect")).toBe(true);
+
+  // What began in a span ends in it, on record too.
+  const got = requests[0]?.spanContext().spanId;
+  const entries = traced(log).filter(({ spanId }) => spanId === got);
+  expect(entries.map(({ type }) => type)).toEqual(["http.request", "http.response"]);
 });
