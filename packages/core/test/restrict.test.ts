@@ -22,14 +22,15 @@ test("restrictSelf restricts every thread of the process, and what they start", 
   writeFileSync(secret, "secret");
   // Any native code; here it is not granted to be read.
   const code = outside.at("code.node");
-  copyFileSync(createRequire(import.meta.url).resolve("@nono/core-linux-x64-gnu"), code);
+  const addon = `@nono/core-linux-${process.arch}-gnu`;
+  copyFileSync(createRequire(import.meta.url).resolve(addon), code);
   await using server = createServer((socket) => socket.destroy());
   await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
   const port = (server.address() as AddressInfo).port;
 
   const script = path.join(import.meta.dirname, "restricted.ts");
   const argv = [script, workspace.path, secret, String(port), code];
-  const { stdout } = await promisify(execFile)(process.execPath, argv, { timeout: 30_000 });
+  const { stdout } = await promisify(execFile)(process.execPath, argv, { timeout: 100_000 });
   const { attempts, guarantees } = JSON.parse(stdout) as Answer;
   expect(attempts).toEqual({
     before: "allowed",

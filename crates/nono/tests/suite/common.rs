@@ -107,6 +107,7 @@ const CALLS: &[(&str, i64)] = calls![
     SYS_setrlimit,
     SYS_shmat,
     SYS_shmctl,
+    SYS_socket,
     SYS_statx,
     SYS_syslog,
     SYS_umount2,
@@ -118,7 +119,9 @@ const CALLS: &[(&str, i64)] = calls![
 #[must_use]
 pub(crate) fn numbered(script: &str) -> String {
     let named = |script: String, (name, number): &(&str, i64)| {
-        script.replace(&format!("({name},"), &format!("({number},"))
+        [",", ")"].iter().fold(script, |script, end| {
+            script.replace(&format!("({name}{end}"), &format!("({number}{end}"))
+        })
     };
     let script = CALLS.iter().fold(script.to_owned(), named);
     assert!(!script.contains("SYS_"), "no number: {script}");

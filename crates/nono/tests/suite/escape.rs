@@ -221,7 +221,7 @@ attempt('outside disk priority', lambda: syscall(SYS_ioprio_set, 1, victim, 0))
 fn own_processes_have_limits_and_priorities_to_set() {
     let script = r#"
 import os, resource, subprocess, threading
-child = subprocess.Popen(['/bin/sh', '-c', '/bin/sh -c "sleep 60 & echo \$!"; read -r end'],
+child = subprocess.Popen(['/bin/sh', '-c', '/bin/sh -c "sleep 60 & echo \\$!"; read -r end'],
                          stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 orphan = int(child.stdout.readline())
 for process in (0, os.getpid(), threading.get_native_id(), child.pid, orphan):

@@ -54,7 +54,7 @@ tried += [(16, k, p) for k in (RAW, DGRAM) for p in range(1, 23)] # netlink
 tried += [(f, k, 0) for f in range(3, 46) if f not in (10, 16) for k in (STREAM, DGRAM, RAW, SEQPACKET)]
 tried += [(1, DGRAM, 0), (1, RAW, 0)]
 tried += [(f + (1 << 32), RAW, 1 + (1 << 32)) for f in (INET, INET6)] + [(17 + (5 << 32), RAW, 0)] # an int to the kernel
-socketcall = lambda f, k, p: libc.syscall(ctypes.c_long(41), ctypes.c_long(f), ctypes.c_long(k), ctypes.c_long(p))
+socketcall = lambda f, k, p: libc.syscall(ctypes.c_long(SYS_socket), ctypes.c_long(f), ctypes.c_long(k), ctypes.c_long(p))
 for flags in (0, 0x800, 0x80000):
     for f, k, p in tried:
         if socketcall(f, k | flags, p) >= 0: print('MADE', f, k, p, flags)
@@ -67,7 +67,7 @@ print(len(tried))
 "#;
     for network in [Network::Gate { ports: vec![443] }, Network::Open] {
         in_each_setting(&shell().network(network), |sandbox| {
-            assert_eq!(python(sandbox, script), "254\n");
+            assert_eq!(python(sandbox, &numbered(script)), "254\n");
         });
     }
 }
