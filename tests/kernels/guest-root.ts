@@ -7,7 +7,20 @@ import { fetchTree, type Architecture } from "./debian.ts";
 const packages = [
   ["base-files", "base-passwd", "bash", "coreutils", "dash", "diffutils", "findutils", "grep"],
   ["hostname", "libc-bin", "mawk", "mount", "procps", "sed", "tar", "util-linux"],
-  ["acl", "attr", "curl", "e2fsprogs", "git", "iproute2", "nodejs", "perl", "python3", "strace"],
+  [
+    "acl",
+    "attr",
+    "btrfs-progs",
+    "xfsprogs",
+    "curl",
+    "e2fsprogs",
+    "git",
+    "iproute2",
+    "nodejs",
+    "perl",
+    "python3",
+    "strace",
+  ],
 ].flat();
 
 /** Unpacks it into `directory` once. What the packages' own scripts would write is written here. */

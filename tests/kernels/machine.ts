@@ -18,7 +18,7 @@ import { moduleName, type Architecture, type Kernel } from "./debian.ts";
 /** What init.sh needs of the kernel, then what would be loaded on demand on an installed system. */
 const modules = [
   ["virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "crc32c_generic", "ext4", "overlay"],
-  ["unix_diag", "tcp_diag"],
+  ["unix_diag", "tcp_diag", "loop", "xfs", "btrfs"],
 ].flat();
 
 /** What a machine of each architecture is. */
