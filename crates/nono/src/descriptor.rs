@@ -1,8 +1,11 @@
 //! Descriptors that calls have made.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::{CString, c_int, c_long};
+use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The result of a call that makes a descriptor, or fails with a negative number and an errno.
 ///
@@ -13,5 +16,39 @@ pub(crate) unsafe fn owned(fd: impl Into<c_long>) -> io::Result<OwnedFd> {
         // SAFETY: the caller's promise; a descriptor is an int.
         fd @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd as c_int) }),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens what `path` names as a place only (`O_PATH`).
+///
+/// Not by `OpenOptions::custom_flags`, which leaves out what belongs to `O_ACCMODE`: for musl that
+/// includes `O_PATH`, so the file itself would be opened.
+pub(crate) fn open_place(path: impl AsRef<Path>, flags: c_int) -> io::Result<File> {
+    let path = CString::new(path.as_ref().as_os_str().as_bytes())?;
+    loop {
+        // SAFETY: a C string, and a new descriptor is made.
+        let place =
+            unsafe { owned(libc::open(path.as_ptr(), flags | libc::O_PATH | libc::O_CLOEXEC)) };
+        match place {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            place => return place.map(File::from),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_place_is_named_and_not_opened() {
+        let path = std::env::temp_dir().join(format!("nono-place-{}", std::process::id()));
+        let _socket = UnixListener::bind(&path).unwrap(); // open(2) of one fails with ENXIO
+        let place = open_place(&path, 0);
+        std::fs::remove_file(&path).unwrap();
+        assert!(place.unwrap().metadata().unwrap().file_type().is_socket());
     }
 }

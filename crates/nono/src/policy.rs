@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::capabilities::{Capabilities, Limits, Network};
 use crate::cgroup::Cgroup;
+use crate::descriptor::open_place;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
@@ -53,7 +54,7 @@ pub(crate) struct ListedSocket(Arc<File>);
 impl ListedSocket {
     fn open(path: &Path) -> Result<Self> {
         let unreachable = |source| Error::PathNotFound { path: path.to_owned(), source };
-        let place = File::options().read(true).custom_flags(libc::O_PATH).open(path);
+        let place = open_place(path, 0);
         let socket = ListedSocket(Arc::new(place.map_err(unreachable)?));
         if !socket.0.metadata().map_err(unreachable)?.file_type().is_socket() {
             let reason = "the path does not lead to a unix socket";

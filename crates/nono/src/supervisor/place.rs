@@ -9,11 +9,12 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::process;
+use crate::descriptor::open_place;
 
 /// An object that exists.
 pub(super) struct Place {
@@ -64,10 +65,7 @@ impl View {
     /// As `thread` sees it, which is how all in the sandbox do: neither roots nor mounts can be
     /// changed inside.
     pub(super) fn of(thread: i32) -> io::Result<Self> {
-        let root = File::options()
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-            .open(format!("/proc/{thread}/root"))?;
+        let root = open_place(format!("/proc/{thread}/root"), libc::O_DIRECTORY)?;
         Ok(View { root })
     }
 
@@ -189,8 +187,7 @@ pub(super) fn own_descriptors() -> io::Result<&'static File> {
     if let Some(directory) = DESCRIPTORS.get() {
         return Ok(directory);
     }
-    let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let directory = File::options().read(true).custom_flags(flags).open("/proc/self/fd")?;
+    let directory = open_place("/proc/self/fd", libc::O_DIRECTORY)?;
     Ok(DESCRIPTORS.get_or_init(|| directory))
 }
 
@@ -278,7 +275,7 @@ fn expand(thread: i32, path: &Path) -> io::Result<Expanded> {
 
 /// Follows one of the kernel's links to what a process has open.
 fn open_magic(link: impl AsRef<Path>) -> io::Result<File> {
-    File::options().read(true).custom_flags(libc::O_PATH).open(link)
+    open_place(link, 0)
 }
 
 /// A file of `/proc`, through no link.

@@ -8,11 +8,11 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::descriptor::owned;
+use crate::descriptor::{self, owned};
 
 /// Bytes of a thread's memory, copied once.
 pub(super) fn read_memory(thread: i32, address: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -106,10 +106,7 @@ pub(super) fn pidfd_open(pid: i32, flags: i32) -> io::Result<OwnedFd> {
 /// followed: to us they would mean this process.
 pub(super) fn open_place(thread: i32, path: &Path) -> io::Result<OwnedFd> {
     let process = format!("/proc/{thread}");
-    let root = File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(format!("{process}/root"))?;
+    let root = descriptor::open_place(format!("{process}/root"), libc::O_DIRECTORY)?;
     // The link's text is the directory's path in the mount namespace of the process, whose root
     // nothing inside can change.
     let cwd = std::fs::read_link(format!("{process}/cwd"))?;

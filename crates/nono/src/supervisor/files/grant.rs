@@ -3,13 +3,14 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::super::hands::Mode;
 use super::super::record::Given;
 use super::open::{amend, open_at, opened, reopen};
 use super::reply::{Reply, Verdict};
+use crate::descriptor::open_place;
 
 /// An open that waits for a word: made without the sandbox's rules, on the object or in the directory
 /// that was found when it was asked for.
@@ -59,7 +60,6 @@ impl Grant {
     }
 
     fn same_place_outside(&self) -> io::Result<File> {
-        let flags = libc::O_PATH | libc::O_NOFOLLOW;
-        File::options().read(true).custom_flags(flags).open(&self.path)
+        open_place(&self.path, libc::O_NOFOLLOW)
     }
 }

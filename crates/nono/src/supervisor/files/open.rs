@@ -5,7 +5,7 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
 use super::super::place::{self, Entry, Place, errno};
 use super::super::process;
@@ -13,6 +13,7 @@ use super::caller::{Caller, check};
 use super::entries::exists_if_dots;
 use super::reply::{Answer, Attempt, Reply};
 use super::{Grant, decode};
+use crate::descriptor::open_place;
 use crate::event::Operation;
 use crate::judge::Right;
 
@@ -209,7 +210,7 @@ impl Caller<'_> {
             .map(|entry| entry.path())
             .find(|path| path.metadata().is_ok_and(|file| file.rdev() == terminal))
             .ok_or(errno(libc::ENXIO))?;
-        let place = File::options().read(true).custom_flags(libc::O_PATH).open(link)?;
+        let place = open_place(link, 0)?;
         if place.metadata()?.rdev() != terminal {
             return Err(errno(libc::ENXIO)); // closed meanwhile, and the number used again
         }
