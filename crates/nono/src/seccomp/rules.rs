@@ -298,8 +298,8 @@ fn park_files(rules: &mut Rules, parked: Parked) {
 }
 
 /// Any file can be watched whose mode lets it be read (`supervisor/files/watch.rs`), and leases on such
-/// files, or delegations of such directories, hold up those who change them (`fcntl(2)`). Without a supervisor that asks what is
-/// granted, inotify is not there, and programs look again and again.
+/// files, or delegations of such directories, hold up those who change them (`fcntl(2)`). Without a
+/// supervisor that asks what is granted, inotify is not there, and programs look again and again.
 fn watch_files(rules: &mut Rules, supervised: bool) {
     const F_SETDELEG: i32 = 1040; // Linux 6.19
     if supervised {
