@@ -35,6 +35,10 @@ export function fetchGuestRoot(
   for (const name of ["passwd", "group"]) {
     copyFileSync(path.join(root, `usr/share/base-passwd/${name}.master`), path.join(etc, name));
   }
+  copyFileSync(
+    path.join(root, "usr/share/libc-bin/nsswitch.conf"),
+    path.join(etc, "nsswitch.conf"),
+  );
   writeFileSync(path.join(etc, "hostname"), "guest\n");
   writeFileSync(path.join(etc, "hosts"), "127.0.0.1 localhost\n::1 localhost\n");
   return root;

@@ -38,5 +38,6 @@ mkdir -p /root/dev/pts /root/dev/shm
 mount -t devpts -o mode=620,ptmxmode=666 pts /root/dev/pts
 mount -t tmpfs -o mode=1777 shm /root/dev/shm
 mount -t cgroup2 -o nsdelegate cgroup2 /root/sys/fs/cgroup
+hostname guest
 ip link set lo up
 exec switch_root /root /bin/bash /run/tests/guest.sh
