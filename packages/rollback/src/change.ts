@@ -52,8 +52,10 @@ export class Change {
   /** The same path as bytes; accepted by `rollback` and `commit`. */
   readonly rawPath: Buffer;
   readonly kind: ChangeKind;
-  /** The former path of what was renamed. */
+  /** The former path of what was renamed. Bytes that are not UTF-8 show as U+FFFD; see `rawFrom`. */
   readonly from: string | undefined;
+  /** The same path as bytes. */
+  readonly rawFrom: Buffer | undefined;
   /** At the checkpoint; absent for what was added. */
   readonly before: FileState | undefined;
   /** Now; absent for what was deleted. */
@@ -68,6 +70,7 @@ export class Change {
     this.rawPath = change.path;
     this.kind = change.kind;
     this.from = change.from?.toString();
+    this.rawFrom = change.from;
     this.before = change.before;
     this.after = change.after;
     this.#beforeFile = change.beforeFile;

@@ -57,6 +57,9 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
   let invocation: Invocation;
   try {
     invocation = parse(rest);
+    if (command === "checkpoint" && invocation.paths.length === 0) {
+      throw new Error("name the directory to keep, `.` for this one");
+    }
   } catch (error) {
     io.stderr.write(`nono ${command}: ${(error as Error).message}\n${usage}`);
     return 2;
@@ -127,7 +130,12 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
     if (invocation.patch !== true) print(renderTree(changes));
     // oxlint-disable-next-line no-await-in-loop -- in order, and one pair of files in memory
     else for (const change of changes) print(await renderPatch(change));
-    return changes.map(({ kind, dir, rawPath }) => ({ kind, dir, ...named(rawPath) }));
+    return changes.map(({ kind, dir, rawPath, rawFrom }) => ({
+      kind,
+      dir,
+      ...named("path", rawPath),
+      ...(rawFrom === undefined ? {} : named("from", rawFrom)),
+    }));
   },
 
   async rollback(invocation, print) {
@@ -157,9 +165,11 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
   },
 };
 
-/** A name in JSON; in base64 where it is not UTF-8, as in the record of @nono/audit. */
-function named(name: Buffer): { path: string } | { path_b64: string } {
-  return isUtf8(name) ? { path: name.toString() } : { path_b64: name.toString("base64") };
+/** A path in JSON; in base64 where it is not UTF-8, as in the record of @nono/audit. */
+function named(field: "path" | "from", name: Buffer): Record<string, string> {
+  return isUtf8(name)
+    ? { [field]: name.toString() }
+    : { [`${field}_b64`]: name.toString("base64") };
 }
 
 /** The checkpoint that is meant, and the paths given, which are meant as everywhere in a shell. */

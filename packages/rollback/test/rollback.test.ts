@@ -227,6 +227,27 @@ function capture(isTTY = false) {
   return { stdout: stream, stderr: stream, text: () => text };
 }
 
+test("a rename in JSON has both names", async () => {
+  const { project, store } = await scratch();
+  await using before = await checkpoint(project, { store });
+  await rename(path.join(project, "notes"), path.join(project, "moved"));
+  const io = capture();
+  const argv = ["diff", "--json", "--checkpoint", before.id, "--store", store];
+  expect(await runRollbackCommand(argv, io)).toBe(0);
+  expect(JSON.parse(io.text())).toContainEqual({
+    kind: "renamed",
+    dir: project,
+    path: "moved",
+    from: "notes",
+  });
+});
+
+test("a checkpoint of nothing is a wrong usage", async () => {
+  const io = capture();
+  expect(await runRollbackCommand(["checkpoint"], io)).toBe(2);
+  expect(io.text()).toMatch(/^nono checkpoint: name the directory to keep.*\nusage: /u);
+});
+
 test("what an agent wrote does not steer the terminal", async () => {
   const { project, store } = await scratch();
   await using before = await checkpoint(project, { store });
