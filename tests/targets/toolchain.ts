@@ -114,6 +114,8 @@ export class Toolchain {
       this.tree,
       "/usr/bin/env",
       "-i",
+      "-C",
+      "/src",
       ...environment,
     ];
   }
@@ -154,7 +156,7 @@ export class Toolchain {
   }
 
   #cargo(environment: readonly string[], command: string, ...args: string[]): boolean {
-    const inside = ["-C", "/src", ...environment, "cargo", command, "--offline", ...args];
+    const inside = [...environment, "cargo", command, "--offline", ...args];
     const { status } = spawnSync("unshare", [...this.#command, ...inside], {
       stdio: ["ignore", "inherit", "inherit"],
     });
