@@ -34,12 +34,21 @@ const libraries = "usr/lib/node-libraries";
 export const missing: Readonly<Record<string, readonly string[]>> = {
   "there is no Python": [
     "no socket reaches a service",
+    "a unix socket of the host",
     "a slow reader holds nobody up",
     "a gate learns where",
     "localhost and published ports",
     "the python REPL",
   ],
-  "there is no bash": ["bash runs interactively"],
+  "there is no bash": [
+    "bash runs interactively",
+    "run collects all that a terminal shows",
+    "run types its input",
+    "who does not read makes the command wait",
+    "who types faster",
+    "destroying the terminal",
+    "a terminal that nobody read",
+  ],
   "there is no git": ["a patch is what git apply takes"],
   "busybox's shell is its own cat": ["a result says what was refused"],
 };

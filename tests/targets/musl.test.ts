@@ -81,3 +81,24 @@ test.each(tiers)("an open network is that of the machine (%s)", async (tier) => 
   expect(open.stdout).toBe("hello");
   expect(blocked.stdout).toMatch(/^E[A-Z]+\n$/);
 });
+
+test.each(tiers)("a unix socket is reached if it is listed (%s)", async (tier) => {
+  // Naming its file without opening it takes O_PATH, which musl counts among the bits of O_ACCMODE.
+  const own = mkdtempSync(path.join(tmpdir(), "nono-musl-"));
+  const socket = path.join(own, "agent");
+  const server = createServer((connection) => connection.end("hello")).listen(socket);
+  await new Promise((listening) => server.once("listening", listening));
+  const script = `require("node:net").connect("${socket}").on("error", ({ code }) => console.log(code)).pipe(process.stdout);`;
+  const listed = await run(tier, [node, "-e", script], { unixSockets: [socket] });
+  const others = await run(tier, [node, "-e", script]);
+  server.close();
+  rmSync(own, { recursive: true });
+  expect(listed.stdout).toBe("hello");
+  expect(others.stdout).toMatch(/^E[A-Z]+\n$/);
+});
+
+test.each(tiers)("a command has a terminal of its own (%s)", async (tier) => {
+  await using sandbox = await createSandbox({ exec: ["sh", "tty"] }, { tier });
+  const { stdout } = await sandbox.run(["sh", "-c", "tty; test -t 0 && echo yes"], { pty: true });
+  expect(stdout).toMatch(/^\/dev\/\S+\r\nyes\r\n$/);
+});
