@@ -40,6 +40,6 @@ export function fetchGuestRoot(
     path.join(etc, "nsswitch.conf"),
   );
   writeFileSync(path.join(etc, "hostname"), "guest\n");
-  writeFileSync(path.join(etc, "hosts"), "127.0.0.1 localhost\n::1 localhost\n");
+  writeFileSync(path.join(etc, "hosts"), "127.0.0.1 localhost guest\n::1 localhost\n");
   return root;
 }
