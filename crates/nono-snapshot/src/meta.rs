@@ -33,6 +33,12 @@ impl Time {
         Self { seconds: now.tv_sec, nanoseconds: now.tv_nsec as u32 }
     }
 
+    /// Now, and not before any time that a file system has given by its clock.
+    pub(crate) fn now_exactly() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        Self { seconds: now.tv_sec, nanoseconds: now.tv_nsec as u32 }
+    }
+
     /// In nanoseconds.
     pub(crate) fn since_epoch(self) -> i128 {
         i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds)

@@ -78,6 +78,8 @@ fn arrived(
     list.each(Manifest::ROOT, Path::new(""), &mut |_, entry| {
         copied.insert(list.meta(entry).ino);
     });
+    // What was born in the future was so before a clock was set back.
+    let existed = |birth: Time| birth < began || birth > Time::now_exactly();
     let mut pending: Vec<PathBuf> = changed.iter().map(|(path, _)| path.clone()).collect();
     while let Some(path) = pending.pop() {
         let Ok(dir) = open_beneath(root, &path) else { continue };
@@ -87,7 +89,7 @@ fn arrived(
             if exclude.covers(&path, is.is_dir()) {
                 continue;
             }
-            if !copied.contains(&is.ino) && is.btime < began {
+            if !copied.contains(&is.ino) && existed(is.btime) {
                 return Ok(Some(path));
             }
             if is.is_dir() && list.find(&path).is_none() {
