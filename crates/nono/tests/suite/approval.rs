@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 
-use nono::{Approver, Capabilities, Command, Event, Options, Request, Sandbox, Target};
+use nono::{Approver, Capabilities, Command, Event, Options, Request, Sandbox, TierName};
 
 use crate::common::{Scratch, in_tier, run_command, shell};
 
@@ -22,9 +22,6 @@ fn in_each_tier_asking(
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let (log, ask) = (asked.clone(), ask.clone());
         let approver = Approver::new(move |event, request| {
-            if is_memory_map(&event) {
-                return request.deny();
-            }
             let line = format!("{} {:?}", event.operation.as_str(), event.target);
             log.lock().unwrap().push(line);
             ask(&event, request);
@@ -33,11 +30,6 @@ fn in_each_tier_asking(
         let sandbox = Sandbox::create(capabilities, &options).unwrap();
         test(&sandbox, &|| std::mem::take(&mut *asked.lock().unwrap()));
     }
-}
-
-/// Python 3.14 and later look at their own memory map as they start, which is nothing that a test is about.
-fn is_memory_map(event: &Event) -> bool {
-    matches!(&event.target, Target::Path { path, .. } if path.ends_with("maps"))
 }
 
 fn python(sandbox: &Sandbox, script: &str) -> String {
@@ -121,7 +113,7 @@ fn what_is_not_allowed_is_refused_and_others_go_on() {
             assert_eq!(asked.len(), 1, "{asked:?}");
             let (events, _) = sandbox.events().take(usize::MAX);
             let refused = events.iter().filter(|event| event.refused.is_some());
-            assert_eq!(refused.filter(|event| !is_memory_map(event)).count(), 1);
+            assert_eq!(refused.count(), 1);
         },
     );
     // Nobody answers: the one waits, the other does not.
@@ -138,6 +130,35 @@ fn what_is_not_allowed_is_refused_and_others_go_on() {
         kept.lock().unwrap().clear(); // dropped is refused
         assert_eq!(waiting.wait().status.code(), Some(1));
     });
+}
+
+#[test]
+fn what_a_process_wants_to_know_of_itself_is_no_violation() {
+    let script = r"
+for name in ['maps', 'cgroup', 'status', 'task', 'fd']:
+    look = os.listdir if name in ('task', 'fd') else read
+    attempt(name, lambda: bool(look('/proc/self/' + name)))
+attempt('of the parent', lambda: bool(read('/proc/%d/cgroup' % os.getppid())))
+";
+    in_each_tier_asking(
+        &shell(),
+        |_, request| request.deny(),
+        |sandbox, asked| {
+            let output = python(sandbox, script);
+            let is_flat = sandbox.tier() == TierName::Flat;
+            let own = if is_flat { "EACCES" } else { "True" };
+            for name in ["maps", "cgroup", "status", "task", "fd"] {
+                assert!(output.contains(&format!("{name} {own}\n")), "{output}");
+            }
+            // Of the parent there is something only where the parent can be seen.
+            let (events, _) = sandbox.events().take(usize::MAX);
+            let refused = events.iter().filter(|event| event.refused.is_some());
+            assert_eq!(
+                (asked().len(), refused.count()),
+                (usize::from(is_flat), usize::from(is_flat))
+            );
+        },
+    );
 }
 
 #[test]
