@@ -81,9 +81,9 @@ test("doctor names each gap with what to do", () => {
 
 // As in a container with parts of its /proc hidden, and no profile that refuses namespaces.
 test.skipIf(process.getuid?.() !== 0)("doctor says why a user namespace is not enough", () => {
-  const [program, ...doctor] = [process.execPath, main, "doctor", "--json"];
+  const doctor = [process.execPath, main, "doctor", "--json"];
   const script = 'mount --bind /dev/null /proc/version && exec "$0" "$@"';
-  const args = ["--mount", "sh", "-c", script, program!, ...doctor];
+  const args = ["--mount", "sh", "-c", script, ...doctor];
   const { stdout } = spawnSync("unshare", args, { encoding: "utf8" });
   const { findings } = JSON.parse(stdout) as { findings: { what: string; status: string }[] };
   expect(findings.find(({ what }) => what === "namespaces")).toMatchObject({
