@@ -26,7 +26,7 @@ use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
     Callers, Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Programs, Queries,
-    Recorder, Sockets, Supervisor, UnixSockets,
+    Recorder, Sockets, Starting, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -292,6 +292,7 @@ impl Blueprint {
         let desk = Desk {
             listener: Arc::new(listener),
             loaders,
+            starting: Starting::default(),
             sockets,
             files,
             rules: seccomp::rules(tier, self.policy.internet_sockets(tier), supervised),

@@ -81,6 +81,30 @@ impl Loaders {
     }
 }
 
+/// Processes that are about to become another program, and have not yet told of it.
+///
+/// The calls of a start alone do not tell of one: musl's loader makes them twice, and a program may make them
+/// whenever it likes.
+#[derive(Debug, Default)]
+pub(crate) struct Starting(HashSet<i32>);
+
+impl Starting {
+    /// A thread executes something. If that succeeds, its process goes on under its own number, whichever of
+    /// its threads it was (`execve(2)`).
+    pub(super) fn expect(&mut self, thread: i32) {
+        const MANY: usize = 1024;
+        if self.0.len() >= MANY {
+            self.0.retain(|process| Path::new(&format!("/proc/{process}")).exists());
+        }
+        self.0.insert(process::leader(thread).unwrap_or(thread));
+    }
+
+    /// Whether a call is the one by which a start that was expected is told of.
+    pub(super) fn ends_with(&mut self, call: &Notification) -> bool {
+        is_last_of_start(call) && self.0.remove(&call.thread)
+    }
+}
+
 /// What a starting program turns out to be.
 pub(super) enum Certificate {
     /// A program that may run.
@@ -94,13 +118,13 @@ pub(super) fn is_start(number: i64, call: &Notification) -> bool {
     number == libc::SYS_set_tid_address || is_last_of_start(call)
 }
 
-/// Whether it is the one that each program makes exactly once.
+/// Whether it is the last of them.
 #[cfg(target_arch = "x86_64")]
-pub(super) fn is_last_of_start(call: &Notification) -> bool {
+fn is_last_of_start(call: &Notification) -> bool {
     call.number == libc::SYS_arch_prctl
 }
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn is_last_of_start(call: &Notification) -> bool {
+fn is_last_of_start(call: &Notification) -> bool {
     call.number == libc::SYS_set_tid_address
 }
 

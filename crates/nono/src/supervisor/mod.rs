@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub(crate) use diagnosis::Diagnosis;
-pub(crate) use exec::Loaders;
+pub(crate) use exec::{Loaders, Starting};
 pub(crate) use files::Files;
 use files::{Foreseen, Outcome};
 
@@ -113,6 +113,7 @@ pub(crate) fn socket_access(own_network: bool) -> SocketAccess {
 pub(crate) struct Desk {
     pub(crate) listener: Arc<Listener>,
     pub(crate) loaders: Loaders,
+    pub(crate) starting: Starting,
     /// Unless calls on sockets are not parked.
     pub(crate) sockets: Option<Sockets>,
     pub(crate) files: Files,
@@ -298,7 +299,7 @@ impl Desk {
         self.recorder.callers.forget(call.thread);
         match exec::certify(call, &mut self.loaders, &self.judge) {
             exec::Certificate::Sound => {
-                if exec::is_last_of_start(call) {
+                if self.starting.ends_with(call) {
                     self.recorder.tell(call, exec::account(call, Some(0), None));
                 }
                 self.listener.carry_on(call);
@@ -314,6 +315,7 @@ impl Desk {
     /// An execve() that Landlock will refuse is refused here already, so that it is on record, or somebody
     /// is asked; every other one is made as if nobody had looked, and what then starts is looked at.
     fn foresee_execution(&mut self, call: &Notification) {
+        self.starting.expect(call.thread);
         let foreseen = files::foresee(&mut self.files, &self.listener, call);
         let Some(Foreseen { account, program }) = foreseen else {
             return self.listener.carry_on(call);

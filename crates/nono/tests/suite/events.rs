@@ -194,6 +194,35 @@ fn changes_are_told_without_reads_and_nothing_when_off() {
 }
 
 #[test]
+fn a_program_is_told_of_once_whatever_it_says_of_itself() {
+    // What a C library says as it starts.
+    let again = if cfg!(target_arch = "x86_64") {
+        "at = ctypes.c_ulong(); libc.syscall(158, 0x1003, ctypes.byref(at)); libc.syscall(158, 0x1002, at)"
+    } else {
+        "libc.syscall(96, None)"
+    };
+    // A second time from another thread, whose place its process then takes.
+    let script = format!(
+        "import ctypes, os, sys, threading\n\
+         libc = ctypes.CDLL(None)\n\
+         for _ in range(5): {again}\n\
+         try: os.execv('/nowhere', ['x'])\n\
+         except FileNotFoundError: pass\n\
+         if len(sys.argv) == 1:\n \
+         again = lambda: os.execv('/usr/bin/python3', sys.orig_argv + ['again'])\n \
+         thread = threading.Thread(target=again); thread.start(); thread.join()\n"
+    );
+    in_each_tier_observed(&shell(), Observe::Changes, |sandbox| {
+        let command = Command::new(["/usr/bin/python3", "-I", "-S", "-c", &script]);
+        let (exit, output) = run_command(sandbox, command);
+        assert!(exit.status.success(), "{output}");
+        let events = take_all(sandbox);
+        let started = events.iter().filter(|event| event.errno == Some(0));
+        assert_eq!(started.count(), 2, "{events:#?}");
+    });
+}
+
+#[test]
 fn a_script_is_told_by_its_own_name_and_its_interpreter() {
     let scratch = Scratch::in_public();
     let script = scratch.file("w/script", "#!/bin/sh\nexit 0\n");
