@@ -337,6 +337,12 @@ stop = True; thread.join(); print(sorted(results))
     });
 }
 
+fn is_of_this_process(inode: &str) -> bool {
+    let link = std::path::PathBuf::from(format!("socket:[{inode}]"));
+    let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    descriptors.filter_map(|entry| entry.path().read_link().ok()).any(|found| found == link)
+}
+
 #[test]
 fn a_server_inside_is_on_no_address_of_the_hosts() {
     // 45, from outside: what a command serves, on all addresses as it thinks, nobody else's network
@@ -368,11 +374,14 @@ print(*[x.getsockname()[1] for x in s], flush=True); input()
                 };
                 let listens = line.split_whitespace().nth(3) == Some("0A");
                 if listens && ports.iter().any(|port| local.ends_with(port)) {
-                    seen += 1;
                     // 127.128.0.0/9, as the kernel prints it: the last byte is the first.
                     let first = u32::from_str_radix(&local[local.len() - 14..][..8], 16).unwrap();
                     let [net, half, ..] = first.to_le_bytes();
-                    assert!(net == 127 && half >= 128, "{line}");
+                    let is_inside = net == 127 && half >= 128;
+                    // Other tests of this process may have the same port at another address.
+                    let inode = line.split_whitespace().nth(9).unwrap();
+                    assert!(is_inside || is_of_this_process(inode), "{line}");
+                    seen += usize::from(is_inside);
                 }
             }
         }

@@ -105,6 +105,7 @@ impl Caller<'_> {
             let (path, new) = (place.path.clone(), None);
             Ok(Grant { place: place.file.try_clone()?, path, new, flags })
         };
+        // Runtimes look at their own process as they start, and do without where that is refused.
         if is_file
             && !place.is_own_process
             && flags & O_TMPFILE_ALONE == 0
@@ -223,9 +224,7 @@ impl Caller<'_> {
     /// Files of `/proc` about a process are for those who may look into it: the caller, and the
     /// supervisor, but not the thread in the sandbox's domain.
     fn open_own_process(&self, place: &Place, flags: i32, attempt: &mut Attempt) -> Answer {
-        // Where the tier shows no /proc, no rule could grant what is about a process that is yet to start.
-        // Runtimes look as they start, and do without: it is no violation.
-        if attempt.reason.take().is_some() {
+        if attempt.reason.is_some() {
             return Err(errno(libc::EACCES));
         }
         if flags & WRITING & !libc::O_CREAT != 0 {
