@@ -1,11 +1,11 @@
 // Programs for another architecture: built by Debian's own cross compilers in a directory of
 // their own, with the sources and cargo's registry of this machine.
 import { spawnSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
 import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
-import { fetchTree, Unavailable } from "./debian.ts";
+import { inChroot } from "./chroot.ts";
+import { fetchTree } from "./debian.ts";
 import { executablesOf, type TestBinary } from "../../scripts/test-binaries.ts";
 
 const target = "aarch64-unknown-linux-gnu";
@@ -30,7 +30,7 @@ export class CrossCompiler {
   readonly #built: string;
   readonly #command: readonly string[];
 
-  /** @throws {@link Unavailable} without the compilers, or a user namespace to run them in */
+  /** @throws Unavailable without the compilers, or a user namespace to run them in */
   constructor(release: string, directory: string) {
     const tree = fetchTree(release, ["amd64", "arm64"], compilers, directory);
     this.#built = path.join(directory, "built");
@@ -41,21 +41,8 @@ export class CrossCompiler {
       { from: registry, to: "cargo/registry" },
       { from: this.#built, to: "built" },
     ];
-    for (const { from, to } of mounts) {
-      mkdirSync(from, { recursive: true });
-      mkdirSync(path.join(tree, to), { recursive: true });
-    }
-    const script = [
-      'set -e; cd "$0"',
-      ...mounts.map(({ from, to }) => `mount --bind '${from}' ${to}`),
-      "mount --rbind /proc proc; mount --rbind /dev dev",
-      'exec chroot . "$@"',
-    ].join("\n");
-    const isolated = ["--map-root-user", "--mount"];
-    if (spawnSync("unshare", [...isolated, "true"]).status !== 0)
-      throw new Unavailable("this user can make no user namespace to compile in");
     const inside = ["/usr/bin/env", "-i", "-C", "/project", ...environment, "cargo"];
-    this.#command = [...isolated, "sh", "-c", script, tree, ...inside];
+    this.#command = [...inChroot(tree, mounts), ...inside];
   }
 
   /**

@@ -16,6 +16,7 @@ import {
 import { homedir } from "node:os";
 import path from "node:path";
 import process from "node:process";
+import { inChroot } from "../kernels/chroot.ts";
 import { fetchTree, Unavailable } from "../kernels/debian.ts";
 import { fetchWheel } from "./wheel.ts";
 
@@ -83,19 +84,6 @@ export class Toolchain {
       { from: path.dirname(zig), to: "opt/zig" },
       { from: path.dirname(zigbuild), to: "opt/cargo-zigbuild" },
     ];
-    for (const { from, to } of mounts) {
-      mkdirSync(from, { recursive: true });
-      mkdirSync(path.join(this.tree, to), { recursive: true });
-    }
-    const script = [
-      'set -e; cd "$0"',
-      ...mounts.map(({ from, to }) => `mount --bind '${from}' ${to}`),
-      "mount --rbind /proc proc; mount --rbind /dev dev",
-      'exec chroot . "$@"',
-    ].join("\n");
-    const isolated = ["--map-root-user", "--mount"];
-    if (spawnSync("unshare", [...isolated, "true"]).status !== 0)
-      throw new Unavailable("this user can make no user namespace to compile in");
     const environment = [
       "PATH=/usr/bin:/opt/cargo-zigbuild",
       "HOME=/root",
@@ -107,11 +95,7 @@ export class Toolchain {
       "CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16",
     ];
     this.#command = [
-      ...isolated,
-      "sh",
-      "-c",
-      script,
-      this.tree,
+      ...inChroot(this.tree, mounts),
       "/usr/bin/env",
       "-i",
       "-C",
