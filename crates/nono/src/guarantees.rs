@@ -258,7 +258,10 @@ fn processes(tier: TierName, abi: i32) -> Vec<Guarantee> {
                 "before ABI 6 processes of the same user can be signalled",
             ),
             Guarantee::enforced("ptrace", "Landlock domain"),
-            Guarantee::enforced("process-list", "no access to /proc"),
+            Guarantee::enforced(
+                "process-list",
+                "no access to /proc; where reads are supervised, a process is told of itself",
+            ),
             Guarantee::enforced("process-tree", "nono-init as child subreaper"),
         ],
     }

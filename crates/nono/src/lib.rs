@@ -50,6 +50,7 @@ mod led;
 mod limits;
 mod loopback;
 mod mount_namespace;
+mod mountinfo;
 mod overlay;
 mod pattern;
 mod payload;

@@ -1,11 +1,11 @@
 //! Second names that FAT and NTFS give to files: `GIT~1` is `.git` there. The kernel follows them, and
 //! does not tell whose they are.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::ancestry::{name, upwards};
+use crate::mountinfo::mounts;
 
 /// File systems that have them, or may be served by one that has: as they are called in
 /// `/proc/filesystems`, and by FUSE programs.
@@ -30,29 +30,8 @@ pub(crate) fn places() -> Vec<PathBuf> {
     places_in(&std::fs::read("/proc/self/mountinfo").unwrap_or_default())
 }
 
-/// The mount point is the fifth field of a line; its kind is the first one after a dash
-/// (`proc_pid_mountinfo(5)`).
 fn places_in(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let place = |line: &[u8]| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let point = fields.nth(4)?;
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        KINDS.contains(&kind).then(|| PathBuf::from(unescaped(point)))
-    };
-    mountinfo.split(|byte| *byte == b'\n').filter_map(place).collect()
-}
-
-/// Space, tab, newline and backslash are octal there.
-fn unescaped(mut field: &[u8]) -> OsString {
-    let mut bytes = Vec::with_capacity(field.len());
-    while let Some((byte, rest)) = field.split_first() {
-        let octal = (*byte == b'\\').then(|| rest.get(..3)).flatten();
-        let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
-        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        bytes.push(octal.unwrap_or(*byte));
-        field = if octal.is_some() { &rest[3..] } else { rest };
-    }
-    OsString::from_vec(bytes)
+    mounts(mountinfo).filter(|mount| KINDS.contains(&mount.kind)).map(|mount| mount.point).collect()
 }
 
 /// The part of `path`, which is below one of these places, that ends in a short name.

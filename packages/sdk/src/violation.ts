@@ -67,8 +67,8 @@ export function isForInternet(systemCall: string): boolean {
 }
 
 /**
- * Whether it was about a process in /proc, which the tier `flat` shows none of: nothing grants that, and the
- * number is another one in every run. Runtimes ask about themselves (Node and Rust: `maps`; Go: `cgroup`).
+ * Whether it was about another process in /proc, which the tier `flat` shows none of: nothing grants that, and
+ * the number is another one in every run.
  */
 export function isAboutProcess(violation: PolicyViolation): boolean {
   return violation.layer !== "gate" && /^\/proc\/\d+(\/|$)/.test(String(violation.path));

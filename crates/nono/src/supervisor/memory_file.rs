@@ -4,7 +4,8 @@
 //! which programs take badly, the supervisor makes the same file sealed against execution.
 
 use std::ffi::{CStr, CString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::notif::{Listener, Notification};
@@ -45,6 +46,19 @@ fn create_sealed(name: &CString, flags: u32) -> io::Result<OwnedFd> {
         unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, libc::F_SEAL_SEAL) };
     }
     Ok(file)
+}
+
+/// A file that holds `bytes` and never anything else.
+pub(super) fn of(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(sealed(c"", libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK | libc::F_SEAL_SEAL;
+    // SAFETY: no memory is involved.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(file),
+    }
 }
 
 /// A memory file that can never be executed: Linux 6.3; EINVAL before.

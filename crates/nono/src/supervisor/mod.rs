@@ -16,6 +16,7 @@ mod internet;
 mod made;
 mod memory_file;
 mod notif;
+mod own_process;
 mod place;
 mod privileges;
 mod process;

@@ -13,6 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::own_process::{Expanded, expand};
 use super::process;
 use crate::descriptor::open_place;
 
@@ -21,8 +22,9 @@ pub(super) struct Place {
     pub(super) file: File,
     /// What the kernel calls it; not absolute if it has no path (a pipe, a socket).
     pub(super) path: PathBuf,
-    /// A file of `/proc` about the caller itself, which only the supervisor can open.
-    pub(super) is_own_process: bool,
+    /// Its name there, if it is in the caller's own directory of `/proc`: only the supervisor can open
+    /// that.
+    pub(super) own_process: Option<PathBuf>,
 }
 
 /// A name in a directory, whether anything has it or not.
@@ -73,9 +75,9 @@ impl View {
     pub(super) fn place(&self, thread: i32, path: &Path, follow: bool) -> io::Result<Place> {
         let mut path = path.to_owned();
         for _ in 0..MAX_LINKS {
-            match expand(thread, &path)? {
+            match expand(self, thread, &path)? {
                 // To the caller it is a link, of which nothing but what it leads to can be had here.
-                Expanded::Place(place) if !follow && !place.is_own_process => {
+                Expanded::Place(place) if !follow && place.own_process.is_none() => {
                     return Err(errno(libc::ELOOP));
                 }
                 Expanded::Place(place) => return Ok(place),
@@ -83,7 +85,7 @@ impl View {
             }
             let no_follow = if follow { 0 } else { libc::O_NOFOLLOW };
             match self.open(&path, libc::O_PATH | no_follow) {
-                Ok(file) => return Place::new(file, false),
+                Ok(file) => return Place::new(file, None),
                 // A link into the middle of a process, somewhere on the way: go there step by step.
                 Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
                     path = self.first_link_followed(&path, follow)?;
@@ -136,7 +138,7 @@ impl View {
         Err(errno(libc::EACCES))
     }
 
-    fn open(&self, path: &Path, flags: i32) -> io::Result<File> {
+    pub(super) fn open(&self, path: &Path, flags: i32) -> io::Result<File> {
         let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
         let path = CString::new(path.as_os_str().as_bytes())?;
         process::openat2(self.root.as_raw_fd(), &path, flags, resolve).map(File::from)
@@ -147,7 +149,7 @@ impl View {
 pub(super) const MAX_LINKS: usize = 40;
 
 impl Place {
-    fn new(file: File, is_own_process: bool) -> io::Result<Self> {
+    fn new(file: File, own_process: Option<PathBuf>) -> io::Result<Self> {
         /// The kernel adds this to the name of what has been deleted (`proc_pid_fd(5)`).
         const DELETED: &[u8] = b" (deleted)";
         let mut path = read_link_at(own_descriptors()?, &own_name(&file))?;
@@ -156,7 +158,7 @@ impl Place {
         {
             path = Path::new(OsStr::from_bytes(name)).to_owned();
         }
-        Ok(Place { file, path, is_own_process })
+        Ok(Place { file, path, own_process })
     }
 
     /// What a descriptor of `thread` stands for, if it is open, as opposed to a mere place (`O_PATH`).
@@ -172,7 +174,17 @@ impl Place {
 
     /// What a descriptor of `thread` stands for.
     pub(super) fn of_descriptor(thread: i32, fd: RawFd) -> io::Result<Self> {
-        Place::new(open_magic(format!("/proc/{thread}/fd/{fd}"))?, false)
+        Place::of_magic_link(Path::new(&format!("/proc/{thread}/fd/{fd}")))
+    }
+
+    /// Where one of the kernel's links leads to what a process has open.
+    pub(super) fn of_magic_link(link: &Path) -> io::Result<Self> {
+        Place::new(open_place(link, 0)?, None)
+    }
+
+    /// A file that the caller's directory of `/proc` has under a name.
+    pub(super) fn about_caller(file: File, name: PathBuf) -> io::Result<Self> {
+        Place::new(file, Some(name))
     }
 
     /// Whether it is on any path.
@@ -238,52 +250,6 @@ pub(super) fn full_path(thread: i32, base: RawFd, given: &[u8]) -> io::Result<Pa
     Ok(path.into())
 }
 
-enum Expanded {
-    Path(PathBuf),
-    Place(Place),
-}
-
-/// Paths of `/proc` about the caller itself would mean the supervisor, were they resolved here.
-fn expand(thread: i32, path: &Path) -> io::Result<Expanded> {
-    let own =
-        ["/proc/self", "/proc/thread-self"].iter().find_map(|own| path.strip_prefix(own).ok());
-    let standard = [("/dev/stdin", "fd/0"), ("/dev/stdout", "fd/1"), ("/dev/stderr", "fd/2")]
-        .iter()
-        .find_map(|(name, link)| (path == Path::new(name)).then(|| PathBuf::from(link)));
-    let of_device = || path.strip_prefix("/dev/fd").ok().map(|rest| Path::new("fd").join(rest));
-    let Some(rest) = own.map(Path::to_owned).or(standard).or_else(of_device) else {
-        return Ok(Expanded::Path(path.to_owned()));
-    };
-    let process = PathBuf::from(format!("/proc/{thread}"));
-    let mut names = rest.components();
-    let first = names.next().map(|name| name.as_os_str().to_owned()).unwrap_or_default();
-    let link = match first.to_str() {
-        Some(name @ ("cwd" | "root" | "exe")) => process.join(name),
-        Some("fd") => match names.next() {
-            Some(number) => process.join("fd").join(number),
-            None => return Place::new(open_plain(&process.join("fd"))?, true).map(Expanded::Place),
-        },
-        _ => return Place::new(open_plain(&process.join(rest))?, true).map(Expanded::Place),
-    };
-    let place = Place::new(open_magic(&link)?, false)?;
-    match names.as_path() {
-        rest if rest.as_os_str().is_empty() => Ok(Expanded::Place(place)),
-        rest if place.has_path() => Ok(Expanded::Path(place.path.join(rest))),
-        _ => Err(errno(libc::ENOTDIR)),
-    }
-}
-
-/// Follows one of the kernel's links to what a process has open.
-fn open_magic(link: impl AsRef<Path>) -> io::Result<File> {
-    open_place(link, 0)
-}
-
-/// A file of `/proc`, through no link.
-fn open_plain(path: &Path) -> io::Result<File> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    process::openat2(libc::AT_FDCWD, &path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS).map(File::from)
-}
-
 /// Where a symbolic link leads, by its text.
 pub(super) fn read_link_at(directory: &File, name: &CStr) -> io::Result<PathBuf> {
     let mut text = [0u8; libc::PATH_MAX as usize];
@@ -297,7 +263,7 @@ pub(super) fn read_link_at(directory: &File, name: &CStr) -> io::Result<PathBuf>
     Ok(PathBuf::from(OsStr::from_bytes(&text[..length as usize])))
 }
 
-fn is_process_file(file: &File) -> bool {
+pub(super) fn is_process_file(file: &File) -> bool {
     // SAFETY: all-zero is a valid statfs, and the kernel fills it.
     let mut system: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: as above.

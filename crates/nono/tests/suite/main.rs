@@ -20,6 +20,7 @@ mod identity;
 mod limits;
 mod loopback;
 mod overlay;
+mod own_process;
 mod places;
 mod protected;
 mod restrict;

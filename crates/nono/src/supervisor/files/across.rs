@@ -33,7 +33,7 @@ impl Seen for Entry {
 impl Seen for Place {
     fn outside(&self) -> io::Result<Self> {
         let file = same(&self.file, &self.path, libc::O_NOFOLLOW)?;
-        Ok(Place { file, path: self.path.clone(), is_own_process: self.is_own_process })
+        Ok(Place { file, path: self.path.clone(), own_process: self.own_process.clone() })
     }
 }
 

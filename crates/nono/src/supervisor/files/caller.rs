@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::super::hands::Mode;
 use super::super::notif::{Listener, Notification};
 use super::super::place::{self, Entry, Place, View};
-use super::super::process;
+use super::super::{own_process, process};
 use super::reply::{Answer, Attempt, Last, Reply};
 use super::{Files, Grant, decode};
 use crate::judge::{Judgement, Reason, Right};
@@ -132,13 +132,21 @@ impl Caller<'_> {
             judge.judge(&place.path, right)
         };
         let refused = judgement.err().filter(|reason| {
-            // Whoever may execute a program may read it, as by a rule.
-            let is_program = *reason == Reason::NotGranted && right == Right::Read;
-            let programs = self.files.programs.as_ref().filter(|_| is_program);
-            !programs.is_some_and(|programs| programs.have_put(&place.file))
+            let is_read = *reason == Reason::NotGranted && right == Right::Read;
+            !is_read || !self.may_read_all_the_same(place)
         });
         attempt.reason = refused.or(attempt.reason.take());
         Ok(())
+    }
+
+    /// Whether something may be read though no rule is for it.
+    fn may_read_all_the_same(&self, place: &Place) -> bool {
+        if let Some(name) = &place.own_process {
+            return own_process::is_about_it_alone(name) || name == own_process::MOUNTS;
+        }
+        // Whoever may execute a program may read it, as by a rule.
+        let programs = self.files.programs.as_ref();
+        programs.is_some_and(|programs| programs.have_put(&place.file))
     }
 
     /// The same for a name that is to be made, moved or deleted.

@@ -6,16 +6,18 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::Path;
 
 use super::super::place::{self, Entry, Place, errno};
-use super::super::process;
+use super::super::{own_process, process};
 use super::caller::{Caller, check};
 use super::entries::exists_if_dots;
 use super::reply::{Answer, Attempt, Reply};
 use super::{Grant, decode};
 use crate::descriptor::open_place;
 use crate::event::Operation;
-use crate::judge::Right;
+use crate::judge::{Reason, Right};
+use crate::tier::TierName;
 
 /// `O_TMPFILE` without the `O_DIRECTORY` that is part of it.
 const O_TMPFILE_ALONE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
@@ -80,7 +82,7 @@ impl Caller<'_> {
         mode: libc::mode_t,
         attempt: &mut Attempt,
     ) -> Answer {
-        if flags & WRITING == 0 && !self.decides_reads() {
+        if flags & WRITING == 0 && !self.decides_reads() && place.own_process.is_none() {
             self.note_judgement(&place, Right::Read, attempt)?;
             if attempt.reason.is_none() && !attempt.is_replaced {
                 return Ok(Reply::CarryOn); // Landlock alone decides, and will let it pass
@@ -100,6 +102,10 @@ impl Caller<'_> {
         if flags & libc::O_ACCMODE == libc::O_RDWR && attempt.reason.is_none() {
             self.note_judgement(&place, Right::Read, attempt)?;
         }
+        if place.own_process.is_none() && own_process::may_be_ours(&place, self.view)? {
+            attempt.reason = Some(Reason::NotGranted);
+            return Err(errno(libc::EACCES));
+        }
         let is_file = found.is_file() || found.is_dir();
         let grant = || {
             let (path, new) = (place.path.clone(), None);
@@ -107,7 +113,7 @@ impl Caller<'_> {
         };
         // Runtimes look at their own process as they start, and do without where that is refused.
         if is_file
-            && !place.is_own_process
+            && place.own_process.is_none()
             && flags & O_TMPFILE_ALONE == 0
             && let Some(answer) = self.question(attempt, grant)
         {
@@ -117,8 +123,8 @@ impl Caller<'_> {
         if place::is_controlling_terminal(&found) {
             return self.open_controlling_terminal(flags, attempt);
         }
-        if place.is_own_process {
-            return self.open_own_process(&place, flags, attempt);
+        if let Some(name) = &place.own_process {
+            return self.open_own_process(&place, name, flags, attempt);
         }
         let tmpfile = flags & O_TMPFILE_ALONE != 0;
         let made_by_name = if tmpfile { libc::O_CREAT } else { libc::O_CREAT | libc::O_EXCL };
@@ -223,7 +229,13 @@ impl Caller<'_> {
 
     /// Files of `/proc` about a process are for those who may look into it: the caller, and the
     /// supervisor, but not the thread in the sandbox's domain.
-    fn open_own_process(&self, place: &Place, flags: i32, attempt: &mut Attempt) -> Answer {
+    fn open_own_process(
+        &self,
+        place: &Place,
+        name: &Path,
+        flags: i32,
+        attempt: &Attempt,
+    ) -> Answer {
         if attempt.reason.is_some() {
             return Err(errno(libc::EACCES));
         }
@@ -231,8 +243,15 @@ impl Caller<'_> {
             return Err(errno(libc::EROFS)); // as the sandbox's own /proc is mounted
         }
         let flags = flags & !libc::O_CREAT;
+        let file = if self.files.tier == TierName::Flat && name == own_process::MOUNTS {
+            let judge = &self.files.judge;
+            let is_seen = |mount: &Path| judge.judge(mount, Right::Read).is_ok();
+            own_process::mounts(self.call.thread, is_seen)?
+        } else {
+            reopen(&place.file, flags, 0)?
+        };
         self.check()?;
-        Ok(opened(reopen(&place.file, flags, 0)?, flags))
+        Ok(opened(file, flags))
     }
 
     /// Opening a FIFO waits for its other end: elsewhere, so that nobody else waits.

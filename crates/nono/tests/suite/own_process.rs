@@ -1,0 +1,166 @@
+//! What `/proc` says of a process to itself where its reads are supervised, and that it says nothing of
+//! others: neither of processes outside nor of the sandbox's owner.
+
+use std::process::{Child, Stdio};
+
+use nono::{Capabilities, Command, Operation, Sandbox, Target, TierName};
+
+use crate::common::{Scratch, in_each_tier, run_command, shell};
+
+/// A process outside, of the same user, with a secret in its environment.
+struct Outsider(Child);
+
+impl Outsider {
+    fn start() -> Self {
+        let mut sleep = std::process::Command::new("/usr/bin/sleep");
+        let sleep = sleep.arg("60").env_clear().env("SECRET", "not for the sandbox");
+        Outsider(sleep.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Outsider {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Every read is supervised, since something is denied.
+fn denying(scratch: &Scratch) -> Capabilities {
+    shell().allow_write(scratch.path()).deny("**/.env")
+}
+
+fn python(sandbox: &Sandbox, scratch: &Scratch, script: &str, numbers: &[u32]) -> String {
+    let preamble = r"
+import errno, os, sys, threading
+W, NUMBERS = sys.argv[1], sys.argv[2:]
+def attempt(name, call):
+    try: print(name, call())
+    except OSError as error: print(name, errno.errorcode[error.errno])
+def read(path, **options):
+    with open(os.open(path, os.O_RDONLY, **options), 'rb') as file: return file.read(4096)
+";
+    let argv = ["/usr/bin/python3", "-I", "-S", "-c", &format!("{preamble}{script}")];
+    let workspace = scratch.path().display().to_string();
+    let argv = argv.into_iter().map(str::to_owned).chain([workspace]);
+    let argv = argv.chain(numbers.iter().map(u32::to_string));
+    let (exit, output) = run_command(sandbox, Command::new(argv));
+    assert!(exit.status.success(), "{output}");
+    output
+}
+
+#[test]
+fn no_way_from_its_own_directory_leads_to_others() {
+    // 30: what /proc has of processes outside. Reading the owner's memory would give all credentials.
+    let script = r"
+os.path.lexists(W + '/link') or os.symlink('/proc/self', W + '/link')
+def ways(number, name):
+    own = os.getpid()
+    for way in [f'/proc/{number}', f'/proc/self/../{number}', f'/proc/./self/.././{number}',
+            f'/proc/self/task/../../{number}', f'/proc/self/task/{own}/../../../{number}',
+            f'/proc/thread-self/../../../{number}', f'/proc/{own}/../{number}', f'/dev/fd/../../{number}',
+            f'/../proc/self/../{number}', f'{W}/link/../{number}', f'//proc//self/..//{number}',
+            f'/proc/self/cwd/../proc/{number}', f'/proc/self/root/proc/{number}',
+            f'/proc/self/fd/../../{number}', f'/proc/{number}/task/{number}']:
+        yield way, way + '/' + name, None
+    for start in ['/proc/self', '/proc/thread-self', '/proc/self/task', '/proc']:
+        try: fd = os.open(start, os.O_PATH)
+        except OSError: continue
+        up = {'/proc/self': '..', '/proc/thread-self': '../../..', '/proc/self/task': '../..', '/proc': '.'}[start]
+        yield f'from {start}', f'{up}/{number}/{name}', fd
+def look(name, path, fd):
+    found = read(path, dir_fd=fd)
+    return 'SUCCEEDED' if found != own[name] else 'own'
+own = {}
+for name in ['environ', 'maps', 'mem']:
+    try: own[name] = read('/proc/self/' + name)
+    except OSError: own[name] = None
+for number in NUMBERS:
+    for name in ['environ', 'maps', 'mem', 'auxv']:
+        for way, path, fd in ways(number, name):
+            attempt(f'{name} by {way}', lambda: look(name, path, fd))
+# To the supervisor these would mean its own.
+for name in ['environ', 'maps']:
+    for way in ['/../proc/self/', '/x/../proc/self/', W + '/link/', '/proc/self/root/proc/self/', '/proc/../proc/thread-self/']:
+        attempt(f'{name} by {way}', lambda: look(name, way + name, None))
+";
+    let scratch = Scratch::new();
+    let outsider = Outsider::start();
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    let numbers: Vec<u32> = [outsider.0.id()].into_iter().chain(threads.take(4)).collect();
+    // A grant of everything includes /proc in the tier flat, but no looking into processes.
+    for capabilities in [denying(&scratch), denying(&scratch).allow_read("/")] {
+        in_each_tier(&capabilities, |sandbox| {
+            let output = python(sandbox, &scratch, script, &numbers);
+            assert!(output.lines().count() > 300, "{output}");
+            let succeeded: Vec<_> = output.lines().filter(|line| line.contains("SUCC")).collect();
+            assert!(succeeded.is_empty(), "{succeeded:#?}");
+        });
+    }
+}
+
+#[test]
+fn a_process_is_told_of_itself_under_its_own_numbers() {
+    let script = r"
+def of(path): return dict(line.split(':\t', 1) for line in read(path).decode().splitlines())
+def numbers(path): return (of(path)['Tgid'], of(path)['Pid'])
+def told():
+    process, thread = str(os.getpid()), str(threading.get_native_id())
+    assert numbers('/proc/self/status') == (process, process), numbers('/proc/self/status')
+    assert numbers('/proc/thread-self/status') == (process, thread)
+    assert numbers(f'/proc/{process}/status') == (process, process)
+    assert numbers(f'/proc/self/task/{thread}/status') == (process, thread)
+    assert read('/proc/self/stat').split()[0] == process.encode()
+    assert thread in os.listdir('/proc/self/task'), os.listdir('/proc/self/task')
+    assert b'python3' in read('/proc/self/cmdline') and b'[heap]' in read('/proc/self/maps')
+    assert read('/proc/self/environ').split(b'\0')[:-1] == [os.fsencode(f'{k}={v}') for k, v in os.environ.items()], read('/proc/self/environ')
+    assert read('/proc/self/cgroup') and read('/proc/self/limits') and read('/proc/self/fdinfo/0')
+    assert '0' in os.listdir('/proc/self/fd') and 'stat' in os.listdir('/proc/self')
+    return 'right'
+attempt('main thread', told)
+other = threading.Thread(target=lambda: attempt('other thread', told))
+other.start(); other.join()
+";
+    let scratch = Scratch::new();
+    in_each_tier(&denying(&scratch), |sandbox| {
+        let output = python(sandbox, &scratch, script, &[]);
+        assert_eq!(output, "main thread right\nother thread right\n");
+        let (events, _) = sandbox.events().take(usize::MAX);
+        let refused: Vec<_> = events.iter().filter(|event| event.refused.is_some()).collect();
+        assert!(refused.is_empty(), "{refused:#?}");
+    });
+}
+
+#[test]
+fn without_a_proc_of_its_own_it_is_told_of_itself_alone() {
+    let script = r"
+for name in ['mem', 'mounts', 'mountstats', 'pagemap', 'net/dev', 'attr/current', 'task/%d/mem' % os.getpid()]:
+    attempt(name, lambda: len(read('/proc/self/' + name)))
+attempt('ns', lambda: os.listdir('/proc/self/ns'))
+attempt('change', lambda: os.open('/proc/self/oom_score_adj', os.O_WRONLY))
+attempt('parent', lambda: read('/proc/%d/cmdline' % os.getppid()))
+points = [line.split(b' ')[4] for line in read('/proc/self/mountinfo').splitlines()]
+print(sorted(set(points) - {b'/dev/null', b'/dev/zero', b'/dev/full', b'/dev/random', b'/dev/urandom', b'/dev/tty'}))
+fd = os.open('/proc/self/mountinfo', os.O_RDONLY)
+attempt('write', lambda: os.write(os.open('/proc/self/mountinfo', os.O_RDWR), b'x'))
+attempt('execute', lambda: os.execve(fd, ['x'], {}))
+";
+    let scratch = Scratch::new();
+    in_each_tier(&denying(&scratch), |sandbox| {
+        if sandbox.tier() != TierName::Flat {
+            return; // it has a /proc of its own
+        }
+        let output = python(sandbox, &scratch, script, &[]);
+        let refused = output.lines().filter(|line| line.ends_with(" EACCES")).count();
+        assert_eq!(refused, 12, "{output}");
+        assert!(!output.contains("b'/'"), "{output}");
+        let (events, _) = sandbox.events().take(usize::MAX);
+        let told = events.iter().filter(|event| {
+            let is_own =
+                matches!(&event.target, Target::Path { path, .. } if path.starts_with("/proc"));
+            event.refused.is_some() && is_own && event.operation != Operation::Execute
+        });
+        assert_eq!(told.count(), 11, "{events:#?}");
+    });
+}
