@@ -67,8 +67,8 @@ export function isForInternet(systemCall: string): boolean {
 }
 
 /**
- * Whether it was about another process in /proc, which the tier `flat` shows none of: nothing grants that, and
- * the number is another one in every run.
+ * Whether it was about a process in /proc: of those the tier `flat` shows none but the one that asks, and that
+ * only in part. Nothing grants it, and the number is another one in every run.
  */
 export function isAboutProcess(violation: PolicyViolation): boolean {
   return violation.layer !== "gate" && /^\/proc\/\d+(\/|$)/.test(String(violation.path));

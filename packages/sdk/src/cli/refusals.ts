@@ -47,7 +47,7 @@ export const reasons: Readonly<Record<LearnedRefusal["why"], string>> = {
 /** The flag that would let it pass, or why nobody should allow it; undefined: there is nothing to say. */
 export function advice(violation: PolicyViolation, never: Never): string | undefined {
   const suggestion = suggestionFor(violation);
-  if (isAboutProcess(violation)) return "no other process is shown in the tier flat";
+  if (isAboutProcess(violation)) return "the tier flat does not show it";
   if (suggestion === undefined) {
     if ("systemCall" in violation && isForInternet(violation.systemCall ?? ""))
       return "the network is closed; --allow-net with a host opens it to that";
