@@ -154,6 +154,12 @@ pub(super) fn is_about_it_alone(name: &Path) -> bool {
     }
 }
 
+/// Whether a file of a process's directory says more to those who open it with capabilities
+/// (`pagemap_read` in fs/proc/task_mmu.c, `proc_pid_stack` in fs/proc/base.c), as the supervisor may.
+pub(super) fn says_more_to_the_privileged(name: &Path) -> bool {
+    name.file_name().is_some_and(|name| name == "pagemap" || name == "stack")
+}
+
 /// Whether a file of `/proc` is, or may be, about this process. The kernel lets every thread of a process
 /// look into it (`__ptrace_may_access` in kernel/ptrace.c): also the one in the sandbox's domain.
 pub(super) fn may_be_ours(place: &Place, view: &View) -> io::Result<bool> {

@@ -102,7 +102,11 @@ impl Caller<'_> {
         if flags & libc::O_ACCMODE == libc::O_RDWR && attempt.reason.is_none() {
             self.note_judgement(&place, Right::Read, attempt)?;
         }
-        if place.own_process.is_none() && own_process::may_be_ours(&place, self.view)? {
+        let is_beyond_the_caller = match &place.own_process {
+            Some(name) => own_process::says_more_to_the_privileged(name),
+            None => own_process::may_be_ours(&place, self.view)?,
+        };
+        if is_beyond_the_caller {
             attempt.reason = Some(Reason::NotGranted);
             return Err(errno(libc::EACCES));
         }
