@@ -114,7 +114,7 @@ fn files(tier: TierName, abi: i32, parked: Parked) -> Vec<Guarantee> {
             "fs-existence",
             Status::Absent,
             "none",
-            "stat and readlink are not checked: names, sizes and times outside can be seen",
+            "stat, readlink and getxattr are not checked: names, sizes, times and attributes outside can be seen",
         ),
     ]
 }

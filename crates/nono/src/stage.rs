@@ -24,6 +24,7 @@ pub(crate) fn of_start(stage: u32) -> &'static str {
         p::STAGE_STDIO => "putting descriptors in place",
         p::STAGE_CLONE => "making a process",
         p::STAGE_EXEC => "executing the program",
+        p::STAGE_STOPPED => "going on when something in the sandbox stopped it",
         _ => "taking the request",
     }
 }

@@ -23,23 +23,15 @@ pub(super) fn expand(view: &View, thread: i32, path: &Path) -> io::Result<Expand
     let Some(named) = Named::by(thread, path)? else {
         return Ok(Expanded::Path(path.to_owned()));
     };
-    // What `..` leads to from there is not about the caller any more.
-    if named.rest.components().any(|name| name == Component::ParentDir) {
-        return Ok(Expanded::Path(named.directory.join(named.rest)));
-    }
-    let process = PathBuf::from(format!("/proc/{thread}"));
-    let mut names = named.rest.components();
-    let first = names.next().map(|name| name.as_os_str().to_owned()).unwrap_or_default();
-    let link = match first.to_str() {
-        Some(name @ ("cwd" | "root" | "exe")) => process.join(name),
-        Some("fd") if let Some(number) = names.next() => process.join("fd").join(number),
-        _ => return named.open(view).map(Expanded::Place),
-    };
-    let place = Place::of_magic_link(&link)?;
-    match names.as_path() {
-        rest if rest.as_os_str().is_empty() => Ok(Expanded::Place(place)),
-        rest if place.has_path() => Ok(Expanded::Path(place.path.join(rest))),
-        _ => Err(errno(libc::ENOTDIR)),
+    let expanded = named.expand(view, thread)?;
+    // Components do not tell of a slash at the end.
+    let bytes = path.as_os_str().as_bytes();
+    let names_directory = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
+    match &expanded {
+        Expanded::Place(place) if names_directory && !place.file.metadata()?.is_dir() => {
+            Err(errno(libc::ENOTDIR))
+        }
+        _ => Ok(expanded),
     }
 }
 
@@ -88,6 +80,29 @@ impl Named {
         }
         let directory = Path::new("/proc").join(number);
         Ok(Some(Named { directory, rest: names.as_path().to_owned() }))
+    }
+
+    fn expand(&self, view: &View, thread: i32) -> io::Result<Expanded> {
+        let process = PathBuf::from(format!("/proc/{thread}"));
+        let mut names = self.rest.components();
+        let first = names.next().map(|name| name.as_os_str().to_owned()).unwrap_or_default();
+        let link = match first.to_str() {
+            Some(name @ ("cwd" | "root" | "exe")) => process.join(name),
+            Some("fd") if let Some(Component::Normal(number)) = names.next() => {
+                process.join("fd").join(number)
+            }
+            // What `..` leads to from there may not be about the caller any more.
+            _ if self.rest.components().any(|name| name == Component::ParentDir) => {
+                return Ok(Expanded::Path(self.directory.join(&self.rest)));
+            }
+            _ => return self.open(view).map(Expanded::Place),
+        };
+        let place = Place::of_magic_link(&link)?;
+        match names.as_path() {
+            rest if rest.as_os_str().is_empty() => Ok(Expanded::Place(place)),
+            rest if place.has_path() => Ok(Expanded::Path(place.path.join(rest))),
+            _ => Err(errno(libc::ENOTDIR)),
+        }
     }
 
     /// The file, through no link, and never outside the caller's directory.
@@ -160,22 +175,27 @@ pub(super) fn says_more_to_the_privileged(name: &Path) -> bool {
     name.file_name().is_some_and(|name| name == "pagemap" || name == "stack")
 }
 
-/// Whether a file of `/proc` is, or may be, about this process. The kernel lets every thread of a process
-/// look into it (`__ptrace_may_access` in kernel/ptrace.c): also the one in the sandbox's domain.
-pub(super) fn may_be_ours(place: &Place, view: &View) -> io::Result<bool> {
+/// Refuses a file of `/proc` that is, or may be, about this process or about nono-init. The kernel lets
+/// every thread of a process look into it (`__ptrace_may_access` in kernel/ptrace.c), also the one in the
+/// sandbox's domain; and nono-init is hidden from commands, but not from its owner.
+pub(super) fn refuse_owners(place: &Place, view: &View) -> io::Result<()> {
     let names = place.path.components().map(|name| name.as_os_str());
     let is_number = |name: &&OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
     let mut numbers = names.filter(is_number).peekable();
     if numbers.peek().is_none() || !place::is_process_file(&place.file) {
-        return Ok(false);
+        return Ok(());
     }
-    // Numbers mean one thing in one instance of /proc: of ours, of the sandbox's own, where we are not,
-    // or of any other that is granted.
+    // Numbers mean one thing in one instance of /proc: in ours, in the sandbox's own, or in any other
+    // that is granted.
     let instance = place.file.metadata()?.dev();
+    let is_ours = |number: &OsStr| Path::new("/proc/self/task").join(number).exists();
     if instance == std::fs::metadata("/proc")?.dev() {
-        return Ok(numbers.any(|number| Path::new("/proc/self/task").join(number).exists()));
+        return if numbers.any(is_ours) { Err(errno(libc::EACCES)) } else { Ok(()) };
     }
-    Ok(instance != view.open(Path::new("/proc"), libc::O_PATH)?.metadata()?.dev())
+    if instance != view.open(Path::new("/proc"), libc::O_PATH)?.metadata()?.dev() {
+        return Err(errno(libc::EACCES));
+    }
+    if numbers.next() == Some(OsStr::new("1")) { Err(errno(libc::ENOENT)) } else { Ok(()) }
 }
 
 /// The one list of mounts that runtimes read as they start, to find their control group.

@@ -1,6 +1,7 @@
 //! What `/proc` says of a process to itself where its reads are supervised, and that it says nothing of
 //! others: neither of processes outside nor of the sandbox's owner.
 
+use std::collections::HashSet;
 use std::process::{Child, Stdio};
 
 use nono::{Capabilities, Command, Operation, Sandbox, Target, TierName};
@@ -99,6 +100,62 @@ for name in ['environ', 'maps']:
             assert!(output.lines().count() > 300, "{output}");
             let succeeded: Vec<_> = output.lines().filter(|line| line.contains("SUCC")).collect();
             assert!(succeeded.is_empty(), "{succeeded:#?}");
+        });
+    }
+}
+
+#[test]
+fn what_is_found_on_any_way_through_proc_is_what_the_kernel_finds() {
+    let script = r"
+import random
+random.seed(int(NUMBERS[0]))
+own = str(os.getpid())
+os.path.lexists(W + '/link') or os.symlink('/proc/self', W + '/link')
+STEPS = ['self', 'thread-self', '..', '..', '.', 'task', own, '1', NUMBERS[1], NUMBERS[2], 'proc', 'root', 'cwd', 'fd', '0', 'fdinfo',
+    'exe', 'sys', 'status', 'maps', 'environ', 'mem', 'cmdline', 'net', 'dev', 'etc', 'hostname', 'ns', 'link', '']
+STARTS = ['/proc/self', '/proc/thread-self', '/proc/' + own, '/proc', '/dev/fd', '', W, W + '/link', '.', 'link', '/proc/self/task/' + own]
+os.chdir(W)
+for turn in range(4000):
+    path = '/'.join([random.choice(STARTS)] + [random.choice(STEPS) for _ in range(random.randrange(6))])
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | random.choice([0, 0, 0, os.O_DIRECTORY, os.O_NOFOLLOW]))
+        found = os.readlink('/proc/self/fd/%d' % fd)
+        os.close(fd)
+    except OSError as error: found = errno.errorcode[error.errno]
+    parts = ['OWN' if part == own else part for part in found.split('/')]
+    print(path.replace(own, 'OWN'), '->', '/'.join(parts))
+";
+    let scratch = Scratch::new();
+    let outsider = Outsider::start();
+    let seed = std::time::UNIX_EPOCH.elapsed().unwrap().subsec_nanos();
+    println!("seed {seed}");
+    let numbers = [seed, outsider.0.id(), std::process::id()];
+    for all in [false, true] {
+        let granting = |capabilities: Capabilities| match all {
+            true => capabilities.allow_read("/"),
+            false => capabilities,
+        };
+        let plain = granting(shell().allow_write(scratch.path()));
+        let mut by_kernel = Vec::new();
+        in_each_tier(&plain, |sandbox| by_kernel.push(python(sandbox, &scratch, script, &numbers)));
+        let mut by_kernel = by_kernel.into_iter();
+        in_each_tier(&granting(denying(&scratch)), |sandbox| {
+            let supervised = python(sandbox, &scratch, script, &numbers);
+            let by_kernel = by_kernel.next().unwrap();
+            let found = |line: &str| line.split_once(" -> ").unwrap().1.to_owned();
+            let is_opened = |line: &&str| line.contains(" -> /");
+            let known: HashSet<String> = by_kernel.lines().filter(is_opened).map(found).collect();
+            let opened =
+                supervised.lines().zip(by_kernel.lines()).filter(|(line, _)| is_opened(line));
+            for (ours, kernel) in opened.clone() {
+                let is_own = sandbox.tier() == TierName::Flat && ours.contains("-> /proc/OWN");
+                let is_open = kernel.contains(" -> /");
+                // `..` from a hidden process is found, but leads to nothing hidden.
+                let is_known = !is_open && known.contains(&found(ours));
+                assert!(ours == kernel || is_own || is_known, "{ours}; by the kernel: {kernel}");
+            }
+            println!("{} opened", opened.clone().count());
+            assert!(opened.count() > 100);
         });
     }
 }

@@ -102,14 +102,7 @@ impl Caller<'_> {
         if flags & libc::O_ACCMODE == libc::O_RDWR && attempt.reason.is_none() {
             self.note_judgement(&place, Right::Read, attempt)?;
         }
-        let is_beyond_the_caller = match &place.own_process {
-            Some(name) => own_process::says_more_to_the_privileged(name),
-            None => own_process::may_be_ours(&place, self.view)?,
-        };
-        if is_beyond_the_caller {
-            attempt.reason = Some(Reason::NotGranted);
-            return Err(errno(libc::EACCES));
-        }
+        self.refuse_beyond_the_caller(&place, attempt)?;
         let is_file = found.is_file() || found.is_dir();
         let grant = || {
             let (path, new) = (place.path.clone(), None);
@@ -229,6 +222,18 @@ impl Caller<'_> {
         self.check()?;
         let flags = flags & !(libc::O_CREAT | libc::O_NOFOLLOW);
         Ok(opened(reopen(&place, flags, 0)?, flags))
+    }
+
+    /// Refuses files of `/proc` that say more to the owner than they would to the caller.
+    fn refuse_beyond_the_caller(&self, place: &Place, attempt: &mut Attempt) -> io::Result<()> {
+        let refused = match &place.own_process {
+            Some(name) if own_process::says_more_to_the_privileged(name) => {
+                Err(errno(libc::EACCES))
+            }
+            Some(_) => Ok(()),
+            None => own_process::refuse_owners(place, self.view),
+        };
+        refused.inspect_err(|_| attempt.reason = Some(Reason::NotGranted))
     }
 
     /// Files of `/proc` about a process are for those who may look into it: the caller, and the
