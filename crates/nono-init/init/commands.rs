@@ -31,8 +31,8 @@ impl Commands {
         Commands { running: [nobody; MAX_COMMANDS], count: 0, time_ms }
     }
 
-    pub fn is_full(&self) -> bool {
-        self.count == MAX_COMMANDS
+    pub fn have_room_for(&self, more: usize) -> bool {
+        self.count + more <= MAX_COMMANDS
     }
 
     pub fn add(&mut self, pid: i32, id: u32) {

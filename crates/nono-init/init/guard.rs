@@ -9,6 +9,10 @@ use crate::mounts;
 use crate::protocol::PLAN_SCOPES;
 use crate::sys::{self, PollFd, Result, call};
 
+/// How often the serving half is helped up. Whatever runs in the sandbox can stop it, as it can kill it, and
+/// could do so again faster than we help.
+const MAX_STOPS: u32 = 16;
+
 /// Returns in the serving half only.
 pub fn split(control: i32, signals: i32, plan_flags: u32) -> Result<()> {
     if sys::prctl(sys::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0 {
@@ -52,6 +56,7 @@ fn fork() -> Result {
 }
 
 fn keep_together(control: i32, signals: i32, serving: i32, scoped: bool) -> ! {
+    let mut stops = 0;
     loop {
         let mut fds = [
             PollFd { fd: control, events: 0, revents: 0 },
@@ -61,8 +66,16 @@ fn keep_together(control: i32, signals: i32, serving: i32, scoped: bool) -> ! {
         let owner_gone = fds[0].revents & (sys::POLLHUP | sys::POLLERR) != 0;
         sys::drain(signals);
         let mut serving_gone = false;
-        while let Ok(Some(ended)) = sys::reap() {
-            serving_gone |= ended.pid == serving;
+        while let Ok(Some(changed)) = sys::reap() {
+            if changed.pid != serving {
+                continue;
+            }
+            if changed.is_stopped() && stops < MAX_STOPS {
+                stops += 1;
+                let _ = sys::kill(serving, sys::SIGCONT);
+            } else {
+                serving_gone = true;
+            }
         }
         if owner_gone || serving_gone {
             kill_everything(signals, scoped);

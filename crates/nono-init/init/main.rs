@@ -7,6 +7,7 @@
 #![no_main]
 #![no_builtins] // so that the loops in `memory.rs` are not turned into calls of themselves
 
+mod births;
 mod commands;
 mod control;
 mod entry;

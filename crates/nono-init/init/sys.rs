@@ -38,9 +38,12 @@ pub const PR_CAP_AMBIENT: i32 = 47;
 pub const SIGCHLD: u64 = 17;
 pub const SIGKILL: i32 = 9;
 pub const SIGTERM: i32 = 15;
+pub const SIGCONT: i32 = 18;
+/// SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU (19 to 22), by bits.
+pub const STOPPING: u64 = 0b1111 << 18;
 pub const CLONE_VM: u64 = 0x100;
-pub const CLONE_VFORK: u64 = 0x4000;
 pub const WNOHANG: u64 = 1;
+pub const WUNTRACED: u64 = 2;
 
 /// Turns the kernel's return value into a [`Result`].
 pub fn check(value: isize) -> Result {
@@ -71,9 +74,10 @@ pub fn arguments(given: &[u64]) -> [u64; 6] {
     all
 }
 
+/// Ends this process, which has one thread: by the call that no filter of ours parks.
 pub fn exit(status: i32) -> ! {
     loop {
-        let _ = call!(EXIT_GROUP, status);
+        let _ = call!(EXIT, status);
     }
 }
 
@@ -110,7 +114,7 @@ pub fn set_signal_mask(mask: u64) {
     let _ = call!(RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8);
 }
 
-/// A descriptor that becomes readable when a child has ended.
+/// A descriptor that becomes readable when a child has ended or was stopped.
 pub fn signal_fd() -> i32 {
     const SFD_CLOEXEC: u64 = O_CLOEXEC;
     const SFD_NONBLOCK: u64 = 0o4000;
@@ -160,20 +164,35 @@ pub const POLLERR: i16 = 8;
 pub const POLLHUP: i16 = 16;
 
 pub fn poll(fds: &mut [PollFd]) {
-    let _ = call!(PPOLL, fds.as_mut_ptr(), fds.len(), 0, 0, 0);
+    wait(fds, core::ptr::null());
 }
 
 /// [`poll`] for at most so many milliseconds.
 pub fn poll_for(fds: &mut [PollFd], milliseconds: u32) {
     let timeout = [u64::from(milliseconds / 1000), u64::from(milliseconds % 1000) * 1_000_000];
-    let _ = call!(PPOLL, fds.as_mut_ptr(), fds.len(), timeout.as_ptr(), 0, 0);
+    wait(fds, timeout.as_ptr());
 }
 
-/// A child that has ended: its pid, wait status and resource usage.
-pub struct Ended {
+/// Whoever cannot wait would not see the owner go, and ends.
+fn wait(fds: &mut [PollFd], timeout: *const u64) {
+    match call!(PPOLL, fds.as_mut_ptr(), fds.len(), timeout, 0, 0) {
+        Ok(_) | Err(EINTR | EAGAIN) => {}
+        Err(_) => exit(1),
+    }
+}
+
+/// A child that has ended or was stopped: its pid, wait status and resource usage.
+pub struct Changed {
     pub pid: i32,
     pub status: i32,
     pub usage: Usage,
+}
+
+impl Changed {
+    /// Whether it was stopped (`WIFSTOPPED` in `wait(2)`).
+    pub fn is_stopped(&self) -> bool {
+        self.status & 0xff == 0x7f
+    }
 }
 
 /// The head of `struct rusage` (`getrusage(2)`).
@@ -186,12 +205,12 @@ pub struct Usage {
     pub rest: [i64; 13],
 }
 
-/// Reaps one ended child if there is one.
-pub fn reap() -> Result<Option<Ended>> {
+/// Reaps one child that has ended, or tells of one that was stopped, if there is one.
+pub fn reap() -> Result<Option<Changed>> {
     let mut status = 0i32;
     let mut usage = Usage::default();
-    match call!(WAIT4, -1i64, &raw mut status, WNOHANG, &raw mut usage)? {
+    match call!(WAIT4, -1i64, &raw mut status, WNOHANG | WUNTRACED, &raw mut usage)? {
         0 => Ok(None),
-        pid => Ok(Some(Ended { pid: pid as i32, status, usage })),
+        pid => Ok(Some(Changed { pid: pid as i32, status, usage })),
     }
 }

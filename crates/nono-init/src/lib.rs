@@ -8,7 +8,7 @@
 //!
 //! 1. builds the sandbox from a plan (mounts, network, limits), locks itself in (Landlock, seccomp,
 //!    no capabilities) and only then says that it is ready;
-//! 2. starts commands on request, by vfork, so that each one is born inside;
+//! 2. starts commands on request, so that each one is born inside, and waits for none of them;
 //! 3. reaps, and reports how each command ended;
 //! 4. takes everything with it when its owner closes the socket or dies.
 //!

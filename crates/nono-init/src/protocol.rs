@@ -110,6 +110,8 @@ pub const STAGE_STDIO: u32 = 4;
 pub const STAGE_CLONE: u32 = 5;
 /// `execve` of the program.
 pub const STAGE_EXEC: u32 = 6;
+/// Something in the sandbox stopped the new process before it had executed its program.
+pub const STAGE_STOPPED: u32 = 7;
 
 /// First bytes of a [`SETUP`] payload.
 #[repr(C)]

@@ -6,6 +6,7 @@ use core::arch::asm;
 pub mod nr {
     pub const FCNTL: u64 = 25;
     pub const DUP3: u64 = 24;
+    pub const PIPE2: u64 = 59;
     pub const IOCTL: u64 = 29;
     pub const MKDIRAT: u64 = 34;
     pub const SYMLINKAT: u64 = 36;
@@ -20,7 +21,7 @@ pub mod nr {
     pub const FSTAT: u64 = 80;
     pub const CAPSET: u64 = 91;
     pub const CLOCK_GETTIME: u64 = 113;
-    pub const EXIT_GROUP: u64 = 94;
+    pub const EXIT: u64 = 93;
     pub const KILL: u64 = 129;
     pub const RT_SIGACTION: u64 = 134;
     pub const RT_SIGPROCMASK: u64 = 135;

@@ -32,7 +32,7 @@ pub mod nr {
     pub const PRCTL: u64 = 157;
     pub const MOUNT: u64 = 165;
     pub const CLOCK_GETTIME: u64 = 228;
-    pub const EXIT_GROUP: u64 = 231;
+    pub const EXIT: u64 = 60;
     pub const OPENAT: u64 = 257;
     pub const MKDIRAT: u64 = 258;
     pub const SYMLINKAT: u64 = 266;
@@ -40,6 +40,7 @@ pub mod nr {
     pub const FSTAT: u64 = 5;
     pub const SIGNALFD4: u64 = 289;
     pub const DUP3: u64 = 292;
+    pub const PIPE2: u64 = 293;
     pub const SECCOMP: u64 = 317;
     pub const OPEN_TREE: u64 = 428;
     pub const MOVE_MOUNT: u64 = 429;

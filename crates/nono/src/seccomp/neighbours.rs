@@ -1,4 +1,5 @@
-//! Calls about processes and memory outside, where those are not in namespaces of their own.
+//! Calls about processes and memory outside, where those are not in namespaces of their own, and about
+//! `nono-init` where they are.
 
 use super::filter::{Action, Rules, argument};
 
@@ -18,6 +19,8 @@ const ON_GROUPS: [(i64, i32); 2] =
     [(libc::SYS_setpriority, PRIO_PROCESS), (libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS)];
 const PRIO_PROCESS: i32 = 0;
 const IOPRIO_WHO_PROCESS: i32 = 1;
+/// All processes of a user.
+const ALL_OF_USER: [(i64, i32); 2] = [(libc::SYS_setpriority, 2), (libc::SYS_ioprio_set, 3)];
 
 /// Shared memory, semaphores and queues that are on no path (`sysvipc(7)`, `mq_overview(7)`).
 const SHARED: [i64; 12] = [
@@ -48,6 +51,22 @@ pub(super) fn refuse(rules: &mut Rules, supervised: bool) {
         rules.decide(call, clauses, Action::Errno(libc::EPERM)); // of a group, or all of a user
     }
     rules.refuse(libc::ENOSYS, &SHARED);
+}
+
+/// Refuses what reaches `nono-init` where it is the first process of a pid namespace. It has the same user as
+/// commands, and with no descriptors or processor time left it would serve nobody any more, not even see its
+/// owner go.
+pub(super) fn refuse_about_init(rules: &mut Rules) {
+    const INIT: i32 = 1;
+    let refused = Action::Errno(libc::EPERM);
+    for call in ON_PROCESSES {
+        rules.decide(call, [(vec![argument(0).is(INIT)], refused)], Action::Allow);
+    }
+    for ((call, one_process), (_, user)) in ON_GROUPS.into_iter().zip(ALL_OF_USER) {
+        let is_init = vec![argument(0).is(one_process), argument(1).is(INIT)];
+        let clauses = [(is_init, refused), (vec![argument(0).is(user)], refused)];
+        rules.decide(call, clauses, Action::Allow);
+    }
 }
 
 /// Whose limits, processors or priority a parked call is about; `None`: it is not such a call.

@@ -92,8 +92,9 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
     refuse_kernel_surface(&mut rules);
     refuse_new_namespaces(&mut rules);
     ioctl::refuse(&mut rules);
-    if tier == TierName::Flat {
-        neighbours::refuse(&mut rules, supervised.starts);
+    match tier {
+        TierName::Flat => neighbours::refuse(&mut rules, supervised.starts),
+        TierName::Namespaces => neighbours::refuse_about_init(&mut rules),
     }
     refuse_executable_memory_files(&mut rules, supervised.starts);
     decide_sockets(&mut rules, internet, supervised.sockets);

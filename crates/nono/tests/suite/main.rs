@@ -2,6 +2,7 @@
 
 mod agreement;
 mod approval;
+mod attacks_on_init;
 
 mod common;
 mod container;
