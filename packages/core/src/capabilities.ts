@@ -1,4 +1,5 @@
 import type { OnRequest } from "./approval.ts";
+import type { GuaranteeName } from "./support.ts";
 
 /** A path: text, or the raw bytes of a name that is not valid UTF-8. */
 export type Path = string | Uint8Array;
@@ -162,8 +163,8 @@ export interface SandboxOptions {
   readonly onRequest?: OnRequest;
   /** Milliseconds after which a request that has no answer is refused. Default: 60,000. */
   readonly approvalTimeout?: number;
-  /** Names of guarantees (see `Guarantee.name`) whose absence is accepted. Default: none. */
-  readonly allowDegraded?: readonly string[];
+  /** Guarantees whose absence is accepted. Default: none. */
+  readonly allowDegraded?: readonly GuaranteeName[];
 }
 
 /** A directory that commands write to through an overlay (overlayfs). Paths are absolute. */

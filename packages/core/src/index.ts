@@ -31,4 +31,10 @@ export type {
 export type { Input, RunOptions, RunResult } from "./run.ts";
 export { restrictSelf, type RestrictOptions } from "./restrict.ts";
 export { createSandbox, type Sandbox } from "./sandbox.ts";
-export { support, type Guarantee, type Support } from "./support.ts";
+export {
+  guaranteeNames,
+  support,
+  type Guarantee,
+  type GuaranteeName,
+  type Support,
+} from "./support.ts";

@@ -1,10 +1,49 @@
 import { binding } from "./binding.ts";
 import { native } from "./native-errors.ts";
 
+/** The names of all guarantees that a sandbox may give. */
+export const guaranteeNames = [
+  "fs-read",
+  "fs-write",
+  "fs-metadata",
+  "fs-rename",
+  "fs-truncate",
+  "fs-ioctl",
+  "fs-existence",
+  "fs-deny",
+  "fs-protected-names",
+  "exec",
+  "net-raw",
+  "net-tcp",
+  "net-udp",
+  "net-loopback",
+  "net-unix",
+  "signals",
+  "ptrace",
+  "process-list",
+  "process-tree",
+  "namespaces",
+  "kernel-surface",
+  "capabilities",
+  "terminal-injection",
+  "inherited-fds",
+  "environment",
+  "limit-memory",
+  "limit-processes",
+  "limit-cpus",
+  "limit-open-files",
+  "limit-file-size",
+  "limit-cpu-seconds",
+  "limit-wall-seconds",
+] as const;
+
+/** The name of a guarantee. */
+export type GuaranteeName = (typeof guaranteeNames)[number];
+
 /** One promise of a sandbox, and how far it holds here. */
 export interface Guarantee {
-  /** Stable name, such as `"fs-write"`: what `allowDegraded` takes. */
-  readonly name: string;
+  /** What `allowDegraded` takes. */
+  readonly name: GuaranteeName;
   /** `"partial"` and `"absent"` come with a `reason`. */
   readonly status: "enforced" | "partial" | "absent";
   /** What in the kernel carries it. */

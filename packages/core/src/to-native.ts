@@ -15,6 +15,7 @@ import { ArgumentError, CapabilitiesError, type NonoError } from "./errors.ts";
 import type { Question } from "./explain.ts";
 import type { SpawnOptions, StdioOption } from "./process.ts";
 import type { RunOptions } from "./run.ts";
+import { guaranteeNames } from "./support.ts";
 
 type Refuse = (what: string, value: unknown, expected: string) => NonoError;
 
@@ -107,7 +108,9 @@ export function toNativeOptions(options: SandboxOptions): NativeOptions {
     }),
     ...(tier !== undefined && { tier: oneOf(tier, "tier", ["namespaces", "flat"], refuse) }),
     ...(allowDegraded !== undefined && {
-      allowDegraded: strings(allowDegraded, "allowDegraded", refuse),
+      allowDegraded: list(allowDegraded, "allowDegraded", refuse).map((name, index) =>
+        oneOf(name, `allowDegraded[${index}]`, guaranteeNames, refuse),
+      ),
     }),
   };
 }

@@ -83,7 +83,7 @@ test("a dangling symbolic link is a missing path", async () => {
 test("options that do not exist are refused", async () => {
   for (const options of [
     { tier: "vm" },
-    { allowDegraded: "tcp" },
+    { allowDegraded: "net-tcp" },
     { observe: "some" },
     { observer: 1 },
   ]) {

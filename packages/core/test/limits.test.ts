@@ -31,7 +31,7 @@ test.for(tiers)("each limit that was asked for is in the guarantees (%s)", async
     cpuSeconds: 10,
     wallSeconds: 10,
   };
-  const options = { tier, allowDegraded: ["limit-processes"] };
+  const options = { tier, allowDegraded: ["limit-processes"] } as const;
   await using sandbox = await sandboxIn(workspace, { limits }, options);
   const kept = sandbox.guarantees.filter(({ name }) => name.startsWith("limit-"));
   expect(kept.map(({ name }) => name)).toEqual([

@@ -141,12 +141,17 @@ const commands: Record<string, (invocation: Invocation, print: Print) => Promise
   async rollback(invocation, print) {
     const { target, paths } = await chosen(invocation);
     const { holders } = await target.rollback(paths.length > 0 ? { paths } : {});
-    for (const { pid, command, path: held } of holders) {
+    // This process has been in the directory as well, and ends.
+    const others = holders.filter(({ pid }) => pid !== process.pid);
+    for (const { pid, command, path: held } of others) {
       print(`warning: process ${pid} (${command}) still uses the discarded ${held}`);
+    }
+    if (others.some(({ kind }) => kind === "directory")) {
+      print('A shell gets to the one that is there now by: cd "$PWD"');
     }
     print(`rolled back ${(paths.length > 0 ? paths : target.dirs).join(" ")}`);
     if (paths.length === 0) await target.dispose();
-    return { rolledBack: paths.length > 0 ? paths : target.dirs, holders };
+    return { rolledBack: paths.length > 0 ? paths : target.dirs, holders: others };
   },
 
   async commit(invocation, print) {

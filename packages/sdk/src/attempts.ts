@@ -40,6 +40,7 @@ const types = {
   bind: "net.bind",
   listen: "net.listen",
   "system-call": "process.syscall",
+  exit: "process.exit",
 } as const satisfies Readonly<Record<Operation, keyof EventObjects>>;
 
 type Recorded = (typeof types)[Operation];
@@ -62,6 +63,10 @@ const objects: { readonly [T in Recorded]: (event: SandboxEvent) => EventObjects
     const [name = "", detail] = systemCall.split("(");
     return { name, ...(detail !== undefined && { detail: detail.replace(/\)$/, "") }) };
   },
+  "process.exit": ({ exitCode, process }) => ({
+    pid: process.pid,
+    ...(exitCode !== undefined && { code: exitCode }),
+  }),
   "net.connect": socket,
   "net.bind": socket,
   "net.listen": socket,

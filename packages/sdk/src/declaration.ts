@@ -1,5 +1,11 @@
 // What a sandbox may do: the fluent methods of Sandbox, and the plain data they add up to.
-import { ArgumentError, type Capabilities, type Limits, type Path } from "@nono/core";
+import {
+  ArgumentError,
+  type Capabilities,
+  type GuaranteeName,
+  type Limits,
+  type Path,
+} from "@nono/core";
 import { type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
 import { credentialOf } from "./policy/credential.ts";
 import type { Policy } from "./policy/policy.ts";
@@ -28,7 +34,7 @@ export interface Declared {
   /** Where commands begin when nothing else is said. */
   readonly cwd: Path | undefined;
   /** Guarantees whose absence policies accept. */
-  readonly allowDegraded: readonly string[];
+  readonly allowDegraded: readonly GuaranteeName[];
   /** What commands may write for themselves; no part of their work. */
   readonly scratch: Scratch;
 }
@@ -68,7 +74,7 @@ export abstract class Declaration {
   readonly #localhostPorts: number[] = [];
   readonly #publish: number[] = [];
   readonly #allowEnv: string[] = [];
-  readonly #allowDegraded: string[] = [];
+  readonly #allowDegraded: GuaranteeName[] = [];
   #setEnv: Record<string, string> = {};
   #limits: Limits = {};
   readonly #surroundings: Defined<Surroundings>;

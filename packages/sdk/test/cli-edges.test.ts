@@ -60,6 +60,13 @@ describe("errors are JSON too", () => {
   });
 });
 
+test("a guarantee that there is none of is no gap that can be accepted", () => {
+  const { status, stdout, stderr } = nono(["run", "--allow-degraded", "net-tpc", "--", "true"]);
+  expect({ status, stdout }).toEqual({ status: 125, stdout: "" });
+  expect(stderr).toContain("there is no guarantee net-tpc (ERR_NONO_INVALID_OPTION)");
+  expect(stderr).toContain("Did you mean net-tcp?");
+});
+
 test("help of a command is had by its name, too", () => {
   expect(nono(["help", "why"])).toEqual(nono(["why", "--help"]));
   expect(nono(["help", "nope"]).stdout).toBe(nono(["--help"]).stdout);

@@ -127,6 +127,8 @@ describe("extends", () => {
 describe("what is wrong is named with its place", () => {
   test.for([
     ['{ "raed": [] }', 1, 3, 'a policy has no property "raed"', "Did you mean read?"],
+    ['{ "allowDegraded": ["exce"] }', 1, 21, 'can\'t be "exce"', "Did you mean exec?"],
+    ['{ "allowDegraded": ["tcp"] }', 1, 21, 'can\'t be "tcp"', "Give one of fs-read,"],
     ['{\n  "env": { "set": { "A": 1 } }\n}', 2, 21, "env.set.A must be string", ""],
     ['{ "limits": { "memory": "1G" } }', 1, 15, "limits.memory must be number", ""],
     ['{ "credentials": [{ "name": "A" }] }', 1, 19, "required property 'proxyTo'", ""],

@@ -2,9 +2,10 @@
 import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
-import { ArgumentError } from "@nono/core";
+import { ArgumentError, type GuaranteeName, guaranteeNames } from "@nono/core";
 import { Sandbox, type SandboxSettings } from "../sandbox.ts";
 import type { Flag, Values } from "./command.ts";
+import { suggestion } from "../suggest.ts";
 import { choice, number, pair, refuse } from "./parse.ts";
 
 /** What they are. */
@@ -145,6 +146,19 @@ export function workspaceOf(values: Values): string {
   return path.resolve(current, named ?? ".");
 }
 
+/** The guarantees whose absence is accepted. */
+export function degraded(values: Values): GuaranteeName[] {
+  return values.all("allow-degraded").map((given) => {
+    const found = guaranteeNames.find((name) => name === given);
+    if (found !== undefined) return found;
+    throw refuse(
+      `--allow-degraded: there is no guarantee ${given}`,
+      given,
+      suggestion(given, guaranteeNames) ?? `Guarantees are ${guaranteeNames.join(", ")}.`,
+    );
+  });
+}
+
 /** The sandbox that the flags describe, in which `program` may be executed. */
 export function sandboxFrom(
   values: Values,
@@ -156,7 +170,7 @@ export function sandboxFrom(
   const sandbox = new Sandbox({
     ...settings,
     ...(tier && { tier }),
-    allowDegraded: values.all("allow-degraded"),
+    allowDegraded: degraded(values),
     ...(values.has("no-base-profile") && { baseProfile: false }),
     ...(values.has("no-protect") && { protect: false }),
     ...(values.has("no-private-tmp") && { privateTmp: false }),

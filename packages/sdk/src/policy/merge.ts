@@ -1,4 +1,5 @@
 // Two policies made one: what either grants is granted; of single values the later one counts.
+import type { GuaranteeName } from "@nono/core";
 import { withoutUndefined } from "../without-undefined.ts";
 import type { NetworkAccess, Policy, PolicyCredential, PolicyRollback } from "./policy.ts";
 
@@ -19,7 +20,7 @@ export interface ResolvedPolicy extends Policy {
   };
   readonly limits: NonNullable<Policy["limits"]>;
   readonly rollback: boolean | PolicyRollback;
-  readonly allowDegraded: readonly string[];
+  readonly allowDegraded: readonly GuaranteeName[];
 }
 
 /** What grants nothing. */

@@ -96,7 +96,10 @@ function remedyFor(error: ErrorObject): string {
     const known = Object.keys((error.parentSchema?.["properties"] ?? {}) as object);
     return suggestion(unknown, known) ?? `Known: ${known.join(", ")}.`;
   }
-  if (error.keyword === "enum") return `Give one of ${(error.schema as unknown[]).join(", ")}.`;
+  if (error.keyword === "enum") {
+    const known = (error.schema as unknown[]).map(String);
+    return suggestion(String(error.data), known) ?? `Give one of ${known.join(", ")}.`;
+  }
   return "The schema is printed by: nono policy schema";
 }
 

@@ -1,6 +1,6 @@
 // The one definition of a policy file. `pnpm --filter @nono/sdk schema` makes policy.schema.json from
 // it, comments included; that file is committed and published.
-import type { Limits } from "@nono/core";
+import type { GuaranteeName, Limits } from "@nono/core";
 
 /**
  * What commands may do, as a file (JSON with comments) or a plain object. All that is not listed is
@@ -55,8 +55,8 @@ export interface Policy {
   readonly limits?: Limits;
   /** Whether the state of the writable directories is kept, so that it can be brought back. */
   readonly rollback?: boolean | PolicyRollback;
-  /** Names of guarantees whose absence on a machine is accepted; else such a machine refuses. */
-  readonly allowDegraded?: readonly string[];
+  /** Guarantees whose absence on a machine is accepted; else such a machine refuses. */
+  readonly allowDegraded?: readonly GuaranteeName[];
   /**
    * Whether names that programs outside take orders from (git hooks, `.vscode`, `.mcp.json`, `.envrc` …)
    * stay as they are in writable directories. Default: true.

@@ -7,7 +7,7 @@ import type { Command, Flag, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { choice, number, pair, seconds } from "../parse.ts";
 import { reasons } from "../refusals.ts";
-import { programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
+import { degraded, programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
 
 /** Of the flags of `nono run`, those that a learned policy begins with. */
 const baseFlags = new Set(
@@ -110,7 +110,7 @@ function baseOf(values: Values): LearnablePolicy {
         set: Object.fromEntries(values.all("env").map((text) => pair("--env", text))),
       },
     }),
-    ...(has("allow-degraded") && { allowDegraded: values.all("allow-degraded") }),
+    ...(has("allow-degraded") && { allowDegraded: degraded(values) }),
   };
 }
 
