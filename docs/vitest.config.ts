@@ -1,4 +1,6 @@
 import { defineConfig, type ViteUserConfig } from "vitest/config";
 
-const config: ViteUserConfig = defineConfig({ test: { testTimeout: 300_000 } });
+const config: ViteUserConfig = defineConfig({
+  test: { maxWorkers: "100%", testTimeout: 300_000 },
+});
 export default config;

@@ -1,4 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-// Real programs, on machines that may be busy with other things: these end only what hangs.
-export default defineConfig({ test: { testTimeout: 300_000, hookTimeout: 300_000 } });
+// Real programs, which are waited for as much as they compute, on machines that may be busy with other
+// things: the timeouts end only what hangs.
+export default defineConfig({
+  test: { maxWorkers: "100%", testTimeout: 300_000, hookTimeout: 300_000 },
+});
