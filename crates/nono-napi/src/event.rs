@@ -21,7 +21,7 @@ type NativeText = Either<String, Buffer>;
 pub struct NativeEvent {
     /// What was attempted.
     #[napi(
-        ts_type = "\"read\" | \"write\" | \"create\" | \"make-directory\" | \"symlink\" | \"link\" | \"rename\" | \"delete\" | \"attributes\" | \"execute\" | \"connect\" | \"bind\" | \"listen\" | \"system-call\""
+        ts_type = "\"read\" | \"write\" | \"create\" | \"make-directory\" | \"symlink\" | \"link\" | \"rename\" | \"delete\" | \"attributes\" | \"execute\" | \"connect\" | \"bind\" | \"listen\" | \"system-call\" | \"exit\""
     )]
     pub operation: String,
     /// The path as the kernel names it.
@@ -34,6 +34,8 @@ pub struct NativeEvent {
     pub address: Option<String>,
     /// The name of a system call.
     pub system_call: Option<String>,
+    /// The code that a process ends with.
+    pub exit_code: Option<u8>,
     /// How the kernel answered; absent: it went on unseen.
     pub errno: Option<i32>,
     /// Whether it was let through on somebody's word.
@@ -182,6 +184,7 @@ fn event(event: &Event, process: u32) -> NativeEvent {
         to: None,
         address: None,
         system_call: None,
+        exit_code: None,
         errno: event.errno,
         approved: event.approved,
         refused: None,
@@ -198,6 +201,7 @@ fn event(event: &Event, process: u32) -> NativeEvent {
         }
         Target::Address(address) => native.address = Some(address.clone()),
         Target::SystemCall(name) => native.system_call = Some(name.clone()),
+        Target::ExitCode(code) => native.exit_code = Some(*code),
     }
     native.refused = event.refused.as_ref().map(|refusal| NativeRefusal {
         layer: refusal.layer.into(),

@@ -13,8 +13,8 @@ use crate::suggestion::{self, Suggestion};
 pub enum Observe {
     /// Nothing beyond what has to be decided anyway.
     Off,
-    /// What changes files or attributes, every program that starts, the network, and refused system
-    /// calls.
+    /// What changes files or attributes, every program that starts, every process that ends, the network,
+    /// and refused system calls.
     #[default]
     Changes,
     /// Reading, too.
@@ -86,6 +86,8 @@ pub enum Operation {
     Listen,
     /// A system call that the sandbox refuses whatever it is about.
     SystemCall,
+    /// Ending by itself. What a signal ends does not attempt it.
+    Exit,
 }
 
 impl Operation {
@@ -107,6 +109,7 @@ impl Operation {
             Operation::Bind => "bind",
             Operation::Listen => "listen",
             Operation::SystemCall => "system-call",
+            Operation::Exit => "exit",
         }
     }
 
@@ -138,6 +141,8 @@ pub enum Target {
     Address(String),
     /// A system call, by name; of a socket with its kind: `socket(AF_INET, SOCK_RAW)`.
     SystemCall(String),
+    /// The code that a process ends with.
+    ExitCode(u8),
 }
 
 /// Which rule refused an attempt.

@@ -40,7 +40,7 @@ pub(crate) fn for_event(event: &Event) -> Option<Suggestion> {
             Some(Suggestion::UnixSocket(address.into()))
         }
         Target::Address(address) => Some(Suggestion::Network(address.clone())),
-        Target::SystemCall(_) => None,
+        Target::SystemCall(_) | Target::ExitCode(_) => None,
     }
 }
 

@@ -129,7 +129,7 @@ export interface NativeEnv {
 /** One attempt. */
 export interface NativeEvent {
   /** What was attempted. */
-  operation: "read" | "write" | "create" | "make-directory" | "symlink" | "link" | "rename" | "delete" | "attributes" | "execute" | "connect" | "bind" | "listen" | "system-call"
+  operation: "read" | "write" | "create" | "make-directory" | "symlink" | "link" | "rename" | "delete" | "attributes" | "execute" | "connect" | "bind" | "listen" | "system-call" | "exit"
   /** The path as the kernel names it. */
   path?: string | Buffer
   /** The path as the command named it. */
@@ -140,6 +140,8 @@ export interface NativeEvent {
   address?: string
   /** The name of a system call. */
   systemCall?: string
+  /** The code that a process ends with. */
+  exitCode?: number
   /** How the kernel answered; absent: it went on unseen. */
   errno?: number
   /** Whether it was let through on somebody's word. */

@@ -149,7 +149,7 @@ export interface SandboxOptions {
   readonly tier?: "namespaces" | "flat";
   /**
    * How much is told about what commands do (`Sandbox.events`). `"off"`: nothing. `"changes"`: what
-   * changes files or attributes, programs that start, the network, refused system calls. `"all"`:
+   * changes files or attributes, programs that start, processes that end, the network, refused system calls. `"all"`:
    * reading, too; refused reads are violations only then. Default: `"changes"`.
    */
   readonly observe?: "off" | "changes" | "all";

@@ -44,6 +44,8 @@ export interface SandboxEvent {
    * as `socket(AF_INET, SOCK_RAW)`.
    */
   readonly systemCall?: string;
+  /** The code that a process ends with by itself (`"exit"`). What a signal ends is no attempt. */
+  readonly exitCode?: number;
   /** `"denied"`: a rule of the sandbox refused it. What failed by itself counts as allowed. */
   readonly verdict: "allowed" | "denied";
   /**
@@ -138,7 +140,7 @@ function callerOf({ command, session, ...process }: NativeProcess): {
 }
 
 function eventOf(native: NativeEvent, process: EventProcess): SandboxEvent | Violation {
-  const { operation, path, asked, to, address, systemCall, errno, refused } = native;
+  const { operation, path, asked, to, address, systemCall, exitCode, errno, refused } = native;
   const common: Omit<SandboxEvent, "verdict"> = {
     operation,
     ...(path !== undefined && { path }),
@@ -146,6 +148,7 @@ function eventOf(native: NativeEvent, process: EventProcess): SandboxEvent | Vio
     ...(to !== undefined && { to }),
     ...(address !== undefined && { address }),
     ...(systemCall !== undefined && { systemCall }),
+    ...(exitCode !== undefined && { exitCode }),
     ...(errno !== undefined && { errno: errnoName(errno) }),
     ...(native.approved && { approved: true as const }),
     process,

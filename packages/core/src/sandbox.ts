@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { approver } from "./approval.ts";
 import type { NativeSandbox } from "./binding.gen.ts";
 import { binding } from "./binding.ts";
@@ -16,6 +17,9 @@ import {
   toNativeOptions,
   toNativeQuestion,
 } from "./to-native.ts";
+
+/** Milliseconds that a command is given to start when the sandbox is closed; it takes one or two. */
+const startTime = 1000;
 
 /**
  * Builds a sandbox: kernel objects for exactly these capabilities, and the first process that will
@@ -190,6 +194,10 @@ export class Sandbox {
   }
 
   async #close(): Promise<void> {
+    // A command that is starting may have done something already: whoever waits for it is to learn how it
+    // ended, and not that it never ran.
+    const starting = Promise.allSettled(Array.from(this.#processes, ({ started }) => started));
+    await Promise.race([starting, setTimeout(startTime, undefined, { ref: false })]);
     await nativeAsync(() => this.#native.close());
     await Promise.allSettled(Array.from(this.#processes, ({ exited }) => exited));
     for (const process of this.#processes) process.closeUnread();

@@ -90,6 +90,18 @@ test("close kills everything inside, daemons too, and is idempotent", async () =
   await expect(sandbox.run(["true"])).rejects.toMatchObject({ code: "ERR_NONO_SANDBOX_CLOSED" });
 });
 
+test.for(tiers)(
+  "a command that is starting when its sandbox is closed was killed (%s)",
+  async (tier) => {
+    using workspace = new Workspace();
+    const sandbox = await sandboxIn(workspace, {}, { tier });
+    const child = sandbox.spawn(["sleep", "60"], { stdio: "ignore" });
+    await sandbox.close();
+    expect(await child.started).toBeGreaterThan(0);
+    expect(await child.exited).toMatchObject({ exitCode: null, signal: "SIGKILL" });
+  },
+);
+
 test("many sandboxes and commands leave no descriptor and no process behind", async () => {
   using workspace = new Workspace();
   const cycle = async (): Promise<void> => {

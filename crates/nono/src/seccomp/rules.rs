@@ -26,7 +26,8 @@ pub(crate) struct Supervised {
     pub(crate) files: Parked,
     /// inotify_add_watch(), which makes watching possible.
     pub(crate) watches: bool,
-    /// Programs about to be executed, servers, and calls that are refused: to tell of them.
+    /// Programs about to be executed, processes about to end, servers, and calls that are refused: to tell
+    /// of them.
     pub(crate) refusals: bool,
     /// Whether somebody may grant programs that are about to be executed.
     pub(crate) programs: bool,
@@ -117,6 +118,9 @@ pub(crate) fn rules(tier: TierName, internet: InternetSockets, supervised: Super
     watch_files(&mut rules, supervised.watches);
     if supervised.refusals || supervised.programs {
         rules.notify(&[libc::SYS_execve, libc::SYS_execveat]);
+    }
+    if supervised.refusals {
+        rules.notify(&[libc::SYS_exit_group]);
     }
     identity::refuse(&mut rules, supervised.starts);
     cores::keep_limit(&mut rules);

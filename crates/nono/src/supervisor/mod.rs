@@ -217,6 +217,7 @@ impl Desk {
             (libc::SYS_socket, Some(sockets)) => sockets.make(&self.listener, call),
             (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
             (libc::SYS_execve | libc::SYS_execveat, _) => self.foresee_execution(call),
+            (libc::SYS_exit_group, _) => self.see_off(call),
             (number, _) if exec::is_start(number, call) => self.certify(call),
             (number, _) if let Some(process) = seccomp::target(number, call.arguments) => {
                 self.answer_about(process, call);
@@ -293,6 +294,15 @@ impl Desk {
         }
         let request = Request::new(&event, remembered.clone(), answer);
         approver.ask(event, request);
+    }
+
+    /// Lets a process end. Its code is in a register; the kernel passes on eight bits of it (`_exit(2)`).
+    fn see_off(&mut self, call: &Notification) {
+        let target = Target::ExitCode(call.arguments[0] as u8);
+        let account = Account { operation: Operation::Exit, target, errno: Some(0), refused: None };
+        self.recorder.tell(call, account);
+        self.recorder.callers.forget(call.thread);
+        self.listener.carry_on(call);
     }
 
     /// Lets a starting program run on, unless it is not to be executed after all.

@@ -1,6 +1,6 @@
 //! What is told about attempts is what happened: in each tier, nothing invented and nothing missing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -174,17 +174,25 @@ fn changes_are_told_without_reads_and_nothing_when_off() {
         let kinds: Vec<_> = events
             .iter()
             .map(|event| (event.operation.as_str(), event.refused.is_some()))
-            .filter(|(kind, _)| *kind != "execute")
+            .filter(|(kind, _)| !["execute", "exit"].contains(kind))
             .collect();
         let expected =
             [("create", true), ("create", false), ("make-directory", false), ("delete", false)];
         assert_eq!(kinds, expected, "{events:#?}");
-        let programs: Vec<_> = events
-            .iter()
-            .filter(|event| event.operation == nono::Operation::Execute)
-            .filter_map(|event| event.process.executable.file_name()?.to_str())
-            .collect();
+        let of = |operation| {
+            let events = events.iter().filter(move |event| event.operation == operation);
+            events.map(|event| {
+                let program = event.process.executable.file_name().unwrap().to_str().unwrap();
+                (program, event.target.clone(), event.process.pid)
+            })
+        };
+        let programs: Vec<_> = of(Operation::Execute).map(|(program, ..)| program).collect();
         assert_eq!(programs, ["dash", "cat", "mkdir", "rm"]);
+        let ends: Vec<_> = of(Operation::Exit).map(|(program, code, _)| (program, code)).collect();
+        let expected = [("cat", 1), ("mkdir", 0), ("rm", 0), ("dash", 0)];
+        assert_eq!(ends, expected.map(|(program, code)| (program, Target::ExitCode(code))));
+        let pids = |operation| of(operation).map(|(.., pid)| pid).collect::<BTreeSet<_>>();
+        assert_eq!(pids(Operation::Execute), pids(Operation::Exit));
         run(sandbox, "rmdir d");
     });
     in_each_tier_observed(&capabilities, Observe::Off, |sandbox| {
@@ -217,7 +225,8 @@ fn a_program_is_told_of_once_whatever_it_says_of_itself() {
         let (exit, output) = run_command(sandbox, command);
         assert!(exit.status.success(), "{output}");
         let events = take_all(sandbox);
-        let started = events.iter().filter(|event| event.errno == Some(0));
+        let is_start = |event: &&Event| event.operation == Operation::Execute;
+        let started = events.iter().filter(is_start).filter(|event| event.errno == Some(0));
         assert_eq!(started.count(), 2, "{events:#?}");
     });
 }
@@ -232,11 +241,11 @@ fn a_script_is_told_by_its_own_name_and_its_interpreter() {
     in_each_tier_observed(&capabilities, Observe::Changes, |sandbox| {
         let (exit, output) = run(sandbox, &format!("cd {}; ./script", place.display()));
         assert!(exit.status.success(), "{output}");
-        let told = take_all(sandbox).pop().unwrap();
+        let mut events = take_all(sandbox);
+        events.retain(|event| event.operation == Operation::Execute);
         let (path, asked) = ("/bin/sh".as_ref(), "./script".into());
         let path = Path::canonicalize(path).unwrap();
-        assert_eq!(told.target, Target::Path { path, asked, to: None });
-        assert_eq!(told.operation, Operation::Execute);
+        assert_eq!(events.pop().unwrap().target, Target::Path { path, asked, to: None });
     });
 }
 
@@ -344,14 +353,13 @@ for path in ('own', 'private'): os.unlink(path)
         assert!(output.ends_with("2\n0o140700\n"), "{output}");
         let told: Vec<_> = take_all(sandbox)
             .into_iter()
-            .filter(|event| {
-                matches!(event.operation, nono::Operation::Connect | nono::Operation::Bind)
-            })
+            .filter(|event| matches!(event.operation, Operation::Connect | Operation::Bind))
             .map(|event| {
                 let target = match event.target {
                     Target::Path { path, .. } => path.display().to_string(),
                     Target::Address(address) => address,
                     Target::SystemCall(name) => name,
+                    Target::ExitCode(code) => code.to_string(),
                 };
                 let place = scratch.path().display().to_string();
                 let refused = event.refused.is_some();

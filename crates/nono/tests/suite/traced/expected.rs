@@ -50,6 +50,7 @@ pub(super) const CALLS: &[&str] = &[
     "connect",
     "bind",
     "listen",
+    "exit_group",
     // Refused whatever they are about, or by their arguments.
     "socket",
     "socketpair",
@@ -90,6 +91,7 @@ impl Expected {
             Target::Address(address) => address.clone(),
             // Of a socket with its kind behind.
             Target::SystemCall(name) => name.split('(').next().unwrap_or_default().to_owned(),
+            Target::ExitCode(code) => code.to_string(),
         };
         self.operations.contains(&event.operation)
             && (self.names.is_empty() || self.names.contains(&name))
@@ -172,6 +174,7 @@ pub(super) fn event_of(call: &Returned, place: &Path) -> Option<Expected> {
         "connect" => expected(&[Operation::Connect], address(argument(1), place)?, None),
         "bind" => expected(&[Operation::Bind], address(argument(1), place)?, None),
         "listen" => expected(&[Operation::Listen], Vec::new(), None),
+        "exit_group" => expected(&[Operation::Exit], vec![argument(0).to_owned()], None),
         // Told of only if it is refused, and not by the kernel itself.
         _ if matches!(call.errno, 0 | libc::ENOSYS) => None,
         "socket" | "socketpair" if matches!(call.errno, libc::EACCES | libc::EAFNOSUPPORT) => {

@@ -67,14 +67,15 @@ fn is_traced(pid: i32) -> bool {
     tracer.is_some_and(|tracer| tracer.trim() != "0")
 }
 
-/// `name(argument, …) = 0` or `… = -1 EACCES (…)`; nothing of what did not return or starts again.
+/// `name(argument, …) = 0` or `… = -1 EACCES (…)`; nothing of what starts again, or did not
+/// return but by ending its process.
 fn parse(line: &str) -> Option<Returned> {
     let (name, rest) = line.split_once('(')?;
     let (arguments, rest) = split_arguments(rest)?;
     let result = rest.trim_start().strip_prefix("= ")?;
     let errno = match result.strip_prefix("-1 ") {
         Some(error) => errno(error.split(' ').next()?)?,
-        None if result.starts_with('?') => return None,
+        None if result.starts_with('?') && name != "exit_group" => return None,
         None => 0,
     };
     Some(Returned { name: name.to_owned(), arguments, errno, line: line.to_owned() })
