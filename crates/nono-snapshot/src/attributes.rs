@@ -2,11 +2,14 @@
 //! changing the owner clears set-uid, an ACL changes the mode, everything moves the times, and after some
 //! flags nothing can be changed.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, openat,
+};
 use rustix::io::Errno;
 
 use crate::flags::Flags;
@@ -110,9 +113,26 @@ fn set_mode<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
         Inode::Open(fd) => rustix::fs::fchmod(fd, mode)?,
         // A symbolic link has no mode of its own on Linux.
         Inode::Named(..) if meta.file_type() == FileType::Symlink => {}
-        Inode::Named(dir, name) => rustix::fs::chmodat(dir, *name, mode, AtFlags::empty())?,
+        Inode::Named(dir, name) => set_mode_of_named(dir, name, meta.file_type(), mode)?,
     }
     Ok(())
+}
+
+/// Sets the mode of what is of that kind. Anything else has come to the name meanwhile: a link, which chmod(2)
+/// would follow (fchmodat2(2) is of Linux 6.6), or a program to become set-uid in the place of a directory.
+pub(crate) fn set_mode_of_named(
+    dir: impl AsFd,
+    name: &OsStr,
+    kind: FileType,
+    mode: Mode,
+) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = openat(dir, name, flags, Mode::empty())?;
+    if stat_fd(&open)?.meta.file_type() != kind {
+        return Err(Errno::NOENT.into());
+    }
+    // procfs leads to what is open.
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", open.as_raw_fd()), mode)?)
 }
 
 /// Sets the modification time, and no other.
@@ -128,4 +148,35 @@ pub(crate) fn set_times<F: AsFd>(target: &Inode<'_, F>, time: Time) -> io::Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_mode_is_never_that_of_what_a_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        std::fs::set_permissions(dir.path().join("file"), PermissionsExt::from_mode(0o600))
+            .unwrap();
+        symlink("file", dir.path().join("link")).unwrap();
+        let open = File::open(dir.path()).unwrap();
+        let set = |name: &str, kind: FileType| {
+            set_mode_of_named(&open, name.as_ref(), kind, Mode::from_raw_mode(0o4751))
+        };
+        let is = || dir.path().join("file").metadata().unwrap().permissions().mode() & 0o7777;
+        for (name, kind) in [
+            ("link", FileType::RegularFile),
+            ("link", FileType::Directory),
+            ("file", FileType::Directory),
+        ] {
+            assert_eq!(set(name, kind).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+            assert_eq!(is(), 0o600);
+        }
+        set("file", FileType::RegularFile).unwrap();
+        assert_eq!(is(), 0o4751);
+    }
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, SeekFrom, linkat, makedev, mkdirat, mknodat, openat,
@@ -20,10 +20,11 @@ use crate::attributes::{attributes, attributes_of_new};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
-use crate::flags::Flags;
+use crate::flags::{Asking, Flags};
 use crate::manifest::Manifest;
 use crate::meta::{Meta, stat_fd};
 use crate::select::Selection;
+use crate::strategy::file_system_of;
 use crate::walk::{Dir, Visitor, open_beneath, open_directory, split, walk, walk_open};
 use crate::xattr::Inode;
 
@@ -49,16 +50,28 @@ pub(crate) fn copy_tree(
     walk(source, exclude, &Selection::All, &copier)
 }
 
-/// The same for all of an open directory. Where it lies, a name on the way to it could by now be a link
-/// that leads elsewhere; `source` is for messages.
+/// The same for all of an open directory, into another open one. A name on the way to either could by now
+/// be a link that leads elsewhere; the paths are for messages.
 pub(crate) fn copy_open(
-    directory: OwnedFd,
-    source: &Path,
-    target: &Path,
+    (directory, source): (OwnedFd, &Path),
+    (root, target): (OwnedFd, &Path),
     contents: Contents,
 ) -> Result<()> {
-    let copier = Copier::new(source, target, contents)?;
+    let copier = Copier::into_open(source, (root, target), contents);
     walk_open(directory, source, &Exclude::none(), &Selection::All, &copier).map(drop)
+}
+
+/// A directory of the copy.
+pub(crate) struct Target {
+    pub(crate) fd: OwnedFd,
+    /// What a file has that was just made in it.
+    newborn: OnceLock<Flags>,
+}
+
+impl Target {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        Self { fd, newborn: OnceLock::new() }
+    }
 }
 
 /// Copies single entries from one tree into a flat directory; keeps hard links among them.
@@ -67,19 +80,26 @@ pub(crate) struct Copier {
     target: PathBuf,
     root: OwnedFd,
     contents: Contents,
+    flags: Asking,
     /// First name in the copy of each inode that has several; the inner lock is held while it is copied.
     links: Mutex<HashMap<u64, Arc<Mutex<Option<PathBuf>>>>>,
 }
 
 impl Copier {
+    /// Both are on one file system, as what is kept has to be renamed into the place of the original.
     pub(crate) fn new(source: &Path, target: &Path, contents: Contents) -> Result<Self> {
-        Ok(Self {
+        Ok(Self::into_open(source, (open_directory(target)?, target), contents))
+    }
+
+    fn into_open(source: &Path, (root, target): (OwnedFd, &Path), contents: Contents) -> Self {
+        Self {
             source: source.to_owned(),
             target: target.to_owned(),
-            root: open_directory(target)?,
+            flags: Asking::on(file_system_of(&root)),
+            root,
             contents,
             links: Mutex::default(),
-        })
+        }
     }
 
     /// Makes `path` in the copy a further name of the inode, or copies it when this is its first.
@@ -87,7 +107,7 @@ impl Copier {
         &self,
         from: &OwnedFd,
         name: &OsStr,
-        to: &OwnedFd,
+        to: &Target,
         path: &Path,
         meta: &mut Meta,
     ) -> Result<()> {
@@ -99,7 +119,7 @@ impl Copier {
         if let Some(first) = &*first {
             // By its directory: the whole path may be longer than a system call takes.
             let linked = open_beneath(&self.root, split(first).0).and_then(|dir| {
-                Ok(linkat(dir, split(first).1, to, split(path).1, AtFlags::empty())?)
+                Ok(linkat(dir, split(first).1, &to.fd, split(path).1, AtFlags::empty())?)
             });
             return linked.with_context("link", || self.target.join(path));
         }
@@ -127,7 +147,7 @@ impl Copier {
         &self,
         from: &OwnedFd,
         name: &OsStr,
-        to: &OwnedFd,
+        to: &Target,
         path: &Path,
         meta: &mut Meta,
     ) -> Result<()> {
@@ -143,7 +163,7 @@ impl Copier {
         &self,
         from: &OwnedFd,
         name: &OsStr,
-        to: &OwnedFd,
+        to: &Target,
         new: &OsStr,
         meta: &mut Meta,
     ) -> Result<()> {
@@ -153,15 +173,15 @@ impl Copier {
             FileType::Symlink => {
                 let text =
                     readlinkat(from, name, Vec::new()).with_context("read the link", shown)?;
-                symlinkat(text, to, new).with_context("copy the link", shown)?;
+                symlinkat(text, &to.fd, new).with_context("copy the link", shown)?;
             }
             kind => {
                 let device = makedev((meta.rdev >> 32) as u32, meta.rdev as u32);
-                mknodat(to, new, kind, Mode::from_raw_mode(0o600), device)
+                mknodat(&to.fd, new, kind, Mode::from_raw_mode(0o600), device)
                     .with_context("copy the special file", shown)?;
             }
         }
-        attributes(&Inode::Named(from, name), &Inode::Named(to, new), meta)
+        attributes(&Inode::Named(from, name), &Inode::Named(&to.fd, new), meta)
             .with_context("copy the attributes of", shown)
     }
 
@@ -169,7 +189,7 @@ impl Copier {
         &self,
         from: &OwnedFd,
         name: &OsStr,
-        to: &OwnedFd,
+        to: &Target,
         new: &OsStr,
         meta: &mut Meta,
     ) -> Result<()> {
@@ -183,15 +203,23 @@ impl Copier {
         // Nobody but the caller can reach it yet: its own mode right away saves a change later.
         let mode = Mode::from_raw_mode(meta.permissions() & 0o777);
         let target =
-            File::from(openat(to, new, flags, mode).with_context("create the copy of", shown)?);
+            File::from(openat(&to.fd, new, flags, mode).with_context("create the copy of", shown)?);
         // The list must describe the bytes that were copied; otherwise a change during the copy
         // would be restored as half of it. Three attempts outlast any single save.
-        for _ in 0..3 {
+        for attempt in 0..3 {
             let before = *meta;
-            let flags = Flags::of(&source).with_context("read the flags of", shown)?;
-            let has_all = flags.give_at_birth(&target).with_context("copy the flags of", shown)?;
+            let flags = self.flags.of(&source).with_context("read the flags of", shown)?;
+            // Those of an earlier attempt are not what it was born with.
+            let has_all = match attempt {
+                0 => self.flags.give_at_birth(flags, &target, &to.newborn),
+                _ => flags.give_at_birth(&target),
+            };
+            let has_all = has_all.with_context("copy the flags of", shown)?;
             self.bytes(&source, &target, &before).with_context("copy", shown)?;
             *meta = stat_fd(&source).with_context("examine", shown)?.meta;
+            if !meta.is_file() {
+                break; // Its name is something else's by now.
+            }
             if meta.same_condition(&before) {
                 return attributes_of_new(&source, &target, (!has_all).then_some(flags), meta)
                     .with_context("copy the attributes of", shown);
@@ -204,15 +232,18 @@ impl Copier {
     /// Makes the copy's directory for `path`, or opens its root.
     fn directory(
         &self,
-        parent: Option<&Dir<OwnedFd>>,
+        parent: Option<&Dir<Target>>,
         name: &OsStr,
         path: &Path,
     ) -> Result<OwnedFd> {
-        let Some(parent) = parent else { return open_directory(&self.target) };
         let shown = || self.target.join(path);
-        mkdirat(&parent.data, name, Mode::RWXU).with_context("create the directory", shown)?;
+        let Some(parent) = parent else {
+            return open_beneath(&self.root, path).with_context("open the directory", shown);
+        };
+        let parent = &parent.data.fd;
+        mkdirat(parent, name, Mode::RWXU).with_context("create the directory", shown)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        openat(&parent.data, name, flags, Mode::empty()).with_context("open the directory", shown)
+        openat(parent, name, flags, Mode::empty()).with_context("open the directory", shown)
     }
 
     fn bytes(&self, source: &File, target: &File, meta: &Meta) -> io::Result<()> {
@@ -276,28 +307,28 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
 }
 
 impl Visitor for Copier {
-    type Dir = OwnedFd;
+    type Dir = Target;
 
     fn enter(
         &self,
         source: &OwnedFd,
-        parent: Option<&Dir<OwnedFd>>,
+        parent: Option<&Dir<Target>>,
         name: &OsStr,
         path: &Path,
-    ) -> Result<OwnedFd> {
+    ) -> Result<Target> {
         let made = self.directory(parent, name, path)?;
         Flags::of(source)
             .and_then(|flags| flags.give_at_birth(&made))
             .with_context("copy the flags of", || self.source.join(path))?;
-        Ok(made)
+        Ok(Target::new(made))
     }
 
-    fn entry(&self, dir: &Dir<OwnedFd>, name: &OsStr, meta: &mut Meta) -> Result<()> {
+    fn entry(&self, dir: &Dir<Target>, name: &OsStr, meta: &mut Meta) -> Result<()> {
         self.entry_to(&dir.fd, name, &dir.data, &dir.path.join(name), meta)
     }
 
-    fn leave(&self, dir: &Dir<OwnedFd>) -> Result<()> {
-        attributes(&Inode::Open(&dir.fd), &Inode::Open(&dir.data), &dir.meta)
+    fn leave(&self, dir: &Dir<Target>) -> Result<()> {
+        attributes(&Inode::Open(&dir.fd), &Inode::Open(&dir.data.fd), &dir.meta)
             .with_context("copy the attributes of", || self.source.join(&dir.path))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::copy::{Contents, Copier, copy_open};
+use crate::copy::{Contents, Copier, Target, copy_open};
 use crate::error::{Context, Error, Result};
 use crate::manifest::Manifest;
 use crate::meta::stat_at;
@@ -35,9 +35,11 @@ pub(crate) fn replace(dir: &Path, now: &Manifest, restored: &Path, kept: &Manife
         if meta.is_dir() {
             rustix::fs::mkdirat(&target, split(path).1, rustix::fs::Mode::RWXU)
                 .with_context("create the directory for", shown)?;
-            let directory = open_beneath(&from, path).with_context("open the directory", shown)?;
-            copy_open(directory, &shown(), &restored.join(path), Contents::Shared)?;
+            let open = |root| open_beneath(root, path).with_context("open the directory", shown);
+            let made = (open(&to)?, &*restored.join(path));
+            copy_open((open(&from)?, &shown()), made, Contents::Shared)?;
         } else {
+            let target = Target::new(target);
             copier.entry_to(&source, split(path).1, &target, path, &mut meta)?;
         }
     }

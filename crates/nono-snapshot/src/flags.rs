@@ -1,8 +1,10 @@
 //! The flags of an inode that chattr(1) sets, and its project, to which quotas are counted. Of what can be
 //! opened, files and directories have them.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::io::Errno;
@@ -44,8 +46,13 @@ pub(crate) struct Flags {
 impl Flags {
     /// None on file systems without.
     pub(crate) fn of(fd: impl AsFd) -> io::Result<Self> {
-        let bits = present(&fd)?.intersection(SETTABLE | PROTECTED).bits();
-        Ok(Self { bits, project: extended(fd)?.map_or(0, |extended| extended.project) })
+        let project = extended(&fd)?.map_or(0, |extended| extended.project);
+        Ok(Self { project, ..Self::without_project(fd)? })
+    }
+
+    fn without_project(fd: impl AsFd) -> io::Result<Self> {
+        let bits = present(fd)?.intersection(SETTABLE | PROTECTED).bits();
+        Ok(Self { bits, project: 0 })
     }
 
     /// Whether what has them can't be renamed, nor anything in it.
@@ -107,6 +114,55 @@ impl Flags {
             set(&fd, present(&fd)?.difference(FIXED))?;
         }
         Ok(had)
+    }
+}
+
+/// With how few calls a copy of many files gets to know of their flags.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking {
+    has_projects: bool,
+    /// What a new file gets depends on its directory and on nothing else. On f2fs, for one, also on its
+    /// name (`compress_extension`).
+    is_uniform: bool,
+}
+
+impl Asking {
+    /// On the file system of that name.
+    pub(crate) fn on(file_system: &str) -> Self {
+        let has_none = matches!(file_system, "btrfs" | "tmpfs");
+        Self {
+            has_projects: !has_none,
+            is_uniform: has_none || matches!(file_system, "ext4" | "xfs"),
+        }
+    }
+
+    pub(crate) fn of(self, file: &File) -> io::Result<Flags> {
+        if self.has_projects { Flags::of(file) } else { Flags::without_project(file) }
+    }
+
+    /// [`Flags::give_at_birth`] to a file just made in a directory about whose new files `newborn` tells,
+    /// once one was looked at.
+    pub(crate) fn give_at_birth(
+        self,
+        flags: Flags,
+        file: &File,
+        newborn: &OnceLock<Flags>,
+    ) -> io::Result<bool> {
+        if !self.is_uniform {
+            return flags.give_at_birth(file);
+        }
+        let has = match newborn.get() {
+            Some(has) => *has,
+            None => {
+                let has = self.of(file)?;
+                *newborn.get_or_init(|| has)
+            }
+        };
+        let at_birth = |of: Flags| (of.project, of.bits().intersection(AT_BIRTH));
+        if at_birth(has) == at_birth(flags) {
+            return Ok(has == flags);
+        }
+        flags.give_at_birth(file)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, linkat, mkdirat};
 
 use crate::attributes::attributes;
 use crate::changes::{Tree, difference, difference_from};
-use crate::copy::{Contents, Copier, copy_open};
+use crate::copy::{Contents, Copier, Target, copy_open};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::excluded;
@@ -146,7 +146,7 @@ pub(crate) fn selected(
     select: &Selection,
 ) -> Result<Vec<Step>> {
     let copier = Copier::new(&source.side.path, stage, contents)?;
-    let stage_fd = open_directory(stage)?;
+    let stage_fd = Target::new(open_directory(stage)?);
     let mut plan = Plan {
         source,
         target,
@@ -173,7 +173,7 @@ struct Plan<'a> {
     target: &'a Tree,
     base: Base,
     stage: &'a Path,
-    stage_fd: OwnedFd,
+    stage_fd: Target,
     copier: Copier,
     contents: Contents,
     select: &'a Selection,
@@ -324,11 +324,14 @@ impl Plan<'_> {
             return Err(Error::Immutable(self.base.place(path).full()));
         }
         if meta.is_dir() {
-            mkdirat(&self.stage_fd, &name, Mode::RWXU).context("create the directory", &staged)?;
+            let made = mkdirat(&self.stage_fd.fd, &name, Mode::RWXU)
+                .map_err(io::Error::from)
+                .and_then(|()| open_beneath(&self.stage_fd.fd, &name))
+                .context("create the directory", &staged)?;
             let shown = self.source.side.path.join(path);
             let directory =
                 self.source.side.directory(path).context("open the directory", &shown)?;
-            copy_open(directory, &shown, &staged, self.contents)?;
+            copy_open((directory, &shown), (made, &staged), self.contents)?;
         } else if !self.link_to_peer(path, meta.ino, meta.nlink, &name)? {
             // The list has the inode numbers of the originals; what is copied may be a copy of one.
             let original = meta.ino;
@@ -349,7 +352,7 @@ impl Plan<'_> {
             return Ok(false);
         }
         if let Some(first) = self.copier.first_link(ino) {
-            linkat(&self.stage_fd, &first, &self.stage_fd, name, AtFlags::empty())
+            linkat(&self.stage_fd.fd, &first, &self.stage_fd.fd, name, AtFlags::empty())
                 .context("link", &self.stage.join(name))?;
             return Ok(true);
         }
@@ -374,7 +377,7 @@ impl Plan<'_> {
                 difference_from(self.source, (was, peer), &self.target.side, (&is.meta, peer))?
                     .is_none();
             if is_same {
-                linkat(&dir, split(peer).1, &self.stage_fd, name, AtFlags::empty())
+                linkat(&dir, split(peer).1, &self.stage_fd.fd, name, AtFlags::empty())
                     .context("link", &self.stage.join(name))?;
                 self.copier.known_link(ino, name.to_owned());
                 return Ok(true);

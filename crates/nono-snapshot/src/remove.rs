@@ -3,9 +3,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
+use crate::attributes::set_mode_of_named;
 use crate::error::{Context, Error, Result};
 use crate::flags::Flags;
 use crate::meta::stat_fd;
@@ -107,7 +108,7 @@ fn open_for_removal(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = match openat(parent, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            set_mode_of_named(parent, name, FileType::Directory, Mode::RWXU)?;
             openat(parent, name, flags, Mode::empty())?
         }
         dir => dir?,

@@ -13,8 +13,10 @@ use crate::plan::Base;
 use crate::record::{Record, State, boot_id};
 use crate::remove::remove_tree;
 use crate::store::{Store, new_home};
+use crate::strategy::tree::is_private;
 use crate::strategy::{self, Placement, STRATEGIES, Strategy, btrfs};
 use crate::transaction::reserve;
+use crate::walk::open_directory;
 
 impl Checkpoint {
     /// Keeps the state of `dirs`. Everything that could prevent a later rollback is refused before
@@ -165,8 +167,12 @@ fn choose(options: &Options, placements: &[Placement]) -> Result<(&'static dyn S
 fn remove_unfinished(store: &Store, id: &str, count: usize, dirs: &[PathBuf]) -> Result<()> {
     for (number, dir) in dirs.iter().enumerate().take(count) {
         let beside = dir.parent().unwrap_or(dir).join(".nono-rollback");
+        // Somebody else's was refused, and is left alone.
+        if !open_directory(&beside).is_ok_and(|beside| is_private(&beside).unwrap_or(false)) {
+            continue;
+        }
         remove_tree(&beside.join(format!("{id}-{number}")))?;
-        // Fails, as it should, while it holds other checkpoints or isn't there.
+        // Fails, as it should, while it holds other checkpoints.
         let _ = std::fs::remove_dir(beside);
     }
     remove_tree(&store.home(id))

@@ -8,8 +8,10 @@ pub(crate) mod reflink;
 pub(crate) mod tree;
 pub(crate) mod zfs;
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatFs;
 use serde::{Deserialize, Serialize};
 
 use crate::changes::Change;
@@ -173,8 +175,17 @@ pub(crate) fn by_name(name: &str) -> Option<&'static dyn Strategy> {
 
 /// A short description of a directory's file system, for reasons.
 pub(crate) fn file_system(dir: &Path) -> &'static str {
+    name(rustix::fs::statfs(dir))
+}
+
+/// The same for an open one.
+pub(crate) fn file_system_of(dir: impl AsFd) -> &'static str {
+    name(rustix::fs::fstatfs(dir))
+}
+
+fn name(stat: rustix::io::Result<StatFs>) -> &'static str {
     // statfs(2) and linux/magic.h
-    match rustix::fs::statfs(dir).map(|stat| stat.f_type as u64 & 0xffff_ffff) {
+    match stat.map(|stat| stat.f_type as u64 & 0xffff_ffff) {
         Ok(0xef53) => "ext4",
         Ok(0x5846_5342) => "xfs",
         Ok(0x9123_683e) => "btrfs",

@@ -1,13 +1,14 @@
 //! What the strategies that keep a whole second tree have in common: the restore is one exchange.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, RenameFlags, renameat_with};
 
 use crate::changes::{Change, Tree, all_deleted, changes};
 use crate::copy::Contents;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::manifest::Manifest;
 use crate::meta::{Time, stat_fd};
@@ -16,7 +17,7 @@ use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::{Placement, file_system};
-use crate::walk::{open_directory, scan_selected};
+use crate::walk::{open_directory, scan_selected, split};
 use crate::xattr::Inode;
 
 /// Reads the list that was written when the pre-image was made.
@@ -124,17 +125,34 @@ pub(crate) fn fresh_stage(placement: &Placement) -> Result<PathBuf> {
     Ok(stage)
 }
 
-/// Makes a directory that only the caller can enter, and in which nothing inherits an ACL.
+/// Makes a directory that only the caller can enter, and in which nothing inherits an ACL. One that is
+/// there already and that others could change is refused: what root keeps in it they could lead elsewhere.
 pub(crate) fn private_directory(path: &Path) -> Result<()> {
-    match rustix::fs::mkdir(path, Mode::RWXU) {
-        Err(rustix::io::Errno::EXIST) if path.is_dir() => {}
-        made => made.map_err(io::Error::from).context("create the directory", path)?,
-    }
+    let is_new = match rustix::fs::mkdir(path, Mode::RWXU) {
+        Err(rustix::io::Errno::EXIST) => false,
+        made => made.map(|()| true).context("create the directory", path)?,
+    };
     let dir = open_directory(path)?;
+    if !is_new && !is_private(&dir).context("examine", path)? {
+        return Err(Error::StoreUnusable {
+            path: split(path).0.to_owned(),
+            reason: format!(
+                "{} is there already, and others could change what is kept in it: rename it, or name \
+                 a store on the same file system that only you can write to",
+                path.display()
+            ),
+        });
+    }
     match Inode::Open(&dir).remove(b"system.posix_acl_default") {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
         removed => removed.context("remove the default ACL of", path),
     }
+}
+
+/// Whether only the caller can write to an open directory.
+pub(crate) fn is_private(dir: &OwnedFd) -> io::Result<bool> {
+    let meta = stat_fd(dir)?.meta;
+    Ok(meta.uid == rustix::process::geteuid().as_raw() && meta.mode & 0o022 == 0)
 }
 
 /// Says where an exchange is impossible: the directory itself is a mount point, or its file system
