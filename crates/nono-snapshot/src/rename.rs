@@ -5,14 +5,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{RenameFlags, renameat_with};
+use rustix::fs::{FileType, Mode, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::attributes::set_times;
+use crate::attributes::{set_mode_of_named, set_times};
 use crate::error::{Context, Error, Result};
 use crate::identity::identity;
 use crate::meta::{Meta, stat_at};
-use crate::step::Place;
+use crate::step::{Item, Place};
 use crate::walk::split;
 use crate::xattr::Inode;
 
@@ -63,6 +63,25 @@ impl<'a> Spot<'a> {
         Ok(self.look_at(name)?.is_some_and(|(there, _)| there == what))
     }
 
+    /// Makes the directory there writable, if it is not: see [`Item::locked`].
+    fn unlock(&self, item: &Item) -> Result<()> {
+        item.locked.map_or(Ok(()), |mode| self.set_mode(mode | 0o200))
+    }
+
+    /// The directory there has its own permissions again, also those that a crash had kept it from.
+    fn lock(&self, item: &Item) -> Result<()> {
+        match (item.locked, self.look()?) {
+            (Some(mode), Some((_, is))) if is.permissions() != mode => self.set_mode(mode),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_mode(&self, mode: u32) -> Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        set_mode_of_named(&self.dir, self.name(), FileType::Directory, mode)
+            .with_context("set the mode of", || self.full())
+    }
+
     fn rename_to(&self, to: &Self, flags: RenameFlags) -> Result<(), Errno> {
         renameat_with(&self.dir, self.name(), &to.dir, to.name(), flags)
     }
@@ -86,24 +105,40 @@ impl<'a> Spot<'a> {
 }
 
 /// `a` and `b` change places, unless they have done so already.
-pub(crate) fn exchange(a: &Place, b: &Place, was_a: &str, was_b: &str) -> Result<()> {
+pub(crate) fn exchange(a: &Place, b: &Place, was_a: &Item, was_b: &Item) -> Result<()> {
     let (a, b) = (Spot::open(a)?, Spot::open(b)?);
+    let (one, other) = (&was_a.identity, &was_b.identity);
     let (at_a, at_b) = match (a.look()?, b.look()?) {
-        (Some((there_a, _)), Some((there_b, _))) if there_a == was_b && there_b == was_a => {
-            return Ok(());
+        (Some((there_a, _)), Some((there_b, _))) if there_a == *other && there_b == *one => {
+            a.lock(was_b)?;
+            return b.lock(was_a);
         }
-        (Some((there_a, at_a)), Some((there_b, at_b))) if there_a == was_a && there_b == was_b => {
+        (Some((there_a, at_a)), Some((there_b, at_b))) if there_a == *one && there_b == *other => {
             (at_a, at_b)
         }
-        (None, _) | (_, None) if b.holds(&b.aside(), was_a)? => {
-            return exchange_by_three(&a, &b, was_a, was_b);
+        (None, _) | (_, None) if b.holds(&b.aside(), one)? => {
+            exchange_by_three(&a, &b, one, other)?;
+            a.lock(was_b)?;
+            return b.lock(was_a);
         }
         _ => return Err(Error::ChangedMeanwhile(a.full())),
     };
     match a.rename_to(&b, RenameFlags::EXCHANGE) {
-        Err(Errno::INVAL) => exchange_by_three(&a, &b, was_a, was_b)?,
+        Err(Errno::INVAL) => exchange_by_three(&a, &b, one, other)?,
+        Err(Errno::ACCESS) => {
+            a.unlock(was_a)?;
+            b.unlock(was_b)?;
+            let exchanged = a.rename_to(&b, RenameFlags::EXCHANGE);
+            if exchanged.is_err() {
+                a.lock(was_a)?;
+                b.lock(was_b)?;
+            }
+            exchanged.with_context("rename", || a.full())?;
+        }
         exchanged => exchanged.with_context("rename", || a.full())?,
     }
+    a.lock(was_b)?;
+    b.lock(was_a)?;
     a.keep_time(&at_b)?;
     b.keep_time(&at_a)
 }
@@ -130,18 +165,27 @@ fn exchange_by_three(a: &Spot<'_>, b: &Spot<'_>, was_a: &str, was_b: &str) -> Re
 }
 
 /// `what` moves from `from` to `to`, where nothing is, unless it has done so already.
-pub(crate) fn shift(from: &Place, to: &Place, what: &str) -> Result<()> {
+pub(crate) fn shift(from: &Place, to: &Place, what: &Item) -> Result<()> {
     let (from, to) = (Spot::open(from)?, Spot::open(to)?);
     match from.look()? {
-        Some((there, _)) if there == what => {}
-        None if to.holds(to.name(), what)? => return Ok(()),
+        Some((there, _)) if there == what.identity => {}
+        None if to.holds(to.name(), &what.identity)? => return to.lock(what),
         _ => return Err(Error::ChangedMeanwhile(from.full())),
     }
     let moved = match from.rename_to(&to, RenameFlags::NOREPLACE) {
         // A file system that knows no flags.
         Err(Errno::INVAL) if to.look()?.is_none() => from.rename_to(&to, RenameFlags::empty()),
         Err(Errno::INVAL | Errno::EXIST) => return Err(Error::ChangedMeanwhile(to.full())),
+        Err(Errno::ACCESS) => {
+            from.unlock(what)?;
+            let moved = from.rename_to(&to, RenameFlags::NOREPLACE);
+            if moved.is_err() {
+                from.lock(what)?;
+            }
+            moved
+        }
         moved => moved,
     };
-    moved.with_context("rename", || from.full())
+    moved.with_context("rename", || from.full())?;
+    to.lock(what)
 }

@@ -75,21 +75,43 @@ impl Place {
         Ok(Spot::open(self)?.look()?.map(|(identity, _)| identity))
     }
 
-    /// The identity of what is going to be renamed: refused where the kernel would refuse that.
-    pub(crate) fn movable(&self) -> Result<Option<String>> {
+    /// What is going to be renamed: refused where the kernel would refuse that.
+    pub(crate) fn movable(&self) -> Result<Option<Item>> {
         let spot = Spot::open(self)?;
         spot.refuse_fixed()?;
-        Ok(spot.look()?.map(|(identity, _)| identity))
+        Ok(spot.look()?.map(Item::new))
+    }
+}
+
+/// What is going to be renamed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Item {
+    /// That of [`identity`](crate::identity::identity).
+    pub(crate) identity: String,
+    /// The permissions of a directory in which its owner may not write. To get another parent it has to be
+    /// writable, for everybody but root (rename(2)).
+    pub(crate) locked: Option<u32>,
+}
+
+impl Item {
+    fn new((identity, meta): (String, Meta)) -> Self {
+        let is_locked = meta.is_dir() && meta.permissions() & 0o200 == 0;
+        Self { identity, locked: is_locked.then(|| meta.permissions()) }
+    }
+
+    /// Whether it is what is found there, with its own permissions.
+    fn is(&self, (identity, meta): &(String, Meta)) -> bool {
+        *identity == self.identity && self.locked.is_none_or(|mode| mode == meta.permissions())
     }
 }
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Step {
-    /// `a` and `b` change places; each is the identity of what is there before.
-    Exchange { a: Place, b: Place, was_a: String, was_b: String },
-    /// The entry at `from`, of that identity, moves to `to`, where nothing is.
-    Move { from: Place, to: Place, what: String },
+    /// `a` and `b` change places; before, each of the items is at its own.
+    Exchange { a: Place, b: Place, was_a: Item, was_b: Item },
+    /// The item at `from` moves to `to`, where nothing is.
+    Move { from: Place, to: Place, what: Item },
     /// The directory's own attributes; its entries stay.
     Directory { at: Place, before: DirectoryState, after: DirectoryState },
     /// A ZFS dataset goes back to a snapshot. Always the only step about its directory, and the last.
@@ -218,8 +240,9 @@ impl Step {
 
     /// Whether the step was done, and no later one has touched what it moved.
     pub(crate) fn is_done(&self) -> bool {
-        let holds = |place: &Place, what: &str| {
-            place.identity().is_ok_and(|there| there.as_deref() == Some(what))
+        let holds = |place: &Place, what: &Item| {
+            let found = Spot::open(place).and_then(|spot| spot.look());
+            found.is_ok_and(|found| found.is_some_and(|found| what.is(&found)))
         };
         match self {
             Self::Exchange { a, b, was_a, was_b } => holds(a, was_b) && holds(b, was_a),
@@ -232,7 +255,9 @@ impl Step {
     /// Undoes the step, or does nothing when it was not done.
     pub(crate) fn undo(&self) -> Result<()> {
         match self {
-            Self::Move { from, what, .. } if from.identity()?.as_ref() == Some(what) => Ok(()),
+            Self::Move { from, what, .. } if from.identity()?.as_ref() == Some(&what.identity) => {
+                Ok(())
+            }
             Self::Revert { .. } => Ok(()),
             step => step.reversed().run(),
         }

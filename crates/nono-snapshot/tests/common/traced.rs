@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// System calls that change something on disk.
 const CHANGING: &str = "open,openat,mkdir,mkdirat,mknodat,rmdir,unlink,unlinkat,rename,renameat,\
-    renameat2,link,linkat,symlinkat,write,pwrite64,ftruncate,fchmod,fchmodat,fchown,fchownat,\
+    renameat2,link,linkat,symlinkat,write,pwrite64,ftruncate,chmod,fchmod,fchmodat,fchown,fchownat,\
     utimensat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr,fsync,syncfs";
 
 /// This test program under strace, which does to calls what `option` says, and lists calls in `output`.
