@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
-    #[error("could not {action} {}: {source}", path.display())]
+    #[error("could not {action} {}: {source}: {}", path.display(), remedy(source))]
     Io {
         /// What was being done, as an infinitive.
         action: &'static str,
@@ -196,6 +196,29 @@ impl Error {
             | Self::Busy(_)
             | Self::BadPattern { .. } => None,
         }
+    }
+}
+
+/// What to do about a system call that failed.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => {
+            "do it as a user who has the permission, give it back (chmod u+rwx), or exclude what is there"
+        }
+        Some(libc::EPERM) => "do it as its owner or as root, or take off what forbids it (lsattr)",
+        Some(libc::ENOSPC) => "free some space on its file system and retry",
+        Some(libc::EDQUOT) => "free some of what the quota counts and retry",
+        Some(libc::EROFS) => "mount its file system for writing (findmnt -T) and retry",
+        Some(libc::EIO) => {
+            "the disk, or what is below it, fails: see dmesg, and retry once it works"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "permit more open files (ulimit -n) and retry",
+        Some(libc::ENOMEM) => "free some memory and retry",
+        Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP) => {
+            "put what was there back, or stop the programs that move it, and retry"
+        }
+        Some(libc::EBUSY) => "unmount what is mounted there, or stop who uses it, and retry",
+        _ => "retry once the cause is gone, after `nono recover` if something was interrupted",
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use common::mount::{mounted, run, scratch_on};
 use common::{fingerprint, furnish, scratch_in, wreck};
-use nono_snapshot::{Checkpoint, Options, State};
+use nono_snapshot::{Checkpoint, Options, State, Store};
 
 fn is_root(what: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -54,6 +54,67 @@ fn a_full_disk() {
         checkpoint.rollback(None, false).unwrap_or_else(|error| panic!("{kind}: {error}"));
         assert_eq!(fingerprint(&scratch.project), before, "{kind}");
         checkpoint.purge().unwrap();
+    }
+}
+
+/// The records are on a disk of their own, which is full: a long journal is more than what is kept for it, and
+/// the note of what was done may no longer fit after a shorter one.
+#[test]
+fn a_store_without_space_for_the_journal() {
+    if !is_root("a full store") {
+        return;
+    }
+    for kind in ["ext4", "tmpfs"] {
+        let Some(mounted) = mounted(kind, "") else { continue };
+        let (mut done, mut refused) = (0, 0);
+        for count in [10, 600, 700, 800, 900, 3000] {
+            let scratch = scratch_in(Path::new("/dev/shm"));
+            let store = Store::open(&mounted.at().join(format!("state-{count}"))).unwrap();
+            let write = |text: &str| {
+                (0..count).for_each(|n| scratch.write(&format!("dir/file-{n}"), text));
+            };
+            write("before");
+            let paths = [PathBuf::from("dir")];
+            let before = fingerprint(&scratch.project);
+            let options = Options { strategy: Some("copy".to_owned()), ..Options::default() };
+            let dirs = std::slice::from_ref(&scratch.project);
+            let mut checkpoint = Checkpoint::create(&store, dirs, &options).unwrap();
+            write("after");
+            let after = fingerprint(&scratch.project);
+            fill(&mounted.at());
+            let outcome = checkpoint.rollback(Some(&paths), false);
+            let now = fingerprint(&scratch.project);
+            let listed = &store.list().unwrap()[0];
+            assert_eq!(listed.state, State::Active, "{kind}, {count}");
+            for entry in fs::read_dir(mounted.at()).unwrap().map(Result::unwrap) {
+                if entry.file_name().as_encoded_bytes().starts_with(b"fill") {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+            match outcome {
+                Ok(_) => done += 1,
+                Err(error) => {
+                    assert!(
+                        error.to_string().contains("No space left"),
+                        "{kind}, {count}: {error}"
+                    );
+                    refused += 1;
+                    println!("{kind}, {count}: {error}, unfinished: {}", listed.unfinished);
+                    if listed.unfinished {
+                        assert_eq!(now, before, "{kind}, {count}: it was done, and not noted");
+                        store.recover().unwrap();
+                    } else {
+                        assert_eq!(now, after, "{kind}, {count}: nothing has changed");
+                        checkpoint.rollback(Some(&paths), false).unwrap();
+                    }
+                }
+            }
+            assert_eq!(fingerprint(&scratch.project), before, "{kind}, {count}");
+            assert!(checkpoint.changes().unwrap().is_empty());
+            checkpoint.dispose().unwrap();
+        }
+        println!("{kind}: {done} done, {refused} refused");
+        assert!(done > 0 && refused > 0, "{kind}: {done} done, {refused} refused");
     }
 }
 

@@ -61,7 +61,14 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
       throw new Error("name the directory to keep, `.` for this one");
     }
   } catch (error) {
-    io.stderr.write(`nono ${command}: ${(error as Error).message}\n${usage}`);
+    const { message } = error as Error;
+    // The flags could not be read, so the words themselves say in what form the answer is wanted.
+    const words = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
+    if (words.includes("--json")) {
+      const remedy = `See nono ${command} --help.`;
+      printError(io, { code: "ERR_NONO_INVALID_OPTION", message, remedy });
+    }
+    io.stderr.write(`nono ${command}: ${message}\n${usage}`);
     return 2;
   }
   try {
@@ -75,11 +82,15 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
     if (!(error instanceof RollbackError)) throw error;
     if (invocation.json === true) {
       const { code, message, path: about } = error;
-      io.stdout.write(`${JSON.stringify({ error: { code, message, path: about } })}\n`);
+      printError(io, { code, message, path: about });
     }
     io.stderr.write(`nono ${command}: ${error.message} (${error.code})\n`);
     return 1;
   }
+}
+
+function printError(io: CommandIo, error: Readonly<Record<string, string | undefined>>): void {
+  io.stdout.write(`${JSON.stringify({ error })}\n`);
 }
 
 type Invocation = ReturnType<typeof parse>;

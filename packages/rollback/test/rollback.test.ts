@@ -248,6 +248,45 @@ test("a checkpoint of nothing is a wrong usage", async () => {
   expect(io.text()).toMatch(/^nono checkpoint: name the directory to keep.*\nusage: /u);
 });
 
+test.each([
+  ["a flag that does not exist", ["diff", "--nonsense", "--json"], "'--nonsense'"],
+  ["a value that is missing", ["rollback", "--json", "--checkpoint"], "--checkpoint"],
+  ["no directory", ["checkpoint", "--json"], "name the directory to keep"],
+])("a wrong usage in JSON: %s", async (_, argv, reason) => {
+  const [io, told] = [capture(), capture()];
+  expect(await runRollbackCommand(argv, { stdout: io.stdout, stderr: told.stderr })).toBe(2);
+  expect(told.text()).toContain(`nono ${argv[0]}: `);
+  expect(JSON.parse(io.text())).toEqual({
+    error: {
+      code: "ERR_NONO_INVALID_OPTION",
+      message: expect.stringContaining(reason),
+      remedy: `See nono ${argv[0]} --help.`,
+    },
+  });
+});
+
+test("what is behind the dashes is no flag", async () => {
+  const [io, told] = [capture(), capture()];
+  const argv = ["diff", "--nonsense", "--", "--json"];
+  expect(await runRollbackCommand(argv, { stdout: io.stdout, stderr: told.stderr })).toBe(2);
+  expect(io.text()).toBe("");
+});
+
+test("an answer of the operating system says what to do", async () => {
+  const { project, store } = await scratch();
+  await using before = await checkpoint(project, { store });
+  await writeFile(path.join(project, "notes"), "changed");
+  const changes = await listed(before.changes());
+  await rm(path.join(project, "notes"));
+  await expect(changes[0]?.diff()).rejects.toMatchObject({
+    code: "ERR_NONO_ROLLBACK_IO",
+    path: path.join(project, "notes"),
+    message: expect.stringMatching(
+      /^could not read .*\/notes: No such file or directory \(os error 2\): put what was there back/u,
+    ),
+  });
+});
+
 test("what an agent wrote does not steer the terminal", async () => {
   const { project, store } = await scratch();
   await using before = await checkpoint(project, { store });
