@@ -101,7 +101,9 @@ pub struct NativeProcess {
 /// Events that were waiting.
 #[napi(object)]
 pub struct NativeEvents {
-    /// The oldest.
+    /// How many were taken.
+    pub taken: u32,
+    /// The oldest of those that somebody wants to see.
     pub events: Vec<NativeEvent>,
     /// The processes that these are of. Objects are dear, and most events are of a few.
     pub processes: Vec<NativeProcess>,
@@ -158,9 +160,10 @@ pub(crate) fn events(events: &[Event], lost: Lost) -> NativeEvents {
             processes.len() as u32 - 1
         })
     };
+    let taken = events.len() as u32;
     let events = events.iter().map(|event| self::event(event, place(&event.process))).collect();
     let (lost_allowed, lost_refused) = (lost.allowed as f64, lost.refused as f64);
-    NativeEvents { events, processes, lost_allowed, lost_refused }
+    NativeEvents { taken, events, processes, lost_allowed, lost_refused }
 }
 
 fn process(process: &Process) -> NativeProcess {

@@ -189,11 +189,14 @@ impl NativeSandbox {
         Ok(())
     }
 
-    /// Takes the oldest events, at most so many.
+    /// Takes the oldest events, at most so many. Objects are made of the refused ones only if nobody wants
+    /// to see the others.
     #[napi]
-    pub fn take_events(&self, most: u32) -> NativeEvents {
-        let (events, lost) = self.sandbox.events().take(most as usize);
-        event::events(&events, lost)
+    pub fn take_events(&self, most: u32, only_refused: bool) -> NativeEvents {
+        let (mut events, lost) = self.sandbox.events().take(most as usize);
+        let taken = events.len() as u32;
+        events.retain(|event| !only_refused || event.refused.is_some());
+        NativeEvents { taken, ..event::events(&events, lost) }
     }
 
     /// How many attempts were refused so far.

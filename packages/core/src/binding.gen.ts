@@ -44,8 +44,11 @@ export declare class NativeSandbox {
   guarantees(): Array<NativeGuarantee>
   /** Has `callback` called whenever events arrive where none were waiting. */
   onEvents(callback: () => void): void
-  /** Takes the oldest events, at most so many. */
-  takeEvents(most: number): NativeEvents
+  /**
+   * Takes the oldest events, at most so many. Objects are made of the refused ones only if nobody wants
+   * to see the others.
+   */
+  takeEvents(most: number, onlyRefused: boolean): NativeEvents
   /** How many attempts were refused so far. */
   refused(): number
   /** What the rules say of something that has not been attempted. */
@@ -160,7 +163,9 @@ export interface NativeEvent {
 
 /** Events that were waiting. */
 export interface NativeEvents {
-  /** The oldest. */
+  /** How many were taken. */
+  taken: number
+  /** The oldest of those that somebody wants to see. */
   events: Array<NativeEvent>
   /** The processes that these are of. Objects are dear, and most events are of a few. */
   processes: Array<NativeProcess>
