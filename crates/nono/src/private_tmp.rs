@@ -55,10 +55,7 @@ fn remove(top: &Path) -> io::Result<()> {
 }
 
 /// Deletes the files in a directory, and has the directories in it dealt with; false: there were none.
-fn empty(
-    directory: &Path,
-    mut deal_with: impl FnMut(&Path) -> io::Result<()>,
-) -> io::Result<bool> {
+fn empty(directory: &Path, mut deal_with: impl FnMut(&Path) -> io::Result<()>) -> io::Result<bool> {
     let mut was_empty = true;
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -120,8 +117,8 @@ mod tests {
                 deepest.set_permissions(Permissions::from_mode(0o700)).unwrap();
             }
         }
-        fs::set_permissions(tmp.path().join("2"), Permissions::from_mode(0)).unwrap();
-        fs::set_permissions(tmp.path(), Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tmp.path().join("2"), Permissions::from_mode(0o0)).unwrap();
+        fs::set_permissions(tmp.path(), Permissions::from_mode(0o0)).unwrap();
         let path = tmp.path().to_owned();
         let builder = std::thread::Builder::new().stack_size(64 * 1024);
         builder.spawn(move || drop(tmp)).unwrap().join().unwrap();

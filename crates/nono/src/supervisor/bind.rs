@@ -1,9 +1,7 @@
 //! bind(): carried out on the caller's behalf where the supervisor gives sockets their addresses, else
 //! judged and made by the kernel, whose rules about ports and files are the caller's.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,9 +85,9 @@ pub(super) fn bind(
 /// Takes note that a unix socket is one of the sandbox's, where others are in its namespace.
 fn note(socket: &OwnedFd, sockets: &mut Sockets) {
     if !sockets.unix.has_own_namespace()
-        && let Ok(found) = socket.try_clone().map(File::from).and_then(|file| file.metadata())
+        && let Ok(cookie) = socket::cookie(socket)
     {
-        sockets.unix.note(found.ino() as u32, &sockets.diagnosis);
+        sockets.unix.note(cookie, &sockets.diagnosis);
     }
 }
 

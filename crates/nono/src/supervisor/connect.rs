@@ -259,8 +259,9 @@ fn unix_address(asked: &Asked, sockets: &Sockets) -> Result<(Lead, Option<OwnedF
         return Err(libc::EINVAL);
     }
     let Some(place) = &asked.place else {
-        // An abstract name. It means something in the socket's own network namespace only.
-        let known = sockets.unix.has_own_namespace();
+        // An abstract name. It means something in the socket's own network namespace only, which is another
+        // one if the socket was handed in.
+        let known = sockets.unix.has_own_namespace() && sockets.diagnosis.is_beside(&asked.socket);
         let lead = Lead::to(asked.address.clone());
         return if known { Ok((lead, None)) } else { Err(libc::EPERM) };
     };

@@ -12,7 +12,8 @@ pub(crate) struct Diagnosis(OwnedFd);
 
 /// A listening unix socket and the file that it is bound to.
 pub(super) struct UnixListening {
-    pub(super) number: u32,
+    /// Names it, and no other socket ever (`SO_COOKIE` in `socket(7)`).
+    pub(super) cookie: u64,
     pub(super) inode: u32,
     pub(super) device: u32,
 }
@@ -123,13 +124,13 @@ impl UnixListening {
     /// `struct unix_diag_msg`, then attributes.
     fn parse(message: &[u8]) -> Option<Self> {
         const UNIX_DIAG_VFS: u16 = 1;
-        let number = word(message, 4)?;
+        let cookie = u64::from(word(message, 8)?) | u64::from(word(message, 12)?) << 32;
         let mut attributes = message.get(16..)?;
         while let Some(length) = half(attributes, 0).map(usize::from).filter(|length| *length >= 4)
         {
             if half(attributes, 2)? == UNIX_DIAG_VFS {
                 return Some(UnixListening {
-                    number,
+                    cookie,
                     inode: word(attributes, 4)?,
                     device: word(attributes, 8)?,
                 });

@@ -16,9 +16,9 @@ use crate::policy::ListedSocket;
 pub(crate) struct UnixSockets {
     /// From the policy; each is held open, so that its inode cannot become another file.
     pub(crate) listed: Vec<ListedSocket>,
-    /// Sockets that were bound inside, by their numbers; `None`: the network namespace is the
+    /// Sockets that were bound inside, by their cookies; `None`: the network namespace is the
     /// sandbox's own, so that every socket in it is.
-    pub(crate) bound: Option<HashSet<u32>>,
+    pub(crate) bound: Option<HashSet<u64>>,
 }
 
 impl UnixSockets {
@@ -32,20 +32,16 @@ impl UnixSockets {
         self.listed.iter().any(|listed| listed.is(file)) || self.is_bound_inside(file, diagnosis)
     }
 
-    /// Takes note of a socket that is being bound inside. One that listens already under the same
-    /// number is another one: the kernel's counter has 32 bits and comes round.
-    pub(super) fn note(&mut self, number: u32, diagnosis: &Diagnosis) {
+    /// Takes note of a socket that is being bound inside, by its cookie: numbers of inodes have 32 bits, and
+    /// come round when enough sockets and pipes have been made.
+    pub(super) fn note(&mut self, cookie: u64, diagnosis: &Diagnosis) {
         const MANY: usize = 4096;
-        let Ok(listening) = diagnosis.unix_listening() else { return };
-        let listens = |number: u32| listening.iter().any(|socket| socket.number == number);
         let Some(bound) = &mut self.bound else { return };
-        if listens(number) {
-            return;
-        }
         if bound.len() >= MANY {
-            bound.retain(|number| listens(*number));
+            let Ok(listening) = diagnosis.unix_listening() else { return };
+            bound.retain(|cookie| listening.iter().any(|socket| socket.cookie == *cookie));
         }
-        bound.insert(number);
+        bound.insert(cookie);
     }
 
     /// The kernel tells 32 bits of an inode's number. Where a file system has more of them (XFS,
@@ -53,10 +49,10 @@ impl UnixSockets {
     fn is_bound_inside(&self, file: &Metadata, diagnosis: &Diagnosis) -> bool {
         let inode = file.ino() as u32;
         let device = libc::major(file.dev()) << 20 | libc::minor(file.dev());
-        let is_inside = |number| self.bound.as_ref().is_none_or(|bound| bound.contains(&number));
+        let is_inside = |cookie| self.bound.as_ref().is_none_or(|bound| bound.contains(&cookie));
         let listening = diagnosis.unix_listening().unwrap_or_default();
         let mut same =
             listening.iter().filter(|socket| (socket.device, socket.inode) == (device, inode));
-        same.clone().next().is_some() && same.all(|socket| is_inside(socket.number))
+        same.clone().next().is_some() && same.all(|socket| is_inside(socket.cookie))
     }
 }

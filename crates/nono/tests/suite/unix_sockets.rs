@@ -1,6 +1,7 @@
 //! Unix sockets: the host's are out of reach unless they are listed, the sandbox's own just work.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
@@ -227,4 +228,36 @@ fn where_descriptors_cannot_be_taken_the_supervisor_makes_the_sockets() {
     })
     .join()
     .unwrap();
+}
+
+#[test]
+fn a_socket_that_was_handed_in_leads_to_no_abstract_name_outside() {
+    let name = format!("nono-handed-{}", std::process::id());
+    let outside = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let script = format!(
+        r#"
+import errno, socket
+handed = socket.socket(fileno=0)
+try: handed.connect("\0{name}"); print("CONNECTED")
+except OSError as error: print(errno.errorcode[error.errno])
+own = socket.socket(socket.AF_UNIX); own.bind("\0own"); own.listen()
+try: socket.socket(socket.AF_UNIX).connect("\0own"); print("own")
+except OSError as error: print("own", errno.errorcode[error.errno])
+"#
+    );
+    in_each_setting(&shell(), |sandbox| {
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+        // SAFETY: a new descriptor that nobody else owns.
+        let handed = unsafe { OwnedFd::from_raw_fd(libc::socket(libc::AF_UNIX, kind, 0)) };
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let error = writer.try_clone().unwrap();
+        let command = Command::new(["/usr/bin/python3", "-I", "-S", "-c", &script]);
+        let command = command.stdio(vec![handed, writer.into(), error.into()]);
+        assert!(sandbox.spawn(command).unwrap().wait().status.success());
+        let mut output = String::new();
+        reader.read_to_string(&mut output).unwrap();
+        let own = if sandbox.tier() == TierName::Flat { "own EPERM\n" } else { "own\n" };
+        assert!(!output.contains("CONNECTED") && output.ends_with(own), "{output}");
+        assert!(nobody_came(&outside));
+    });
 }
