@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::event::{Event, Operation, Target};
 use crate::judge::Right;
@@ -17,6 +17,8 @@ use crate::judge::Right;
 /// A program is granted as it is then, for this start of it: a copy takes its place inside while it
 /// runs, so it is read-only there for so long. What interprets it must be granted already. In the tier
 /// `flat` there are no mounts, and no process can widen its own Landlock domain: programs are refused.
+///
+/// While 128 requests of a sandbox have no answer, its next ones are refused.
 #[derive(Clone)]
 pub struct Approver(Arc<dyn Fn(Event, Request) + Send + Sync>);
 
@@ -39,7 +41,10 @@ impl Approver {
     }
 
     pub(crate) fn ask(&self, event: Event, request: Request) {
-        (self.0)(event, request);
+        match request.is_one_too_many() {
+            true => drop(request),
+            false => (self.0)(event, request),
+        }
     }
 }
 
@@ -63,11 +68,23 @@ type Grant = (Target, Right);
 
 /// Grants that were given for as long as the sandbox stands.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Remembered(Arc<Mutex<HashSet<Grant>>>);
+pub(crate) struct Remembered {
+    grants: Arc<Mutex<HashSet<Grant>>>,
+    /// Requests that have no answer yet.
+    waiting: Arc<()>,
+}
+
+/// The most requests of a sandbox that wait for an answer. Each holds descriptors of the owner, and a program
+/// can have thousands of threads.
+const MOST_WAITING: usize = 128;
 
 impl Remembered {
     pub(crate) fn holds(&self, target: &Target, operation: Operation) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&grant(target, operation))
+        self.grants().contains(&grant(target, operation))
+    }
+
+    fn grants(&self) -> MutexGuard<'_, HashSet<Grant>> {
+        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -92,6 +109,12 @@ impl Request {
         Request { answer: Some(Box::new(answer)), kept }
     }
 
+    fn is_one_too_many(&self) -> bool {
+        let remembered = self.kept.as_ref().map(|(remembered, _)| remembered);
+        // One is the supervisor's.
+        remembered.is_some_and(|all| Arc::strong_count(&all.waiting) > MOST_WAITING + 1)
+    }
+
     /// Lets the attempt pass, this time.
     pub fn allow(mut self) {
         self.settle(true);
@@ -99,8 +122,8 @@ impl Request {
 
     /// Lets it pass, and the same attempt from now on.
     pub fn allow_always(mut self) {
-        if let Some((Remembered(all), grant)) = self.kept.take() {
-            all.lock().unwrap_or_else(PoisonError::into_inner).insert(grant);
+        if let Some((remembered, grant)) = self.kept.take() {
+            remembered.grants().insert(grant);
         }
         self.settle(true);
     }

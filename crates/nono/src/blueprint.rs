@@ -26,7 +26,7 @@ use crate::sandbox::{Options, Ready, Sandbox};
 use crate::seccomp::{self, InternetSockets, Parked, SocketAccess, Supervised};
 use crate::supervisor::{
     Callers, Desk, Diagnosis, Files, Hands, Internet, Loaders, MadeSockets, Programs, Queries,
-    Recorder, Sockets, Starting, Supervisor, UnixSockets,
+    Recorder, Seats, Sockets, Starting, Supervisor, UnixSockets,
 };
 use crate::tier::TierName;
 use crate::{limits, ruleset, stage, supervisor, support};
@@ -278,6 +278,7 @@ impl Blueprint {
                     internet,
                     ports: self.policy.reachable_ports(),
                     queries: Queries::default(),
+                    seats: Seats::default(),
                     diagnosis: Diagnosis::from(arrived()?),
                     made: (access == SocketAccess::Made).then(MadeSockets::default),
                 };

@@ -68,6 +68,15 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
     .collect()
 }
 
+/// How many descriptors of this process one sandbox may take up by what it does, of a kind: a small share of
+/// all, so that a sandbox can't bring its owner, and the owner's other sandboxes, to have none left.
+pub(crate) fn share_of_descriptors() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel fills the structure.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    usize::try_from(limit.rlim_cur / 8).unwrap_or(usize::MAX).clamp(64, 8192)
+}
+
 /// What this process may raise a limit to.
 fn hard_limit(resource: Resource) -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::descriptor::owned;
+use crate::limits;
 use crate::socket;
 use link::{Attempt, Link, Progress, Side};
 
@@ -229,6 +230,11 @@ impl Work {
     }
 
     fn connect(&mut self, sandbox: u32, client: OwnedFd, attempts: Vec<Attempt>) {
+        // Two descriptors each.
+        let most = limits::share_of_descriptors() / 2;
+        if self.links.values().filter(|(of, _)| *of == sandbox).count() >= most {
+            return socket::reset(client);
+        }
         let Some(mut link) = Link::connect(client, attempts) else { return };
         let id = next();
         let about = LINK | u64::from(id);

@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::internet::{Internet, Lead};
 use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
 use super::record::{Account, Given, Recorder};
+use super::seats::Seats;
 use super::sockets::Sockets;
 use crate::event::{Operation, Refusal, Target};
 use crate::judge::Reason;
@@ -104,7 +104,8 @@ fn exception(asked: &Asked, sockets: &Sockets) -> Option<Connection> {
         _ => return None,
     };
     let socket = asked.socket.try_clone().ok()?;
-    Some(Connection { socket, lead, _place: place, made: sockets.made.clone() })
+    let seats = sockets.seats.clone();
+    Some(Connection { socket, lead, seats, _place: place, made: sockets.made.clone() })
 }
 
 impl Connection {
@@ -154,6 +155,7 @@ pub(super) fn listen(
 pub(super) struct Connection {
     socket: OwnedFd,
     lead: Lead,
+    seats: Seats,
     /// The socket's file, which the address names by this descriptor.
     _place: Option<OwnedFd>,
     made: Option<MadeSockets>,
@@ -218,7 +220,8 @@ fn prepare(asked: &Asked, sockets: &Sockets) -> Result<Connection, Errno> {
         },
         _ => return Err(libc::EACCES),
     };
-    Ok(Connection { socket, lead, _place: place, made: sockets.made.clone() })
+    let seats = sockets.seats.clone();
+    Ok(Connection { socket, lead, seats, _place: place, made: sockets.made.clone() })
 }
 
 /// The answer to a call about a socket whose peer is the resolver.
@@ -355,19 +358,9 @@ fn give_up_later(sockets: MadeSockets, socket: OwnedFd) {
 /// Makes a connection that may take long on a thread of its own, so that no other command waits for
 /// it. The caller is parked meanwhile: there are no more such threads than threads inside.
 fn wait_elsewhere(listener: &Arc<Listener>, call: &Notification, connection: Connection) {
-    /// The most threads that sandboxes can occupy in their owner.
-    const MAX_WAITING: usize = 2048;
-    static WAITING: AtomicUsize = AtomicUsize::new(0);
-    struct Seat;
-    impl Drop for Seat {
-        fn drop(&mut self) {
-            WAITING.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-    let seat = Seat;
-    if WAITING.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+    let Some(seat) = connection.seats.take_one() else {
         return listener.finish(call, Err(libc::EAGAIN));
-    }
+    };
     let (theirs, parked) = (listener.clone(), *call);
     let started = std::thread::Builder::new()
         .name("nono-connect".into())

@@ -3,8 +3,10 @@
 //! The stack is scanned, not unwound: a word counts as a return address if it points into executable
 //! memory right after a call instruction. Old addresses that happen to lie there count too.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
+
+use super::process;
 
 /// How much of the stack is looked at, in bytes.
 const DEPTH: usize = 8192;
@@ -29,7 +31,7 @@ pub(super) fn of(thread: i32) -> Vec<String> {
 }
 
 fn scan(thread: i32) -> Option<Vec<String>> {
-    let call = fs::read_to_string(format!("/proc/{thread}/syscall")).ok()?;
+    let call = process::read_text(format!("/proc/{thread}/syscall")).ok()?;
     let mut numbers = call.split_whitespace().rev();
     let mut hexadecimal = || u64::from_str_radix(numbers.next()?.trim_start_matches("0x"), 16).ok();
     let (program_counter, stack_pointer) = (hexadecimal()?, hexadecimal()?);
@@ -59,7 +61,7 @@ fn name(mappings: &[Mapping], address: u64) -> Option<String> {
 }
 
 fn mappings(thread: i32) -> Option<Vec<Mapping>> {
-    let text = fs::read_to_string(format!("/proc/{thread}/maps")).ok()?;
+    let text = process::read_text(format!("/proc/{thread}/maps")).ok()?;
     let parse = |line: &str| {
         let mut words = line.split_whitespace();
         let (start, end) = words.next()?.split_once('-')?;

@@ -17,6 +17,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::notif::{Listener, Notification};
+use super::process;
+use crate::limits;
 use crate::socket::{self, Errno};
 
 /// The sockets of one sandbox; clones share them.
@@ -54,8 +56,12 @@ impl MadeSockets {
             }
         };
         let mut kept = self.lock();
-        if kept.by_inode.len() >= kept.sweep_at.max(FEW) {
+        let most = limits::share_of_descriptors();
+        if kept.by_inode.len() >= kept.sweep_at.max(FEW).min(most) {
             kept.sweep();
+        }
+        if kept.by_inode.len() >= most {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
         let socket = make().or_else(|error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => {
@@ -131,6 +137,6 @@ impl Kept {
 
 /// The parent's number: the second field after the name (`proc_pid_stat(5)`).
 fn parent(process: &Path) -> Option<String> {
-    let stat = fs::read_to_string(process.join("stat")).ok()?;
+    let stat = process::read_text(process.join("stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1).map(str::to_owned)
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
@@ -74,19 +74,31 @@ pub(crate) fn can_take_descriptors() -> bool {
     })
 }
 
+/// A file of `/proc`, as text, of which there is not much. What a process calls itself, and paths, can hold
+/// bytes that are none.
+pub(super) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST_TEXT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
+
+/// So much of `/proc/PID/maps` is told of 10,000 mappings; a process can have more.
+const LONGEST_TEXT: u64 = 1 << 20;
+
 /// The process that a thread belongs to.
 pub(super) fn leader(thread: i32) -> Option<i32> {
     // A descriptor is to be had for leaders only (`pidfd_open(2)`), and much faster than the text.
     if pidfd_open(thread, 0).is_ok() {
         return Some(thread);
     }
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let status = read_text(format!("/proc/{thread}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// The device number of a thread's controlling terminal, and the leader of its session.
 pub(super) fn controlling_terminal(thread: i32) -> Option<(libc::dev_t, i32)> {
-    let stat = std::fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    let stat = read_text(format!("/proc/{thread}/stat")).ok()?;
     let after_name = stat.rsplit_once(')')?.1; // the name can hold anything
     let mut numbers =
         after_name.split_whitespace().skip(3).map_while(|word| word.parse::<i32>().ok());

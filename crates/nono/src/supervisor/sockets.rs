@@ -9,6 +9,7 @@ use super::made::MadeSockets;
 use super::notif::{Listener, Notification};
 use super::process;
 use super::queries::Queries;
+use super::seats::Seats;
 use super::unix::UnixSockets;
 use crate::socket::{self, Errno, address};
 
@@ -22,6 +23,8 @@ pub(crate) struct Sockets {
     pub(crate) ports: Option<BTreeSet<u16>>,
     /// What commands have instead of datagram sockets, where addresses are given to sockets here.
     pub(crate) queries: Queries,
+    /// Where connections wait that may take long.
+    pub(crate) seats: Seats,
     /// Where descriptors of commands cannot be taken: the sockets that were made for them.
     pub(crate) made: Option<MadeSockets>,
 }

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use crate::tier::TierName;
 
 /// The longest chain of parents that is followed.
 const MAX_CHAIN: usize = 32;
+/// The most bytes of paths that are told of it.
+const LONGEST_CHAIN: usize = 16 * 1024;
 
 /// A process's entry in the kernel's tables (`proc_pid_status(5)`).
 struct Status {
@@ -26,7 +29,7 @@ struct Status {
 
 impl Status {
     fn of(thread: i32) -> Option<Self> {
-        let text = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+        let text = super::process::read_text(format!("/proc/{thread}/status")).ok()?;
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
         let number = |name| field(name)?.split_whitespace().last()?.parse().ok();
         Some(Status {
@@ -98,6 +101,7 @@ pub(super) fn in_full(thread: i32, init: i32, tier: TierName) -> Process {
         ..Process::default()
     };
     let (mut command, mut parent) = (status.inner, status.parent);
+    let mut chain_length = 0;
     for _ in 0..MAX_CHAIN {
         let Some(above) = Status::of(parent) else { break };
         // In the tier `flat` it is the child of its guard, whom the owner knows by number.
@@ -108,7 +112,11 @@ pub(super) fn in_full(thread: i32, init: i32, tier: TierName) -> Process {
         if is_first {
             break;
         }
-        process.chain.push(link(parent, "exe"));
+        let program = link(parent, "exe");
+        chain_length += program.as_os_str().len();
+        if chain_length <= LONGEST_CHAIN {
+            process.chain.push(program);
+        }
         (command, parent) = (above.inner, above.parent);
     }
     process.command = command;
@@ -119,9 +127,16 @@ fn link(thread: i32, name: &str) -> PathBuf {
     fs::read_link(format!("/proc/{thread}/{name}")).unwrap_or_default()
 }
 
+/// The first of them. A process can have megabytes of arguments, and events wait for somebody to read them.
 fn arguments(thread: i32) -> Vec<OsString> {
     const MOST: usize = 64;
-    let line = fs::read(format!("/proc/{thread}/cmdline")).unwrap_or_default();
+    const LONGEST: u64 = 16 * 1024;
+    let mut line = Vec::new();
+    let read = File::open(format!("/proc/{thread}/cmdline"))
+        .and_then(|file| file.take(LONGEST).read_to_end(&mut line));
+    if read.is_err() {
+        return Vec::new();
+    }
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     line.split(|byte| *byte == 0)
         .take(MOST)

@@ -3,6 +3,7 @@
 mod agreement;
 mod approval;
 mod attacks_on_init;
+mod attacks_on_owner;
 
 mod common;
 mod container;
