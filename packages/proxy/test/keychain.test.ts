@@ -43,7 +43,7 @@ function ask(kind: string, world: "service" | "no-service" | "no-bus"): Map<stri
     world === "no-bus" ? run : ["dbus-run-session", ...bus, "--", ...run];
   const { stdout, stderr } = spawnSync(command, args, {
     encoding: "utf8",
-    timeout: 40_000,
+    timeout: 110_000,
     env: {
       PATH: process.env["PATH"],
       HOME: home,
@@ -88,7 +88,7 @@ describe.each(stores.filter(({ skipped }) => !skipped))("store $kind", ({ kind }
     expect(JSON.stringify([...states.values()].filter(({ code: failed }) => failed))).not.toContain(
       "in-the-store",
     );
-  }, 60_000);
+  }, 120_000);
 
   const worlds = kind === "embedded" ? [] : (["no-service", "no-bus"] as const);
   test.each(worlds)(
@@ -98,6 +98,6 @@ describe.each(stores.filter(({ skipped }) => !skipped))("store $kind", ({ kind }
       expect(state).toMatchObject({ code: "ERR_NONO_CREDENTIAL_STORE" });
       expect(state?.remedy).toMatch(/EmbeddedStore/);
     },
-    60_000,
+    120_000,
   );
 });
