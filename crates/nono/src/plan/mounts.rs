@@ -21,10 +21,13 @@ fn private_directories(policy: &Policy) -> impl Iterator<Item = &'static str> {
 /// as many of the limit. The kernel's default is half of the machine's memory, each
 /// (`tmpfs(5)`), and a command could take it all. Where memory is limited, a control group counts files
 /// too, and there must be some left to remove them with. A file takes about 1 KiB of the kernel's own
-/// memory besides.
+/// memory besides, which where the supervisor makes files is the owner's: of a limit no more than a quarter.
 pub(super) fn size(policy: &Policy, percent: u32) -> String {
     match policy.limits.memory {
-        Some(bytes) => format!("size={},nr_inodes=1m", bytes / 50 * u64::from(percent)),
+        Some(bytes) => {
+            let files = (bytes / 4096).clamp(1024, 1 << 20);
+            format!("size={},nr_inodes={files}", bytes / 50 * u64::from(percent))
+        }
         None => format!("size={percent}%,nr_inodes=1m"),
     }
 }

@@ -65,7 +65,10 @@ impl Queries {
                 resolver.serve(&ours);
                 all.lock().remove(&inode);
             });
-        started.map_err(failed)?;
+        if let Err(error) = started {
+            self.lock().remove(&inode);
+            return Err(failed(error));
+        }
         Ok(theirs)
     }
 

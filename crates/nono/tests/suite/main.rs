@@ -2,6 +2,7 @@
 
 mod agreement;
 mod approval;
+mod attacks_by_chance;
 mod attacks_on_init;
 mod attacks_on_owner;
 
