@@ -118,6 +118,14 @@ describe.runIf(
   });
 });
 
+test("who has no keychain is told where else a credential can be", () => {
+  const env = { DBUS_SESSION_BUS_ADDRESS: "unix:path=/none" };
+  const { status, stdout, stderr } = nono(["keychain", "set", "KEY"], { env, input: "secret" });
+  expect({ status, stdout }).toEqual({ status: 125, stdout: "" });
+  expect(stderr).toContain("(ERR_NONO_CREDENTIAL_STORE)");
+  expect(stderr).toContain("a policy takes credentials from env, file or command");
+});
+
 function ask(...args: string[]): ReturnType<typeof nono> {
   return nono(["why", "-p", "shell", ...args]);
 }

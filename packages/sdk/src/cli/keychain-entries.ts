@@ -35,7 +35,8 @@ async function reaching<T>(
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new GateError("ERR_NONO_CREDENTIAL_STORE", `The keychain can't be used: ${reason}`, {
       remedy:
-        "It needs a session bus with a Secret Service that is unlocked, such as a desktop has.",
+        "It needs a session bus with a Secret Service that is unlocked, such as a desktop has. " +
+        "Without one, a policy takes credentials from env, file or command.",
       cause,
     });
   }
