@@ -235,3 +235,94 @@ time.sleep(1000)
         sandbox.close();
     });
 }
+
+#[test]
+fn the_owner_that_connects_for_commands_is_not_reached_by_its_descriptor() {
+    // Whoever accepts a connection can have a descriptor of the process that made it, which is the owner.
+    let script = r"
+import ctypes, errno, fcntl, os, socket, sys
+os.chdir(sys.argv[1])
+call = ctypes.CDLL(None, use_errno=True).syscall
+def attempt(name, number, *arguments):
+    result = call(number, *map(ctypes.c_long, arguments))
+    print(name, 'SUCCEEDED' if result >= 0 else errno.errorcode[ctypes.get_errno()])
+listener = socket.socket(socket.AF_UNIX); listener.bind('own'); listener.listen()
+client = socket.socket(socket.AF_UNIX); client.connect('own')
+server = listener.accept()[0]
+try: owner = server.getsockopt(socket.SOL_SOCKET, 77) # SO_PEERPIDFD, Linux 6.5
+except OSError: print('none'); sys.exit()
+signal, take, advise, namespaces = [int(number) for number in sys.argv[2:6]]
+attempt('signal', signal, owner, 0, 0, 0)
+attempt('stop', signal, owner, 18, 0, 0)
+for fd in range(12): attempt('descriptor', take, owner, fd, 0)
+for flag in [0x40000000, 0x20000, 0x10000000, 0]: attempt('enter', namespaces, owner, flag)
+text = ctypes.create_string_buffer(64)
+vector = (ctypes.c_long * 2)(ctypes.addressof(text), 64)
+attempt('advise', advise, owner, ctypes.addressof(vector), 1, 20, 0)
+for number in range(1, 11):
+    try: fcntl.ioctl(owner, 0xff00 | number); print('namespace SUCCEEDED')
+    except OSError as error: print('namespace', errno.errorcode[error.errno])
+";
+    let scratch = Scratch::new();
+    let path = scratch.path().display().to_string();
+    let numbers = [
+        libc::SYS_pidfd_send_signal,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_process_madvise,
+        libc::SYS_setns,
+    ];
+    let numbers = numbers.map(|number| number.to_string());
+    in_each_tier(&shell().allow_write(scratch.path()), |sandbox| {
+        let argv = ["/usr/bin/python3", "-I", "-S", "-c", script, &path];
+        let argv = argv.into_iter().chain(numbers.iter().map(String::as_str));
+        let (exit, output) = run_command(sandbox, Command::new(argv));
+        assert!(exit.status.success(), "{output}");
+        println!("{} attempts", output.lines().count());
+        assert!(output == "none\n" || output.lines().count() == 29, "{output}");
+        assert!(!output.contains("SUCC"), "{output}");
+        std::fs::remove_file(scratch.path().join("own")).unwrap();
+    });
+}
+
+#[test]
+fn no_descriptor_signals_a_process_outside() {
+    // Whatever becomes readable can send a signal of choice to whoever is said to own it (F_SETOWN, F_SETSIG).
+    let script = r"
+import errno, fcntl, os, socket, struct, sys, time
+outside, F_SETSIG, F_SETOWN_EX, SIGTERM = int(sys.argv[1]), 10, 15, 15
+def signal(name, own):
+    try:
+        pairs.append(socket.socketpair())
+        ours, theirs = pairs[-1]
+        own(ours)
+        fcntl.fcntl(ours, F_SETSIG, SIGTERM)
+        fcntl.fcntl(ours, fcntl.F_SETFL, fcntl.fcntl(ours, fcntl.F_GETFL) | os.O_ASYNC)
+        theirs.send(b'x')
+        print(name, 'set')
+    except OSError as error: print(name, errno.errorcode[error.errno])
+pairs = []
+signal('process', lambda fd: fcntl.fcntl(fd, fcntl.F_SETOWN, outside))
+signal('group', lambda fd: fcntl.fcntl(fd, fcntl.F_SETOWN, -outside))
+for kind in range(3): signal('kind %d' % kind, lambda fd: fcntl.fcntl(fd, F_SETOWN_EX, struct.pack('ii', kind, outside)))
+time.sleep(.2)
+";
+    in_each_tier(&shell(), |sandbox| {
+        if !crate::common::keeps(sandbox, "signals") {
+            println!("SKIPPED: signals: this kernel does not confine them");
+            return;
+        }
+        let mut sleep = std::process::Command::new("/bin/sleep");
+        let mut outside = std::os::unix::process::CommandExt::process_group(&mut sleep, 0)
+            .arg("60")
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let number = outside.id().to_string();
+        let argv = ["/usr/bin/python3", "-I", "-S", "-c", script, number.as_str()];
+        let (exit, output) = run_command(sandbox, Command::new(argv));
+        assert!(exit.status.success() && output.lines().count() == 5, "{output}");
+        assert!(outside.try_wait().unwrap().is_none(), "{output}");
+        outside.kill().unwrap();
+        outside.wait().unwrap();
+    });
+}
