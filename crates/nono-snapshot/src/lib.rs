@@ -47,6 +47,7 @@ mod rebase;
 mod record;
 mod remove;
 mod rename;
+mod room;
 mod select;
 mod step;
 mod store;

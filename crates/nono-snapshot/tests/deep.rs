@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use common::mount::{mounted, scratch_on};
-use common::{Scratch, fingerprint, scratch};
-use nono_snapshot::{Checkpoint, Options};
+use common::{Scratch, fingerprint, in_overlay, memory, namespaces_work, scratch, scratch_in};
+use nono_snapshot::{ChangeKind, Checkpoint, Mounter, Options};
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 
 /// Directories below one another, each made from the one above: no path is long enough for them.
@@ -109,4 +109,79 @@ fn the_deepest_that_is_listed() {
     checkpoint.dispose().unwrap();
     scratch.store.recover().unwrap();
     assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
+}
+
+fn on_a_stack<T: Send>(size: usize, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(size);
+        thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+    })
+}
+
+/// Less than a thread has by itself, instead of a tree that takes minutes.
+const SMALL: usize = 256 << 10;
+const DEPTH: usize = 400;
+
+#[test]
+fn both_sides_are_deep() {
+    on_a_stack(SMALL, a_change_at_the_bottom);
+}
+
+fn a_change_at_the_bottom() {
+    let scratch = scratch();
+    let bottom = nest(&scratch.project, DEPTH, "d");
+    write(&bottom, "file", "before");
+    let mut checkpoint = scratch.checkpoint(&[]);
+    write(&bottom, "file", "after");
+    let changes = checkpoint.changes().unwrap();
+    assert_eq!(changes.len(), 1);
+    assert!(changes[0].path.ends_with("d/file"));
+    let paths = [PathBuf::from("d")];
+    checkpoint.commit(Some(&paths)).unwrap();
+    assert_eq!(checkpoint.changes().unwrap(), []);
+    write(&bottom, "file", "later");
+    checkpoint.rollback(Some(&paths), false).unwrap();
+    assert_eq!(checkpoint.changes().unwrap(), []);
+    checkpoint.dispose().unwrap();
+    nono_removes(&scratch);
+}
+
+#[test]
+fn in_an_overlay() {
+    on_a_stack(SMALL, what_was_there_and_what_is_new);
+}
+
+fn what_was_there_and_what_is_new() {
+    let root = rustix::process::geteuid().is_root();
+    if !root && !namespaces_work() {
+        return;
+    }
+    let mounter = if root { Mounter::Privileged } else { Mounter::Unprivileged };
+    let scratch = scratch_in(&memory());
+    write(&nest(&scratch.project, DEPTH, "d"), "file", "before");
+    let before = on_a_stack(64 << 20, || fingerprint(&scratch.project));
+    let (strategy, mounter) = (Some("overlay".to_owned()), Some(mounter));
+    let options = Options { strategy, mounter, ..Options::default() };
+    let dirs = std::slice::from_ref(&scratch.project);
+    let mut checkpoint = Checkpoint::create(&scratch.store, dirs, &options).unwrap();
+    let down = |step: &str| {
+        format!("i=0; while [ $i -lt {DEPTH} ]; do {step}; i=$((i+1)); done; echo after > file")
+    };
+    let (old, new) = (down("cd -P d"), down("mkdir n; cd -P n"));
+    let mount = checkpoint.mounts().remove(0);
+    in_overlay(&mount, options.mounter.unwrap(), &format!("({old}); ({new})"));
+    for is_applied in [false, true] {
+        if is_applied {
+            checkpoint.apply().unwrap();
+        }
+        let changes = checkpoint.changes().unwrap();
+        assert_eq!(changes.len(), 1 + DEPTH + 1, "applied: {is_applied}");
+        let modified = changes.iter().filter(|change| change.kind == ChangeKind::Modified);
+        assert!(modified.map(|change| &change.path).eq([&changes[0].path]), "{is_applied}");
+        assert!(changes[0].path.ends_with("d/file"), "{is_applied}");
+    }
+    checkpoint.rollback(None, false).unwrap();
+    assert_eq!(on_a_stack(64 << 20, || fingerprint(&scratch.project)), before);
+    checkpoint.dispose().unwrap();
+    nono_removes(&scratch);
 }

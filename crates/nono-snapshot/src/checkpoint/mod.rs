@@ -13,6 +13,7 @@ use crate::meta::Time;
 use crate::mounts::refuse_mounts_inside;
 use crate::record::{ENDED, Mounter, Record, State, boot_id};
 use crate::remove::remove_tree;
+use crate::room::with_room;
 use crate::select::{Paths, Selection};
 use crate::step::Step;
 use crate::store::{Store, is_complete};
@@ -96,6 +97,10 @@ impl Checkpoint {
 
     /// What differs now, in each directory sorted by path.
     pub fn changes(&mut self) -> Result<Vec<Change>> {
+        with_room(|| self.list_changes())
+    }
+
+    fn list_changes(&mut self) -> Result<Vec<Change>> {
         self.refresh("listing the changes")?;
         let (strategy, exclude) = (self.kind()?, self.exclude()?);
         let mut changes = Vec::new();
@@ -111,6 +116,14 @@ impl Checkpoint {
     /// A whole rollback ends this checkpoint and the later ones of the same directories. The
     /// discarded tree is deleted by [`purge`](Self::purge).
     pub fn rollback(
+        &mut self,
+        paths: Option<&[PathBuf]>,
+        refuse_held: bool,
+    ) -> Result<RollbackReport> {
+        with_room(|| self.bring_back(paths, refuse_held))
+    }
+
+    fn bring_back(
         &mut self,
         paths: Option<&[PathBuf]>,
         refuse_held: bool,
@@ -184,6 +197,10 @@ impl Checkpoint {
     /// Overlay: brings the sandbox's changes into the directories, once its commands have ended and
     /// the mounts are gone. What was there before stays in the upper layer, for a rollback.
     pub fn apply(&mut self) -> Result<()> {
+        with_room(|| self.bring_in())
+    }
+
+    fn bring_in(&mut self) -> Result<()> {
         let _lock = self.store.lock(self.id())?;
         self.refresh("applying")?;
         if self.state() == State::Applied || self.mounts().is_empty() {
@@ -217,6 +234,10 @@ impl Checkpoint {
     /// Keeps the changes, or only those of `paths`: they are no longer rolled back. Keeping all of
     /// them ends the checkpoint.
     pub fn commit(&mut self, paths: Option<&[PathBuf]>) -> Result<()> {
+        with_room(|| self.keep(paths))
+    }
+
+    fn keep(&mut self, paths: Option<&[PathBuf]>) -> Result<()> {
         let _lock = self.store.lock(self.id())?;
         self.refresh("committing")?;
         self.refuse_if_needed()?;

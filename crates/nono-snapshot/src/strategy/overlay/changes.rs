@@ -1,6 +1,7 @@
 //! What the steps towards, or away from, an upper layer change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
@@ -9,13 +10,11 @@ use super::applied::FormerNames;
 use crate::changes::Change;
 use crate::compare::{ChangeKind, Side, compare};
 use crate::error::{Context, Result};
-use crate::exclude::Exclude;
-use crate::manifest::Manifest;
 use crate::meta::{Meta, stat_at};
 use crate::plan::Base;
 use crate::step::Step;
 use crate::strategy::Placement;
-use crate::walk::{scan, split};
+use crate::walk::{names, split};
 
 /// Lists what the steps change. `done`: they were run, so the two sides have changed places.
 pub(super) fn changes_of(placement: &Placement, steps: &[Step], done: bool) -> Result<Vec<Change>> {
@@ -116,43 +115,60 @@ impl List<'_> {
 
     /// The difference of two entries that stand for the same path, and of what is below them.
     fn pair(&mut self, path: &Path, old: Option<&Path>, new: Option<&Path>) -> Result<()> {
-        let (was, is) = (old.map(examine).transpose()?, new.map(examine).transpose()?);
-        if let (Some(old), Some(new), Some(was), Some(is)) = (old, new, was, is) {
-            let sides = (Side::open(split(old).0)?, Side::open(split(new).0)?);
-            let (old_name, new_name) = (Path::new(split(old).1), Path::new(split(new).1));
-            let kind = compare((&sides.0, old_name, &was), (&sides.1, new_name, &is))
-                .context("compare", new)?;
-            if let Some(kind) = kind {
-                self.note(kind, path, Some((old.to_owned(), was)), Some((new.to_owned(), is)));
-            }
-        } else if let (Some(old), Some(was)) = (old, was) {
-            self.note(ChangeKind::Deleted, path, Some((old.to_owned(), was)), None);
-        } else if let (Some(new), Some(is)) = (new, is) {
-            self.note(ChangeKind::Added, path, None, Some((new.to_owned(), is)));
-        }
-        let listing = |full: Option<&Path>, meta: Option<Meta>| match (full, meta) {
-            (Some(full), Some(meta)) if meta.is_dir() => scan(full, &Exclude::none()).map(Some),
-            _ => Ok(None),
+        let open = |full: Option<&Path>| full.map(|full| Side::open(split(full).0)).transpose();
+        let (old_side, new_side) = (open(old)?, open(new)?);
+        let top = |full: Option<&Path>| -> Result<_> {
+            let entry = |full: &Path| Ok((PathBuf::from(split(full).1), examine(full)?));
+            full.map(entry).transpose()
         };
-        let (old_list, new_list) = (listing(old, was)?, listing(new, is)?);
-        let mut names = Vec::new();
-        for list in [&old_list, &new_list].into_iter().flatten() {
-            let present =
-                list.children(Manifest::ROOT).filter(|&entry| !is_whiteout(list.meta(entry)));
-            names.extend(present.map(|entry| list.name(entry).to_owned()));
-        }
-        names.sort_unstable();
-        names.dedup();
-        for name in names {
-            let side = |list: &Option<Manifest>, full: Option<&Path>| {
-                let found = list.as_ref()?.child(Manifest::ROOT, &name)?;
-                (!is_whiteout(list.as_ref()?.meta(found))).then_some(full?.join(&name))
+        // Not by recursion: how deep a tree is, is up to the agent.
+        let mut pending = vec![(path.to_owned(), top(old)?, top(new)?)];
+        while let Some((path, was, is)) = pending.pop() {
+            let old = old_side.as_ref().zip(was.as_ref());
+            let new = new_side.as_ref().zip(is.as_ref());
+            let full = |end: Option<(&Side, &(PathBuf, Meta))>| {
+                end.map(|(side, (at, meta))| (side.path.join(at), *meta))
             };
-            let (old, new) = (side(&old_list, old), side(&new_list, new));
-            self.pair(&path.join(&name), old.as_deref(), new.as_deref())?;
+            let kind = match (old, new) {
+                (Some((old, (old_at, was))), Some((new, (new_at, is)))) => {
+                    compare((old, old_at, was), (new, new_at, is))
+                        .with_context("compare", || new.path.join(new_at))?
+                }
+                (Some(_), None) => Some(ChangeKind::Deleted),
+                (None, Some(_)) => Some(ChangeKind::Added),
+                (None, None) => None,
+            };
+            if let Some(kind) = kind {
+                self.note(kind, &path, full(old), full(new));
+            }
+            let mut names = BTreeMap::<OsString, [Option<(PathBuf, Meta)>; 2]>::new();
+            for (number, end) in [old, new].into_iter().enumerate() {
+                let Some((side, (at, _))) = end.filter(|(_, (_, meta))| meta.is_dir()) else {
+                    continue;
+                };
+                for (name, meta) in entries(side, at)? {
+                    let at = at.join(&name);
+                    names.entry(name).or_default()[number] = Some((at, meta));
+                }
+            }
+            pending.extend(names.into_iter().map(|(name, [was, is])| (path.join(name), was, is)));
         }
         Ok(())
     }
+}
+
+/// What is in a directory, but for notes of deletions.
+fn entries(side: &Side, at: &Path) -> Result<Vec<(OsString, Meta)>> {
+    let shown = || side.path.join(at);
+    let dir = side.directory(at).with_context("open the directory", shown)?;
+    let mut entries = Vec::new();
+    for name in names(&dir, shown)? {
+        let meta = stat_at(&dir, &name).with_context("examine", || shown().join(&name))?.meta;
+        if !is_whiteout(&meta) {
+            entries.push((name, meta));
+        }
+    }
+    Ok(entries)
 }
 
 fn is_whiteout(meta: &Meta) -> bool {

@@ -2,10 +2,8 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-
-use rustix::fs::{Mode, OFlags, openat};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use crate::compare::is_overlay_note;
 use crate::error::{Context, Result};
@@ -51,23 +49,31 @@ pub(super) fn strip_notes(base: &Base, steps: &[Step]) -> Result<()> {
     Ok(())
 }
 
-fn strip(parent: impl AsFd, name: &OsStr, full: &Path) -> Result<()> {
-    let entry = Inode::Named(&parent, name);
+fn strip(parent: OwnedFd, name: &OsStr, full: &Path) -> Result<()> {
+    // Not by recursion: how deep a tree is, is up to the agent.
+    let mut pending = Vec::new();
+    if clean(&parent, name, full)? {
+        pending.push(PathBuf::from(name));
+    }
+    let around = split(full).0;
+    while let Some(path) = pending.pop() {
+        let shown = || around.join(&path);
+        let dir = open_beneath(&parent, &path).with_context("open the directory", shown)?;
+        for name in names(&dir, shown)? {
+            if clean(&dir, &name, &shown().join(&name))? {
+                pending.push(path.join(name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether it is a directory.
+fn clean(parent: &OwnedFd, name: &OsStr, full: &Path) -> Result<bool> {
+    let entry = Inode::Named(parent, name);
     let noted = entry.read().context("read the attributes of", full)?;
     for name in noted.keys().filter(|name| is_overlay_note(name)) {
         entry.remove(name).context("clean the attributes of", full)?;
     }
-    if stat_at(&parent, name).context("examine", full)?.meta.is_dir() {
-        let dir = openat(
-            &parent,
-            name,
-            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .context("open the directory", full)?;
-        for name in names(&dir, || full.to_owned())? {
-            strip(&dir, &name, &full.join(&name))?;
-        }
-    }
-    Ok(())
+    Ok(stat_at(parent, name).context("examine", full)?.meta.is_dir())
 }
