@@ -126,7 +126,7 @@ struct Numbers {
 
 impl Numbers {
     fn of(thread: i32) -> io::Result<Self> {
-        let status = std::fs::read_to_string(format!("/proc/{thread}/status"))?;
+        let status = process::read_text(format!("/proc/{thread}/status"))?;
         // Of the numbers in nested namespaces the last is the innermost (`proc_pid_status(5)`).
         let innermost = |field: &str| {
             let numbers = status.lines().find_map(|line| line.strip_prefix(field))?;

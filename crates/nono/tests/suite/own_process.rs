@@ -181,11 +181,15 @@ def told():
 attempt('main thread', told)
 other = threading.Thread(target=lambda: attempt('other thread', told))
 other.start(); other.join()
+import ctypes
+ctypes.CDLL(None).prctl(15, b'\xff') # PR_SET_NAME
+attempt('under a name that is no text', told)
 ";
     let scratch = Scratch::new();
     in_each_tier(&denying(&scratch), |sandbox| {
         let output = python(sandbox, &scratch, script, &[]);
-        assert_eq!(output, "main thread right\nother thread right\n");
+        let threads = "main thread right\nother thread right\n";
+        assert_eq!(output, format!("{threads}under a name that is no text right\n"));
         let (events, _) = sandbox.events().take(usize::MAX);
         let refused: Vec<_> = events.iter().filter(|event| event.refused.is_some()).collect();
         assert!(refused.is_empty(), "{refused:#?}");
