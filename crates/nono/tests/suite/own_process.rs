@@ -163,7 +163,7 @@ for turn in range(4000):
 #[test]
 fn a_process_is_told_of_itself_under_its_own_numbers() {
     let script = r"
-def of(path): return dict(line.split(':\t', 1) for line in read(path).decode().splitlines())
+def of(path): return dict(line.split(':\t', 1) for line in read(path).decode(errors='replace').splitlines())
 def numbers(path): return (of(path)['Tgid'], of(path)['Pid'])
 def told():
     process, thread = str(os.getpid()), str(threading.get_native_id())
