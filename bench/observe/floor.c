@@ -31,7 +31,7 @@
 /* Calls that `observe: "changes"` parks whatever their arguments, as far as the jobs make them. */
 static const int parked[] = {
 	SYS_mkdirat, SYS_symlinkat, SYS_linkat, SYS_renameat2, SYS_unlinkat, SYS_fchmod, SYS_fchmodat,
-	SYS_utimensat, SYS_execve, SYS_connect, SYS_bind,
+	SYS_utimensat, SYS_execve, SYS_exit_group, SYS_connect, SYS_bind,
 #ifdef __x86_64__
 	SYS_mkdir, SYS_symlink, SYS_link, SYS_rename, SYS_unlink, SYS_rmdir, SYS_chmod,
 #endif
