@@ -265,6 +265,7 @@ impl Blueprint {
         let listener = supervisor::Listener::new(arrived()?);
         let programs = self.policy.rules.iter().filter(|(_, access)| access.execute);
         let loaders = Loaders::new(programs.map(|(path, _)| path.as_path()));
+        let seats = Seats::default();
         let (sockets, led) = match supervised.sockets {
             SocketAccess::None => (None, None),
             access => {
@@ -278,7 +279,7 @@ impl Blueprint {
                     internet,
                     ports: self.policy.reachable_ports(),
                     queries: Queries::default(),
-                    seats: Seats::default(),
+                    seats: seats.clone(),
                     diagnosis: Diagnosis::from(arrived()?),
                     made: (access == SocketAccess::Made).then(MadeSockets::default),
                 };
@@ -289,7 +290,8 @@ impl Blueprint {
         let approver =
             self.options.approver.clone().map(|approver| (approver, Remembered::default()));
         let hands = Hands::new(ruleset.try_clone()?);
-        let files = Files::new(hands, judge.clone(), tier, approver.is_some(), programs_granted);
+        let asks = approver.is_some();
+        let files = Files::new(hands, seats, judge.clone(), tier, asks, programs_granted);
         let desk = Desk {
             listener: Arc::new(listener),
             loaders,

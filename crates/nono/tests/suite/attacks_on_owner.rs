@@ -96,6 +96,42 @@ print('all', len(accepted))
 }
 
 #[test]
+fn opens_that_wait_leave_seats_for_other_sandboxes() {
+    // Each waits for somebody to write, on threads of the owner.
+    let script = r"
+import errno, os, sys, threading, time
+os.chdir(sys.argv[1]); os.mkfifo('nobody')
+def wait():
+    try: os.open('nobody', os.O_RDONLY)
+    except OSError as error: failed.append(error.errno)
+failed = []
+threading.stack_size(64 * 1024)
+for turn in range(600): threading.Thread(target=wait, daemon=True).start()
+while len(failed) < 80: time.sleep(.01)
+assert set(failed) == {errno.ENFILE}, failed
+print('ready', flush=True)
+time.sleep(1000)
+";
+    let other = r"
+import os, sys, threading
+os.chdir(sys.argv[1]); os.mkfifo('other')
+reader = threading.Thread(target=lambda: print(open('other').read()))
+reader.start()
+with open('other', 'w') as pipe: pipe.write('through')
+reader.join()
+";
+    let scratch = Scratch::new();
+    let path = scratch.path().display().to_string();
+    let of = |script| Command::new(["/usr/bin/python3", "-I", "-S", "-c", script, path.as_str()]);
+    let capabilities = shell().allow_write(scratch.path()).deny("**/.env");
+    let sandbox = || Sandbox::create(&capabilities, &in_any_tier()).unwrap();
+    let (attacker, victim) = (sandbox(), sandbox());
+    let _attack = start(&attacker, of(script));
+    let (exit, output) = run_command(&victim, of(other));
+    assert!(exit.status.success() && output == "through\n", "{output}");
+}
+
+#[test]
 fn connections_to_a_service_of_the_host_leave_descriptors_for_others() {
     // Each that is led on takes two descriptors of the owner, which would have none left for anything else.
     let service = TcpListener::bind("127.0.0.1:0").unwrap();

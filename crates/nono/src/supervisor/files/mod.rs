@@ -27,6 +27,7 @@ use super::notif::{Listener, Notification};
 use super::place::{self, View};
 use super::programs::{Program, Programs};
 use super::record::Account;
+use super::seats::Seats;
 use crate::event::Operation;
 use crate::judge::{Judge, Reason, Right};
 use crate::tier::TierName;
@@ -43,6 +44,8 @@ use reply::{Attempt, Last, Reply, Verdict};
 /// What the supervisor needs to answer for files.
 pub(crate) struct Files {
     hands: Hands,
+    /// Where opens wait that may take long.
+    seats: Seats,
     judge: Judge,
     tier: TierName,
     /// Whether somebody is asked before an open is refused.
@@ -145,6 +148,7 @@ fn refuses_to_execute(file: &File) -> Option<Reason> {
 impl Files {
     pub(crate) fn new(
         hands: Hands,
+        seats: Seats,
         judge: Judge,
         tier: TierName,
         asks: bool,
@@ -152,6 +156,7 @@ impl Files {
     ) -> Self {
         Files {
             hands,
+            seats,
             judge,
             tier,
             asks,

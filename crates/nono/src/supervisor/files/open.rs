@@ -267,9 +267,14 @@ impl Caller<'_> {
     fn open_fifo(&self, place: Place, flags: i32) -> Answer {
         let (listener, call) = (self.listener.clone(), *self.call);
         let release = place.file.try_clone()?;
+        let seats = &self.files.seats;
+        let (Some(seat), Some(other_seat)) = (seats.take_one(), seats.take_one()) else {
+            return Err(errno(libc::ENFILE));
+        };
         self.check()?;
         let (done, ended) = std::sync::mpsc::channel::<()>();
         self.files.hands.carry_out_aside(move || {
+            let _seat = seat;
             match reopen(&place.file, flags, 0) {
                 Ok(file) => {
                     listener.hand_over(&call, file.into(), flags & libc::O_CLOEXEC != 0);
@@ -284,6 +289,7 @@ impl Caller<'_> {
         let (listener, call) = (self.listener.clone(), *self.call);
         std::thread::Builder::new().name("nono-fifo".into()).stack_size(64 * 1024).spawn(
             move || {
+                let _seat = other_seat;
                 use std::sync::mpsc::RecvTimeoutError::Timeout;
                 const LOOK: std::time::Duration = std::time::Duration::from_millis(200);
                 while ended.recv_timeout(LOOK) == Err(Timeout) {
