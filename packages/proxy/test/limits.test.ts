@@ -97,7 +97,7 @@ test("one connection of HTTP/2 does not open connections to servers without end"
     if (i === 0) await expect.poll(() => waiting.length).toBe(1);
   }
   await expect.poll(() => statuses).toEqual(Array.from({ length: 8 }, () => 503));
-  expect(waiting).toHaveLength(4);
+  await expect.poll(() => waiting.length).toBe(4);
   for (const response of waiting) response.end();
   await expect.poll(() => statuses.slice(8)).toEqual([200, 200, 200, 200]);
   const later = session.request({ ":path": "/" });
