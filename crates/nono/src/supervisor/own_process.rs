@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::place::{self, Place, View, errno};
+use super::who::Status;
 use super::{memory_file, process};
 use crate::mountinfo;
 
@@ -45,16 +46,17 @@ struct Named {
 impl Named {
     fn by(thread: i32, path: &Path) -> io::Result<Option<Self>> {
         let below = |above: &str| path.strip_prefix(above).ok();
+        let caller = || Status::of(thread).ok_or(errno(libc::EIO));
         let of_process = |rest: PathBuf| {
-            let directory = Path::new("/proc").join(Numbers::of(thread)?.process);
+            let directory = PathBuf::from(format!("/proc/{}", caller()?.inner));
             Ok(Some(Named { directory, rest }))
         };
         if let Some(rest) = below("/proc/self") {
             return of_process(rest.to_owned());
         }
         if let Some(rest) = below("/proc/thread-self") {
-            let Numbers { process, thread } = Numbers::of(thread)?;
-            let directory = Path::new("/proc").join(process).join("task").join(thread);
+            let Status { inner, inner_thread, .. } = caller()?;
+            let directory = PathBuf::from(format!("/proc/{inner}/task/{inner_thread}"));
             return Ok(Some(Named { directory, rest: rest.to_owned() }));
         }
         if let Some(rest) = below("/dev/fd") {
@@ -74,7 +76,7 @@ impl Named {
         let mut names = below.components();
         let number = names.next().and_then(|name| name.as_os_str().to_str()).unwrap_or_default();
         if !number.starts_with(|digit: char| digit.is_ascii_digit())
-            || number != Numbers::of(thread)?.process
+            || number != Status::of(thread).ok_or(errno(libc::EIO))?.inner.to_string()
         {
             return Ok(None);
         }
@@ -118,26 +120,6 @@ impl Named {
     }
 }
 
-/// What a thread and its process are called in the sandbox's own `/proc`.
-struct Numbers {
-    process: String,
-    thread: String,
-}
-
-impl Numbers {
-    fn of(thread: i32) -> io::Result<Self> {
-        let status = process::read_text(format!("/proc/{thread}/status"))?;
-        // Of the numbers in nested namespaces the last is the innermost (`proc_pid_status(5)`).
-        let innermost = |field: &str| {
-            let numbers = status.lines().find_map(|line| line.strip_prefix(field))?;
-            numbers.split_whitespace().next_back().map(str::to_owned)
-        };
-        let numbers = innermost("NStgid:").zip(innermost("NSpid:"));
-        let (process, thread) = numbers.ok_or(errno(libc::EIO))?;
-        Ok(Numbers { process, thread })
-    }
-}
-
 /// Whether a file of a process's directory, or of one of its threads', says something about that
 /// process alone: what it is and uses, and nothing of mounts, networks or others.
 pub(super) fn is_about_it_alone(name: &Path) -> bool {
@@ -170,7 +152,8 @@ pub(super) fn is_about_it_alone(name: &Path) -> bool {
 }
 
 /// Whether a file of a process's directory says more to those who open it with capabilities
-/// (`pagemap_read` in fs/proc/task_mmu.c, `proc_pid_stack` in fs/proc/base.c), as the supervisor may.
+/// (`pagemap_read` in fs/proc/task_mmu.c, `proc_pid_stack` in fs/proc/base.c). The supervisor has given up
+/// those that count; that it opens none such does not rest on that.
 pub(super) fn says_more_to_the_privileged(name: &Path) -> bool {
     name.file_name().is_some_and(|name| name == "pagemap" || name == "stack")
 }

@@ -19,16 +19,17 @@ const MAX_CHAIN: usize = 32;
 const LONGEST_CHAIN: usize = 16 * 1024;
 
 /// A process's entry in the kernel's tables (`proc_pid_status(5)`).
-struct Status {
+pub(super) struct Status {
     group: i32,
     parent: i32,
     /// As commands see it: in the innermost pid namespace.
-    inner: i32,
+    pub(super) inner: i32,
+    pub(super) inner_thread: i32,
     inner_session: i32,
 }
 
 impl Status {
-    fn of(thread: i32) -> Option<Self> {
+    pub(super) fn of(thread: i32) -> Option<Self> {
         let text = super::process::read_text(format!("/proc/{thread}/status")).ok()?;
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
         let number = |name| field(name)?.split_whitespace().last()?.parse().ok();
@@ -36,6 +37,7 @@ impl Status {
             group: number("Tgid:")?,
             parent: number("PPid:")?,
             inner: number("NStgid:")?,
+            inner_thread: number("NSpid:")?,
             inner_session: number("NSsid:")?,
         })
     }

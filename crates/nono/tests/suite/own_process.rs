@@ -80,7 +80,7 @@ for number in NUMBERS:
     for name in ['environ', 'maps', 'mem', 'auxv']:
         for way, path, fd in ways(number, name):
             attempt(f'{name} by {way}', lambda: look(name, path, fd))
-# Opened with the owner's capabilities, these have the places of memory in the machine, and of the kernel's code.
+# To whoever opens them with capabilities, these tell the places of memory in the machine, and of the kernel's code.
 for name in ['pagemap', 'stack', f'task/{os.getpid()}/pagemap']:
     attempt(name, lambda: ('SUCCEEDED', read('/proc/self/' + name)[:0]))
 # To the supervisor these would mean its own.
