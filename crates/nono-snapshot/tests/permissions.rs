@@ -69,9 +69,8 @@ fn what_cannot_be_read_is_refused_by_name_at_the_beginning() {
     }
 }
 
-/// The permission was taken later, by whom the checkpoint is meant to undo.
-#[test]
-fn what_can_no_longer_be_read_comes_back() {
+/// What is done to a project after its checkpoint, by a permission that is taken away, is undone.
+fn undone_in_each_mode(done: impl Fn(&Scratch, &mut Checkpoint, u32)) {
     if !is_ordinary() {
         return;
     }
@@ -79,14 +78,7 @@ fn what_can_no_longer_be_read_comes_back() {
         let scratch = project();
         let before = fingerprint(&scratch.project);
         let mut checkpoint = scratch.checkpoint(&[]);
-        scratch.write("dir/inner/file", "after");
-        set_mode(&scratch, "dir/inner", mode);
-        set_mode(&scratch, "dir", mode);
-        let dir = scratch.project.join("dir");
-        is_refused_by_name(&checkpoint.changes().unwrap_err(), &dir, mode);
-        let paths = [PathBuf::from("dir")];
-        is_refused_by_name(&checkpoint.rollback(Some(&paths), false).unwrap_err(), &dir, mode);
-        is_refused_by_name(&checkpoint.commit(Some(&paths)).unwrap_err(), &dir, mode);
+        done(&scratch, &mut checkpoint, mode);
         checkpoint.rollback(None, false).unwrap();
         assert_eq!(fingerprint(&scratch.project), before, "{mode:o}");
         checkpoint.purge().unwrap();
@@ -95,22 +87,28 @@ fn what_can_no_longer_be_read_comes_back() {
     }
 }
 
+/// The permission was taken later, by whom the checkpoint is meant to undo.
+#[test]
+fn what_can_no_longer_be_read_comes_back() {
+    undone_in_each_mode(|scratch, checkpoint, mode| {
+        scratch.write("dir/inner/file", "after");
+        set_mode(scratch, "dir/inner", mode);
+        set_mode(scratch, "dir", mode);
+        let dir = scratch.project.join("dir");
+        is_refused_by_name(&checkpoint.changes().unwrap_err(), &dir, mode);
+        let paths = [PathBuf::from("dir")];
+        is_refused_by_name(&checkpoint.rollback(Some(&paths), false).unwrap_err(), &dir, mode);
+        is_refused_by_name(&checkpoint.commit(Some(&paths)).unwrap_err(), &dir, mode);
+    });
+}
+
 /// The directory itself has lost its permissions.
 #[test]
 fn a_root_without_permissions_comes_back() {
-    if !is_ordinary() {
-        return;
-    }
-    for mode in MODES {
-        let scratch = project();
-        let before = fingerprint(&scratch.project);
-        let mut checkpoint = scratch.checkpoint(&[]);
+    undone_in_each_mode(|scratch, _, mode| {
         scratch.write("file", "after");
-        set_mode(&scratch, "", mode);
-        checkpoint.rollback(None, false).unwrap();
-        assert_eq!(fingerprint(&scratch.project), before, "{mode:o}");
-        checkpoint.purge().unwrap();
-    }
+        set_mode(scratch, "", mode);
+    });
 }
 
 /// Read-only directories are what package managers make.
