@@ -289,6 +289,8 @@ fn refuse_device_nodes(rules: &mut Rules, otherwise: Action) {
 /// Operations on files that the supervisor judges and carries out.
 fn park_files(rules: &mut Rules, parked: Parked) {
     rules.notify(files::PARKED);
+    // Each new file takes its caller's mask into account.
+    rules.notify(&[libc::SYS_umask]);
     // With O_PATH nothing is opened, only named; what is then done by that name is parked itself.
     let open = |flags: usize| {
         let by_name = argument(flags).mask(libc::O_PATH as u32).is_not(0);

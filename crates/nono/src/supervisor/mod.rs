@@ -219,6 +219,7 @@ impl Desk {
             (libc::SYS_socket, Some(sockets)) => sockets.make(&self.listener, call),
             (libc::SYS_memfd_create, _) => memory_file::create(&self.listener, call),
             (libc::SYS_execve | libc::SYS_execveat, _) => self.foresee_execution(call),
+            (libc::SYS_umask, _) => self.files.let_mask_change(&self.listener, call),
             (libc::SYS_exit_group, _) => self.see_off(call),
             (number, _) if exec::is_start(number, call) => self.certify(call),
             (number, _) if let Some(process) = seccomp::target(number, call.arguments) => {

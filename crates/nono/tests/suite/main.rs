@@ -22,6 +22,7 @@ mod granted_programs;
 mod identity;
 mod limits;
 mod loopback;
+mod masks;
 mod overlay;
 mod own_process;
 mod places;

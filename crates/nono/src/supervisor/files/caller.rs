@@ -1,10 +1,8 @@
 //! A parked call on its way: what it means, what the rules say of it, and who carries it out.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -178,28 +176,8 @@ impl Caller<'_> {
 
     /// A mode under the caller's mask.
     pub(super) fn mode(&self, asked: libc::mode_t) -> io::Result<Mode> {
-        self.files.hands.mode(asked, self.mask()?)
-    }
-
-    fn mask(&self) -> io::Result<libc::mode_t> {
-        let thread = self.call.thread;
-        // The second line, after a name of at most 64 bytes; the rest is not worth reading.
-        let mut head = [0; 128];
-        let mut status = self.files.status.borrow_mut();
-        // Of a thread that had the same number before nothing can be read (ESRCH).
-        let kept = status.as_ref().filter(|(of, _)| *of == thread);
-        let length = match kept.and_then(|(_, file)| file.read_at(&mut head, 0).ok()) {
-            Some(length) => length,
-            None => {
-                let file = File::open(format!("/proc/{thread}/status"))?;
-                status.insert((thread, file)).1.read_at(&mut head, 0)?
-            }
-        };
-        let head = String::from_utf8_lossy(&head[..length]);
-        head.lines()
-            .find_map(|line| line.strip_prefix("Umask:"))
-            .and_then(|mask| libc::mode_t::from_str_radix(mask.trim(), 8).ok())
-            .ok_or(place::errno(libc::EIO))
+        let mask = self.files.masks.borrow_mut().of(self.call.thread, || self.check())?;
+        self.files.hands.mode(asked, mask)
     }
 }
 

@@ -9,6 +9,7 @@ mod carry;
 mod decode;
 mod entries;
 mod grant;
+mod mask;
 mod open;
 mod reply;
 mod watch;
@@ -36,6 +37,7 @@ pub(super) use bind::bind;
 use caller::Caller;
 pub(crate) use decode::{PARKED, SYS_FCHMODAT2};
 pub(super) use grant::Grant;
+use mask::Masks;
 pub(crate) use open::WRITING;
 pub(super) use open::{open_at, reopen};
 pub(super) use reply::Outcome;
@@ -56,8 +58,7 @@ pub(crate) struct Files {
     view: Option<View>,
     /// Git configurations as they were before commands changed them.
     first_seen: RefCell<HashMap<PathBuf, Vec<u8>>>,
-    /// `/proc/TID/status` of the last caller whose mode mask was asked for.
-    status: RefCell<Option<(i32, File)>>,
+    masks: RefCell<Masks>,
 }
 
 /// Carries out what a call asks for, if it may be. The call is still parked afterwards.
@@ -163,7 +164,7 @@ impl Files {
             programs,
             view: None,
             first_seen: RefCell::default(),
-            status: RefCell::default(),
+            masks: RefCell::default(),
         }
     }
 
@@ -171,6 +172,12 @@ impl Files {
     pub(super) fn finish(&self) {
         // If nobody is there to do it, that shows when something is to be done.
         let _ = self.hands.finish();
+    }
+
+    /// Lets a thread change its file mode mask, which is in a register.
+    pub(super) fn let_mask_change(&mut self, listener: &Listener, call: &Notification) {
+        self.masks.get_mut().forget(call.thread);
+        listener.carry_on(call);
     }
 
     /// Takes away what was granted and is of no use any more, when there is another call.
