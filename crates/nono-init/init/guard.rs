@@ -44,8 +44,9 @@ fn enter_signal_scope() -> Result<()> {
     let attributes = [LANDLOCK_ACCESS_FS_REFER, 0, LANDLOCK_SCOPE_SIGNAL];
     sys::prctl(sys::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     let ruleset = call!(LANDLOCK_CREATE_RULESET, attributes.as_ptr(), size_of_val(&attributes), 0)?;
-    let entered = mounts::add_rule(ruleset as i32, c"/".as_ptr().cast(), LANDLOCK_ACCESS_FS_REFER)
-        .and_then(|()| call!(LANDLOCK_RESTRICT_SELF, ruleset, 0));
+    let entered =
+        mounts::add_rule(ruleset as i32, c"/".as_ptr().cast(), false, LANDLOCK_ACCESS_FS_REFER)
+            .and_then(|()| call!(LANDLOCK_RESTRICT_SELF, ruleset, 0));
     sys::close(ruleset as i32);
     entered.map(|_| ())
 }

@@ -62,27 +62,31 @@ fn take(
 ) -> Result<()> {
     let path = payload.string(step.path);
     let source = payload.string(step.source);
-    match step.op & !p::OPTIONAL {
+    let is_resolved = step.op & p::RESOLVED != 0;
+    match step.op & !(p::OPTIONAL | p::RESOLVED) {
+        p::STEP_MOUNT if is_resolved => mounts::enter(path, || {
+            let (kind, data) = (payload.string(step.kind), payload.string(step.data));
+            call!(MOUNT, source, c".".as_ptr(), kind, step.flags, data).map(|_| ())
+        }),
         p::STEP_MOUNT => {
             let (kind, data) = (payload.string(step.kind), payload.string(step.data));
             call!(MOUNT, source, path, kind, step.flags, data).map(|_| ())
         }
         p::STEP_OPEN_TREE => {
-            let tree = call!(OPEN_TREE, sys::AT_FDCWD, path, step.flags)?;
-            registers.put(step.register, tree);
+            registers.put(step.register, mounts::open_tree(path, is_resolved, step.flags)?);
             Ok(())
         }
         p::STEP_GIVEN_TREE => {
             registers.put(step.register, given.take(TREES + step.flags as usize) as usize);
             Ok(())
         }
-        p::STEP_MOVE_TREE => mounts::move_tree(registers.take(step.register), path),
-        p::STEP_MOUNT_ATTRIBUTES => mounts::set_attributes(path, step.flags),
+        p::STEP_MOVE_TREE => mounts::move_tree(registers.take(step.register), path, is_resolved),
+        p::STEP_MOUNT_ATTRIBUTES => mounts::set_attributes(path, is_resolved, step.flags),
         p::STEP_MKDIR => mounts::make_directory(path, step.flags),
         p::STEP_CREATE => mounts::create_file(path, step.flags),
         p::STEP_SYMLINK => call!(SYMLINKAT, source, sys::AT_FDCWD, path).map(|_| ()),
         p::STEP_WRITE => mounts::write_file(path, source, step.extra),
-        p::STEP_LANDLOCK_RULE => mounts::add_rule(ruleset, path, step.flags),
+        p::STEP_LANDLOCK_RULE => mounts::add_rule(ruleset, path, is_resolved, step.flags),
         p::STEP_LOOPBACK_UP => network::loopback_up(),
         p::STEP_LOCAL_ROUTE => network::route_everything_here(step.flags),
         p::STEP_ADDRESS => network::add_address(step.flags as u32),

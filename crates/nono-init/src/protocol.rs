@@ -190,8 +190,10 @@ pub struct Step {
 
 /// Added to an operation: carry on when it fails, because less then exists inside, not more.
 pub const OPTIONAL: u32 = 0x8000_0000;
+/// Added to an operation: its path had no symbolic links when it was planned, and none is followed.
+pub const RESOLVED: u32 = 0x4000_0000;
 
-/// `mount(source, path, kind, flags, data)`.
+/// `mount(source, path, kind, flags, data)`; [`RESOLVED`]: with `path` as the working directory.
 pub const STEP_MOUNT: u32 = 1;
 /// `register = open_tree(path, flags)`.
 pub const STEP_OPEN_TREE: u32 = 2;

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_int, c_long};
 use std::fs::File;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -33,6 +33,28 @@ pub(crate) fn open_place(path: impl AsRef<Path>, flags: c_int) -> io::Result<Fil
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             place => return place.map(File::from),
         }
+    }
+}
+
+/// The same of a path that was found to be free of symbolic links: should one have taken the place of
+/// anything on it meanwhile, it is not followed (ELOOP).
+pub(crate) fn open_resolved_place(path: &Path) -> io::Result<File> {
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_NO_SYMLINKS;
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let (call, directory, size) = (libc::SYS_openat2, libc::AT_FDCWD, size_of_val(&how));
+    // SAFETY: a C string and a structure of the size that is told; a new descriptor is made.
+    match unsafe { owned(libc::syscall(call, directory, name.as_ptr(), &raw const how, size)) } {
+        // Refused to this process, as it is in a sandbox: the kernel then says where it has arrived.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+            let place = open_place(path, libc::O_NOFOLLOW)?;
+            let arrived = std::fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+            let is_same = arrived == path;
+            is_same.then_some(place).ok_or_else(|| io::Error::from_raw_os_error(libc::ELOOP))
+        }
+        opened => opened.map(File::from),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::Metadata;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -209,9 +210,22 @@ impl Judge {
         if let Some(pattern) = self.policy.deny.iter().find(|deny| deny.is_led_to_by(path)) {
             return Some(Reason::Denied(pattern.to_string()));
         }
-        let leads =
-            self.policy.protect && protected::leads_to_protected(path) && !self.is_private(path);
-        leads.then(|| Reason::Protected(path.to_owned()))
+        match (self.is_private(path), self.policy.protect) {
+            // Under another name it would be the sandbox's own matter, too.
+            (true, _) => self.leads_to_writable_place(path).then_some(Reason::NotGranted),
+            (false, protect) => (protect && protected::leads_to_protected(path))
+                .then(|| Reason::Protected(path.to_owned())),
+        }
+    }
+
+    /// Whether the policy lets a place below `path` be written.
+    fn leads_to_writable_place(&self, path: &Path) -> bool {
+        let from = (Bound::Excluded(path), Bound::Unbounded);
+        let mut below = self.policy.rules.range::<Path, _>(from);
+        below
+            .by_ref()
+            .take_while(|(place, _)| place.starts_with(path))
+            .any(|(_, access)| access.write && !access.device)
     }
 
     /// Whether moving a directory from one path to the other would bring names along that are

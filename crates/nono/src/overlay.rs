@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::descriptor::owned;
+use crate::descriptor::{open_resolved_place, owned};
 use crate::error::{Error, Result};
 use crate::policy::{self, Policy};
 
@@ -68,13 +68,11 @@ impl OverlayMount {
         Ok(OverlayMount { target, upper, work })
     }
 
-    /// The options of mount(2) for a user namespace. A comma ends an option and a colon a lower
-    /// directory; a backslash takes that meaning away.
+    /// The options of mount(2) for a user namespace, where the target is the working directory. A comma ends
+    /// an option; a backslash takes that meaning away.
     pub(crate) fn unprivileged_options(&self) -> Vec<u8> {
-        let mut options = Vec::new();
-        let paths =
-            [("lowerdir", &self.target), ("upperdir", &self.upper), ("workdir", &self.work)];
-        for (name, path) in paths {
+        let mut options = b"lowerdir=.,".to_vec();
+        for (name, path) in [("upperdir", &self.upper), ("workdir", &self.work)] {
             options.extend(format!("{name}=").bytes());
             for byte in path.as_os_str().as_bytes() {
                 if matches!(byte, b'\\' | b',' | b':') {
@@ -117,15 +115,9 @@ fn make_detached(mount: &OverlayMount) -> io::Result<OwnedFd> {
     let set = |key: &CStr, value: &[u8]| {
         configure(FSCONFIG_SET_STRING, Some(key), Some(&CString::new(value)?))
     };
-    let mut lower = Vec::new();
-    for byte in mount.target.as_os_str().as_bytes() {
-        if matches!(byte, b'\\' | b':') {
-            lower.push(b'\\');
-        }
-        lower.push(*byte);
-    }
+    let lower = open_resolved_place(&mount.target)?;
     set(c"source", b"overlay")?;
-    set(c"lowerdir", &lower)?;
+    set(c"lowerdir", format!("/proc/self/fd/{}", lower.as_raw_fd()).as_bytes())?;
     set(c"upperdir", mount.upper.as_os_str().as_bytes())?;
     set(c"workdir", mount.work.as_os_str().as_bytes())?;
     for (key, value) in [(c"redirect_dir", "on"), (c"metacopy", "off"), (c"index", "off")] {

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use crate::capabilities::{Capabilities, Limits, Network};
 use crate::cgroup::Cgroup;
-use crate::descriptor::open_place;
+use crate::descriptor::open_resolved_place;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::pattern::Pattern;
@@ -54,7 +54,7 @@ pub(crate) struct ListedSocket(Arc<File>);
 impl ListedSocket {
     fn open(path: &Path) -> Result<Self> {
         let unreachable = |source| Error::PathNotFound { path: path.to_owned(), source };
-        let place = open_place(path, 0);
+        let place = open_resolved_place(path);
         let socket = ListedSocket(Arc::new(place.map_err(unreachable)?));
         if !socket.0.metadata().map_err(unreachable)?.file_type().is_socket() {
             let reason = "the path does not lead to a unix socket";

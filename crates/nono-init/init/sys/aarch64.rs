@@ -12,6 +12,7 @@ pub mod nr {
     pub const SYMLINKAT: u64 = 36;
     pub const MOUNT: u64 = 40;
     pub const CHDIR: u64 = 49;
+    pub const FCHDIR: u64 = 50;
     pub const OPENAT: u64 = 56;
     pub const CLOSE: u64 = 57;
     pub const READ: u64 = 63;
@@ -44,6 +45,7 @@ pub mod nr {
     pub const SECCOMP: u64 = 277;
     pub const OPEN_TREE: u64 = 428;
     pub const MOVE_MOUNT: u64 = 429;
+    pub const OPENAT2: u64 = 437;
     pub const MOUNT_SETATTR: u64 = 442;
     pub const LANDLOCK_CREATE_RULESET: u64 = 444;
     pub const LANDLOCK_ADD_RULE: u64 = 445;

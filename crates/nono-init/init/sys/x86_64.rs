@@ -27,6 +27,7 @@ pub mod nr {
     pub const KILL: u64 = 62;
     pub const FCNTL: u64 = 72;
     pub const CHDIR: u64 = 80;
+    pub const FCHDIR: u64 = 81;
     pub const SETSID: u64 = 112;
     pub const CAPSET: u64 = 126;
     pub const PRCTL: u64 = 157;
@@ -44,6 +45,7 @@ pub mod nr {
     pub const SECCOMP: u64 = 317;
     pub const OPEN_TREE: u64 = 428;
     pub const MOVE_MOUNT: u64 = 429;
+    pub const OPENAT2: u64 = 437;
     pub const MOUNT_SETATTR: u64 = 442;
     pub const LANDLOCK_CREATE_RULESET: u64 = 444;
     pub const LANDLOCK_ADD_RULE: u64 = 445;

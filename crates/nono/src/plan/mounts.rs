@@ -141,12 +141,12 @@ impl PlanBuilder {
                 let register = self.register();
                 let (op, flags) = (p::STEP_GIVEN_TREE, index as u64);
                 self.step(description.clone(), Step { op, register, flags, ..Step::default() });
-                let op = p::STEP_MOVE_TREE;
+                let op = p::STEP_MOVE_TREE | p::RESOLVED;
                 self.step(description, Step { op, path, register, ..Step::default() });
             }
             None => {
                 let step = Step {
-                    op: p::STEP_MOUNT,
+                    op: p::STEP_MOUNT | p::RESOLVED,
                     path,
                     source: self.bytes(b"overlay"),
                     kind: self.bytes(b"overlay"),
@@ -161,7 +161,7 @@ impl PlanBuilder {
         let below = policy.rules.iter().filter(|(path, _)| path.starts_with(&overlay.target));
         for (path, access) in below {
             let rights = ruleset::bits(*access, path.is_dir(), self.landlock_rights);
-            self.rule(path, rights);
+            self.add_rule(path, rights, p::RESOLVED);
         }
     }
 
@@ -187,17 +187,17 @@ impl PlanBuilder {
     }
 
     fn keep(&mut self, path: PathBuf, writable: bool) -> Kept {
-        let register = self.take_aside(&path);
+        let register = self.take_aside(&path, p::RESOLVED);
         Kept { is_dir: path.is_dir(), path, register, writable }
     }
 
-    /// Holds on to a tree; returns the register that has it.
-    pub(super) fn take_aside(&mut self, path: &Path) -> u32 {
+    /// Holds on to a tree; returns the register that has it. `options`: [`p::RESOLVED`], or nothing.
+    pub(super) fn take_aside(&mut self, path: &Path, options: u32) -> u32 {
         const OPEN_TREE_CLONE: u64 = 1;
         const AT_RECURSIVE: u64 = 0x8000;
         let register = self.register();
         let step = Step {
-            op: p::STEP_OPEN_TREE,
+            op: p::STEP_OPEN_TREE | options,
             path: self.path(path),
             register,
             flags: OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC as u64,
@@ -215,7 +215,7 @@ impl PlanBuilder {
             self.make_way(tree, options);
         }
         let step = Step {
-            op: p::STEP_MOVE_TREE | options,
+            op: p::STEP_MOVE_TREE | p::RESOLVED | options,
             path: self.path(&tree.path),
             register: tree.register,
             ..Step::default()
@@ -269,7 +269,7 @@ impl PlanBuilder {
     fn restrict(&mut self, path: &Path) {
         let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
         let step = Step {
-            op: p::STEP_MOUNT_ATTRIBUTES,
+            op: p::STEP_MOUNT_ATTRIBUTES | p::RESOLVED,
             path: self.path(path),
             flags: attributes,
             ..Step::default()
@@ -321,8 +321,12 @@ impl PlanBuilder {
     }
 
     pub(super) fn rule(&mut self, path: &Path, access: u64) {
+        self.add_rule(path, access, 0);
+    }
+
+    fn add_rule(&mut self, path: &Path, access: u64, options: u32) {
         let step = Step {
-            op: p::STEP_LANDLOCK_RULE,
+            op: p::STEP_LANDLOCK_RULE | options,
             path: self.path(path),
             flags: access,
             ..Step::default()

@@ -47,7 +47,7 @@ impl PlanBuilder {
             ..Step::default()
         };
         self.step(format!("writing a private {place}"), step);
-        let register = self.take_aside(&source);
+        let register = self.take_aside(&source, 0);
         Some(Kept { path, register, is_dir: false, writable: true })
     }
 

@@ -4,7 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use nono::{
-    Capabilities, Command, Observe, Operation, Options, Question, Reason, Right, Sandbox, Target,
+    Blueprint, Capabilities, Command, Observe, Operation, Options, Question, Reason, Right,
+    Sandbox, Target,
 };
 
 use crate::common::{Scratch, in_tier, run_command, shell};
@@ -65,6 +66,33 @@ print(open('a/file').read(), open('b/file').read(), open('readable/file').read()
         assert!(lines[9..13].iter().all(|line| refusals.contains(line)), "{output}");
         assert_eq!(lines[13..], ["a/file b/file readable/file"], "{output}");
     });
+}
+
+/// Whoever may write above a granted place can put a link there while another sandbox is built. What it leads
+/// to is not granted, neither by the kernel's rules nor by mounts.
+#[test]
+fn a_link_that_takes_the_place_of_a_grant_meanwhile_grants_nothing() {
+    let scratch = Scratch::in_public();
+    let path = |name: &str| scratch.path().join(name);
+    for tier in nono::support().tiers {
+        if let Some(reason) = tier.unavailable {
+            println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
+            continue;
+        }
+        for (granted, replaced) in [("w/out", "w/out"), ("w/out", "w"), ("w/out/file", "w/out")] {
+            scratch.file("w/out/file", "");
+            scratch.file("outside/out/file", "outside");
+            scratch.file("outside/file", "outside");
+            let capabilities = shell().allow_write(path(granted));
+            let blueprint = Blueprint::draw(&capabilities, &in_tier(tier.name)).unwrap();
+            std::fs::rename(path(replaced), path("aside")).unwrap();
+            std::os::unix::fs::symlink(path("outside"), path(replaced)).unwrap();
+            let error = blueprint.build().unwrap_err();
+            assert_eq!(error.code(), "ERR_NONO_INVALID_PATH", "{replaced}: {error}");
+            std::fs::remove_file(path(replaced)).unwrap();
+            std::fs::remove_dir_all(path("aside")).unwrap();
+        }
+    }
 }
 
 /// A grant is about what had the name when the sandbox was made. What is put in its place is refused,

@@ -228,3 +228,48 @@ fn in_a_directory_of_its_own_no_name_is_protected() {
         assert_eq!(output.matches("denied").count(), 2, "{output}");
     });
 }
+
+/// A granted place below a private directory is the host's, and stays under the name by which it is judged.
+#[test]
+fn what_leads_to_a_granted_place_is_not_moved() {
+    let (temporary, public) = (Scratch::new(), Scratch::in_public());
+    let places = [temporary.path(), public.path()].map(|place| place.join("x/y/work"));
+    for place in &places {
+        std::fs::create_dir_all(place).unwrap();
+        std::fs::write(place.join("file"), "file").unwrap();
+    }
+    let capabilities =
+        places.iter().fold(shell(), |capabilities, place| capabilities.allow_write(place));
+    let attacks = r#"
+import ctypes, errno, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+W = sys.argv[1]
+def attempt(name, call, *arguments):
+    try: call(*arguments); print(name, 'SUCCEEDED')
+    except OSError as error: print(name, errno.errorcode[error.errno])
+def exchange(one, other):
+    if libc.renameat2(-100, one.encode(), -100, other.encode(), 2): raise OSError(ctypes.get_errno(), '')
+def orders(place):
+    os.mkdir(place + '/work/.vscode')
+    with open(place + '/work/.vscode/tasks.json', 'w'): pass
+attempt('moved', os.rename, W + '/x', W + '/z')
+attempt('next above', os.rename, W + '/x/y', W + '/y')
+attempt('exchanged', lambda: (os.mkdir(W + '/new'), exchange(W + '/x', W + '/new')))
+attempt('exchanged next above', exchange, W + '/new', W + '/x/y')
+for place in ['/z/y', '/y', '/new', '/new/y', '/x/y']: attempt('orders ' + place, orders, W + place)
+with open(W + '/x/y/work/file', 'a') as file: file.write('s')
+os.path.exists(W + '/new') and os.rmdir(W + '/new')
+"#;
+    in_each_tier(&capabilities.allow_scratch(public.path()), |sandbox| {
+        for place in [temporary.path(), public.path()] {
+            let place = place.to_str().unwrap();
+            let command = Command::new(["/usr/bin/python3", "-I", "-S", "-c", attacks, place]);
+            let (exit, output) = run_command(sandbox, command);
+            assert!(exit.status.success() && !output.contains("SUCCEEDED"), "{output}");
+        }
+    });
+    for place in places {
+        assert!(std::fs::read_to_string(place.join("file")).unwrap().starts_with("files"));
+        assert!(!place.join(".vscode").exists());
+    }
+}
