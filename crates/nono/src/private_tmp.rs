@@ -2,11 +2,14 @@
 //! a new directory of the host's, which only the sandbox is granted, named to programs by `TMPDIR`.
 
 use std::ffi::{CString, OsString};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::descriptor::open_place;
 
 /// The directory. Dropped, it is deleted with all that is in it.
 #[derive(Debug)]
@@ -39,38 +42,51 @@ impl Drop for PrivateTmp {
 
 /// Deletes a directory that nobody is in any more, with all that is in it. What is below is moved up to its
 /// top first: however deep a sandbox has made it, this takes neither descriptors nor stack for it, as
-/// `std::fs::remove_dir_all` does for each level. No link is followed.
+/// `std::fs::remove_dir_all` does for each level. No link is followed, not even one that takes the place of
+/// a directory meanwhile: another sandbox may be allowed to write to all of `/tmp`.
 fn remove(top: &Path) -> io::Result<()> {
     let mut moved = 0;
-    open_up(top)?;
-    while empty(top, |directory| {
-        open_up(directory)?;
-        while empty(directory, |below| {
-            open_up(below)?;
-            move_to(below, top, &mut moved)
+    let held = Directory::open_up(top)?;
+    while held.empty(|path| {
+        let directory = Directory::open_up(path)?;
+        while directory.empty(|below| {
+            Directory::open_up(below)?;
+            move_to(below, &held.path(), &mut moved)
         })? {}
-        fs::remove_dir(directory)
+        fs::remove_dir(path)
     })? {}
     fs::remove_dir(top)
 }
 
-/// Deletes the files in a directory, and has the directories in it dealt with; false: there were none.
-fn empty(directory: &Path, mut deal_with: impl FnMut(&Path) -> io::Result<()>) -> io::Result<bool> {
-    let mut was_empty = true;
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        was_empty = false;
-        match entry.file_type()?.is_dir() {
-            true => deal_with(&entry.path())?,
-            false => fs::remove_file(entry.path())?,
-        }
-    }
-    Ok(!was_empty)
-}
+/// A directory, whatever has its name by now.
+struct Directory(File);
 
-/// Whoever owns a directory may have taken the right to it away.
-fn open_up(directory: &Path) -> io::Result<()> {
-    fs::set_permissions(directory, Permissions::from_mode(0o700))
+impl Directory {
+    /// Whoever owns a directory may have taken the right to it away.
+    fn open_up(path: &Path) -> io::Result<Self> {
+        let directory = Directory(open_place(path, libc::O_DIRECTORY | libc::O_NOFOLLOW)?);
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700))?;
+        Ok(directory)
+    }
+
+    /// A path that leads to it. Names joined to this are of its entries.
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    /// Deletes the files in it, and has the directories in it dealt with; false: there were none.
+    fn empty(&self, mut deal_with: impl FnMut(&Path) -> io::Result<()>) -> io::Result<bool> {
+        let mut was_empty = true;
+        for entry in fs::read_dir(self.path())? {
+            let entry = entry?;
+            was_empty = false;
+            match entry.file_type()?.is_dir() {
+                true => deal_with(&entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+        Ok(!was_empty)
+    }
 }
 
 /// Moves a directory under a name that is free.
@@ -89,9 +105,10 @@ fn move_to(directory: &Path, top: &Path, moved: &mut u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-    use std::os::fd::{AsRawFd, FromRawFd};
+    use std::os::fd::FromRawFd;
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
 
     #[test]
     fn a_deep_directory_is_deleted_without_a_deep_stack_and_no_link_is_followed() {
@@ -124,5 +141,37 @@ mod tests {
         builder.spawn(move || drop(tmp)).unwrap().join().unwrap();
         assert!(!path.exists());
         assert!(outside.path().join("kept").exists());
+    }
+
+    /// Another sandbox that may write to `/tmp` may write below, too.
+    #[test]
+    fn no_link_is_followed_that_takes_the_place_of_a_directory_meanwhile() {
+        let outside = PrivateTmp::create().unwrap();
+        let kept = outside.path().join("kept");
+        fs::write(&kept, "").unwrap();
+        fs::set_permissions(outside.path(), Permissions::from_mode(0o750)).unwrap();
+        let own = PrivateTmp::create().unwrap();
+        let [top, link] = ["top", "link"].map(|name| own.path().join(name));
+        let name = |path: &Path| CString::new(path.as_os_str().as_bytes()).unwrap();
+        let (one, other) = (name(&top.join("directory")), name(&link));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let (here, how) = (libc::AT_FDCWD, libc::RENAME_EXCHANGE);
+                    // SAFETY: C strings.
+                    unsafe { libc::renameat2(here, one.as_ptr(), here, other.as_ptr(), how) };
+                }
+            });
+            let end = Instant::now() + Duration::from_millis(500);
+            while Instant::now() < end && kept.exists() {
+                let _ = (fs::remove_dir(&link), symlink(outside.path(), &link));
+                let _ = fs::create_dir_all(top.join("directory"));
+                let _ = remove(&top);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert!(kept.exists());
+        assert_eq!(outside.path().metadata().unwrap().permissions().mode() & 0o777, 0o750);
     }
 }
