@@ -166,9 +166,16 @@ impl Group {
         limits: &Limits,
     ) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = parent.join(format!("{PREFIX}{}-{count}", std::process::id()));
-        fs::create_dir(&directory)?;
+        let directory = loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let directory = parent.join(format!("{PREFIX}{}-{count}", std::process::id()));
+            match fs::create_dir(&directory) {
+                // Of one before us that had the same number and was killed, as in a container that was
+                // started again.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => break made.map(|()| directory)?,
+            }
+        };
         let group = Group { directory, version, controllers };
         match group.set(limits) {
             Ok(()) => Ok(group),
@@ -431,6 +438,8 @@ mod tests {
         };
         let all = Controller::ALL.into_iter().collect();
         let offered = hierarchy.offers(&hierarchy.own, &all);
+        let of_ones_number = hierarchy.own.join(format!("{PREFIX}{}-0", std::process::id()));
+        let _ = fs::create_dir(&of_ones_number); // if one can be made, the group is
         let group = match Group::create(&hierarchy.own, Version::V2, offered.clone(), &limits) {
             Ok(group) => group,
             Err(error) => {
@@ -438,6 +447,8 @@ mod tests {
             }
         };
         let directory = group.directory.clone();
+        assert_ne!(directory, of_ones_number);
+        fs::remove_dir(&of_ones_number).unwrap();
         let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap();
         for controller in Controller::ALL {
             let (file, limit) = match controller {
