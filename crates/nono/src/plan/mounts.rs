@@ -3,11 +3,14 @@
 //!
 //! Nothing on the host changes: all of this happens in the sandbox's own mount namespace.
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use nono_init::protocol::{self as p, Step};
 
 use super::PlanBuilder;
+use crate::ancestry::upwards;
 use crate::overlay::{OverlayMount, Overlays};
 use crate::policy::Policy;
 use crate::ruleset;
@@ -118,13 +121,17 @@ pub(super) fn hand_out_terminals(builder: &mut PlanBuilder) {
 /// granted below private directories. Parents come before what is below them.
 fn to_keep(policy: &Policy) -> Vec<(PathBuf, bool)> {
     let mut kept: Vec<(PathBuf, bool)> = Vec::new();
+    // The same by name: there can be ten thousands.
+    let mut writable: HashMap<&OsStr, bool> = HashMap::new();
     for (path, access) in &policy.rules {
         let private = private_directories(policy).any(|directory| path.starts_with(directory));
         let made_anew = path.starts_with("/proc") || path == Path::new("/");
-        let covered = kept
-            .iter()
-            .any(|(above, writable)| path.starts_with(above) && (*writable || !access.write));
-        if (access.write || private) && !made_anew && !covered {
+        let covered = || {
+            let mut above = upwards(path).filter_map(|above| writable.get(above.as_os_str()));
+            above.any(|writable| *writable || !access.write)
+        };
+        if (access.write || private) && !made_anew && !covered() {
+            writable.insert(path.as_os_str(), access.write);
             kept.push((path.clone(), access.write));
         }
     }
