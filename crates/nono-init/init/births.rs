@@ -15,6 +15,8 @@ pub const MAX_BIRTHS: usize = 32;
 pub struct Births {
     births: [Option<Birth>; MAX_BIRTHS],
     count: usize,
+    /// How many files each may have open: what is enforced, and what that can be raised to.
+    pub open_files: [u64; 2],
 }
 
 /// One of them.
@@ -41,8 +43,8 @@ impl Drop for Birth {
 }
 
 impl Births {
-    pub const fn none() -> Self {
-        Births { births: [const { None }; MAX_BIRTHS], count: 0 }
+    pub const fn none(open_files: [u64; 2]) -> Self {
+        Births { births: [const { None }; MAX_BIRTHS], count: 0, open_files }
     }
 
     pub fn count(&self) -> usize {

@@ -25,6 +25,7 @@ pub fn lock_down(
 }
 
 fn set_limits(payload: &Payload, plan: &Plan) -> Result<()> {
+    raise_own_open_files()?;
     let mut at = 0;
     while at < plan.limit_count as usize {
         let limit: Limit = payload.read(plan.limits as usize + at * size_of::<Limit>());
@@ -33,6 +34,15 @@ fn set_limits(payload: &Payload, plan: &Plan) -> Result<()> {
         at += 1;
     }
     Ok(())
+}
+
+/// As far as the kernel lets us: as many descriptors as this limit says may be on their way in messages of the
+/// same user (`too_many_unix_fds` in net/core/scm.c), and commands have a lower one.
+fn raise_own_open_files() -> Result<()> {
+    let mut pair = [0u64; 2];
+    call!(PRLIMIT64, 0, sys::RLIMIT_NOFILE, 0, pair.as_mut_ptr())?;
+    pair[0] = pair[1];
+    call!(PRLIMIT64, 0, sys::RLIMIT_NOFILE, pair.as_ptr(), 0).map(|_| ())
 }
 
 /// All sets empty. That alone holds under `no_new_privs`, which keeps execve from adding to the

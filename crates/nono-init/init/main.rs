@@ -70,6 +70,7 @@ extern "C" fn nono_init_main() -> ! {
         Err(failure) => failed(failure.stage, failure.errno),
     }
     let wall_seconds = header.wall_seconds;
+    let open_files = [header.open_files_soft, header.open_files_hard].map(u64::from);
     drop(plan);
     control::send(
         control,
@@ -77,7 +78,7 @@ extern "C" fn nono_init_main() -> ! {
         sockets.as_slice(),
     );
     sockets.close_all();
-    serve::serve(control, signals, wall_seconds)
+    serve::serve(control, signals, wall_seconds, open_files)
 }
 
 #[panic_handler]

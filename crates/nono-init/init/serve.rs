@@ -11,10 +11,10 @@ use crate::{network, spawn};
 const WATCHED: usize = 2;
 
 /// Serves until the owner goes. As pid 1 of a pid namespace, ending here ends everything inside;
-/// otherwise the guard sees to it.
-pub fn serve(control: i32, signals: i32, wall_seconds: u32) -> ! {
+/// otherwise the guard sees to it. `open_files`: the limit of commands.
+pub fn serve(control: i32, signals: i32, wall_seconds: u32, open_files: [u64; 2]) -> ! {
     let mut commands = Commands::none(wall_seconds);
-    let mut births = Births::none();
+    let mut births = Births::none(open_files);
     let mut fds = Fds::new();
     loop {
         let requests = if births.place().is_some() { sys::POLLIN } else { 0 };

@@ -17,6 +17,7 @@ struct Errand {
     cwd: *const u8,
     stdio: [i32; p::MAX_FDS],
     stdio_count: usize,
+    open_files: [u64; 2],
     flags: u32,
     stage: u32,
     errno: i32,
@@ -38,6 +39,7 @@ const EMPTY: Cradle = Cradle {
         cwd: core::ptr::null(),
         stdio: [0; p::MAX_FDS],
         stdio_count: 0,
+        open_files: [0; 2],
         flags: 0,
         stage: 0,
         errno: 0,
@@ -70,7 +72,7 @@ fn try_spawn(
     let place = births.place().filter(|_| commands.have_room_for(births.count() + 1));
     let Some(place) = place else { return Err((p::STAGE_REQUEST, sys::EAGAIN)) };
     let (pipe, theirs) = births::pipe().map_err(|errno| (p::STAGE_REQUEST, errno))?;
-    let born = bear(place, fds, pipe);
+    let born = bear(place, fds, pipe, births.open_files);
     sys::close(theirs);
     match born {
         Ok((pid, payload)) => {
@@ -86,7 +88,12 @@ fn try_spawn(
 }
 
 /// Makes the child, which uses the payload from then on.
-fn bear(place: usize, fds: &mut Fds, pipe: i32) -> Result<(i32, Payload), (u32, i32)> {
+fn bear(
+    place: usize,
+    fds: &mut Fds,
+    pipe: i32,
+    open_files: [u64; 2],
+) -> Result<(i32, Payload), (u32, i32)> {
     let mut payload = Payload::map(fds.take(0)).map_err(|errno| (p::STAGE_REQUEST, errno))?;
     let header: Spawn = payload.read(0);
     let received = fds.as_slice();
@@ -105,6 +112,7 @@ fn bear(place: usize, fds: &mut Fds, pipe: i32) -> Result<(i32, Payload), (u32, 
         cwd: payload.string(header.cwd),
         stdio: [-1; p::MAX_FDS],
         stdio_count,
+        open_files,
         flags: header.flags,
         stage: 0,
         errno: 0,
@@ -171,6 +179,10 @@ fn replace_self(errand: &Errand) -> (u32, i32) {
             return (p::STAGE_STDIO, errno);
         }
         at += 1;
+    }
+    let limit = errand.open_files.as_ptr();
+    if let Err(errno) = call!(PRLIMIT64, 0, sys::RLIMIT_NOFILE, limit, 0) {
+        return (p::STAGE_OPEN_FILES, errno);
     }
     sys::set_signal_mask(0);
     match call!(EXECVE, errand.program, errand.argv, errand.envp) {

@@ -20,6 +20,7 @@ pub const E2BIG: i32 = 7;
 pub const EAGAIN: i32 = 11;
 
 pub const AT_FDCWD: i32 = -100;
+pub const RLIMIT_NOFILE: u32 = 7;
 pub const AT_EMPTY_PATH: u64 = 0x1000;
 pub const AT_RECURSIVE: u64 = 0x8000;
 

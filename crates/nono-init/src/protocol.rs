@@ -110,6 +110,8 @@ pub const STAGE_STDIO: u32 = 4;
 pub const STAGE_CLONE: u32 = 5;
 /// `execve` of the program.
 pub const STAGE_EXEC: u32 = 6;
+/// Setting the limit of open files.
+pub const STAGE_OPEN_FILES: u32 = 8;
 /// Something in the sandbox stopped the new process before it had executed its program.
 pub const STAGE_STOPPED: u32 = 7;
 
@@ -131,6 +133,10 @@ pub struct Plan {
     pub limits: u32,
     /// How many.
     pub limit_count: u32,
+    /// The limit of open files, of commands alone: what can be raised to.
+    pub open_files_hard: u32,
+    /// What is enforced.
+    pub open_files_soft: u32,
     /// Seconds after which a command is ended: SIGTERM to its process group, and SIGKILL
     /// [`GRACE_MS`] later. 0: never.
     pub wall_seconds: u32,

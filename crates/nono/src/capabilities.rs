@@ -81,7 +81,8 @@ pub struct Limits {
     pub processes: Option<u64>,
     /// Processors, such as 0.5. Needs a control group, and is refused without (`limit-cpus`).
     pub cpus: Option<f64>,
-    /// Open files of a process (`RLIMIT_NOFILE`).
+    /// Open files of a process (`RLIMIT_NOFILE`); in any case no more than three quarters of what this
+    /// process could raise its own limit to.
     pub open_files: Option<u64>,
     /// Size of a file written, in bytes (`RLIMIT_FSIZE`).
     pub file_size: Option<u64>,

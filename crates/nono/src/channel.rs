@@ -7,6 +7,7 @@ use std::sync::Arc;
 use nono_init::protocol::{MAX_FDS, Report, Request};
 
 use crate::held::Held;
+use crate::limits;
 
 /// The owner's end. Closing it ends the sandbox.
 #[derive(Debug)]
@@ -61,18 +62,12 @@ impl Channel {
             }
         }
         let socket = self.0.get()?;
-        loop {
-            // SAFETY: `message` describes buffers that live across the call.
-            let sent = unsafe {
-                libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
-            };
-            if sent >= 0 {
-                return Ok(());
+        match send(&socket, &message) {
+            // Commands of the same user have as many descriptors on their way as our limit says.
+            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
+                limits::with_raised_open_files(|| send(&socket, &message))
             }
-            let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
-                return Err(error);
-            }
+            sent => sent,
         }
     }
 
@@ -134,5 +129,20 @@ impl Channel {
     /// Closes this end; nothing can be sent or received any more.
     pub(crate) fn release(&self) {
         self.0.release();
+    }
+}
+
+/// Sends a message, whose buffers live across the call.
+fn send(socket: &OwnedFd, message: &libc::msghdr) -> io::Result<()> {
+    loop {
+        // SAFETY: the caller's promise.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), message, libc::MSG_NOSIGNAL) };
+        if sent >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! How each limit is kept, and what the report says of it.
 
+use std::sync::{Mutex, PoisonError};
+
 use nono_init::protocol::{Limit, MAX_WALL_SECONDS};
 
 use crate::capabilities::Limits;
@@ -61,7 +63,7 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
         // SIGXCPU at the first, SIGKILL at the second.
         limit(libc::RLIMIT_CPU, limits.cpu_seconds, 1),
         // An owner whose own limit is 0 cannot give more.
-        limit(libc::RLIMIT_CORE, Some(seccomp::CORE_LIMIT.min(hard_limit(libc::RLIMIT_CORE))), 0),
+        limit(libc::RLIMIT_CORE, Some(seccomp::CORE_LIMIT.min(limit_of(libc::RLIMIT_CORE).1)), 0),
     ]
     .into_iter()
     .flatten()
@@ -71,18 +73,43 @@ pub(crate) fn of_each_process(limits: &Limits, cgroup: &Cgroup) -> Vec<Limit> {
 /// How many descriptors of this process one sandbox may take up by what it does, of a kind: a small share of
 /// all, so that a sandbox can't bring its owner, and the owner's other sandboxes, to have none left.
 pub(crate) fn share_of_descriptors() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel fills the structure.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    usize::try_from(limit.rlim_cur / 8).unwrap_or(usize::MAX).clamp(64, 8192)
+    let (soft, _) = limit_of(libc::RLIMIT_NOFILE);
+    usize::try_from(soft / 8).unwrap_or(usize::MAX).clamp(64, 8192)
 }
 
-/// What this process may raise a limit to.
-fn hard_limit(resource: Resource) -> u64 {
+/// How many files each command may have open, and what it can raise that to: the owner's, or what was asked
+/// for. In messages between processes there may be as many descriptors of a user, in all, as this limit of
+/// the one that sends says; so that owners can still send some, commands have no more than three quarters of
+/// what an owner can raise its own to.
+pub(crate) fn of_open_files(limits: &Limits) -> (u32, u32) {
+    let (soft, hard) = limit_of(libc::RLIMIT_NOFILE);
+    let most = hard.saturating_sub(hard / 4).min(limits.open_files.unwrap_or(u64::MAX));
+    let soft = soft.min(most);
+    [soft, most].map(|number| u32::try_from(number).unwrap_or(u32::MAX)).into()
+}
+
+/// Does something while this process may have as many files open as it can allow itself.
+pub(crate) fn with_raised_open_files<T>(work: impl FnOnce() -> T) -> T {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (soft, hard) = limit_of(libc::RLIMIT_NOFILE);
+    let set = |soft| {
+        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        // SAFETY: `limit` lives across the call. Within the hard limit nothing is refused.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    };
+    set(hard);
+    let done = work();
+    set(soft);
+    done
+}
+
+/// A limit of this process, and what it may raise that to.
+pub(crate) fn limit_of(resource: Resource) -> (u64, u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel fills the structure.
     unsafe { libc::getrlimit(resource, &raw mut limit) };
-    limit.rlim_max
+    (limit.rlim_cur, limit.rlim_max)
 }
 
 /// What is promised of the limits that were asked for.

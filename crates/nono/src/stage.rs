@@ -23,6 +23,7 @@ pub(crate) fn of_start(stage: u32) -> &'static str {
         p::STAGE_TERMINAL => "taking over the terminal",
         p::STAGE_STDIO => "putting descriptors in place",
         p::STAGE_CLONE => "making a process",
+        p::STAGE_OPEN_FILES => "limiting its open files",
         p::STAGE_EXEC => "executing the program",
         p::STAGE_STOPPED => "going on when something in the sandbox stopped it",
         _ => "taking the request",

@@ -126,7 +126,7 @@ export interface Limits {
   readonly processes?: number;
   /** Processors, such as 0.5. Needs a control group; refused without (`limit-cpus`). */
   readonly cpus?: number;
-  /** Open file descriptors of one process. */
+  /** Open file descriptors of one process; in any case no more than three quarters of your hard limit. */
   readonly openFiles?: number;
   /** Size in bytes of a file that a command writes. */
   readonly fileSize?: number;

@@ -128,7 +128,9 @@ impl PlanBuilder {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let filter = seccomp::filter(tier, policy.internet_sockets(tier), supervised);
-        let limits = limits::of_each_process(&policy.limits, cgroup);
+        let mut limits = limits::of_each_process(&policy.limits, cgroup);
+        limits.retain(|limit| limit.resource != libc::RLIMIT_NOFILE as _); // of commands alone
+        let (open_files_soft, open_files_hard) = limits::of_open_files(&policy.limits);
         let header = p::Plan {
             flags,
             steps: self.payload.records(&self.steps),
@@ -137,6 +139,8 @@ impl PlanBuilder {
             filter_count: filter.instructions().len() as u32,
             limits: self.payload.records(&limits),
             limit_count: limits.len() as u32,
+            open_files_hard,
+            open_files_soft,
             wall_seconds: policy.limits.wall_seconds.unwrap_or_default(),
         };
         let payload = self.payload.finish(&header)?;

@@ -5,6 +5,7 @@ mod approval;
 mod attacks_by_chance;
 mod attacks_on_init;
 mod attacks_on_owner;
+mod attacks_on_user;
 
 mod common;
 mod container;
