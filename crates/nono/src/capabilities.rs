@@ -124,6 +124,9 @@ impl Capabilities {
     }
 
     /// Grants reading a file, or a directory with all below it. It does not grant executing.
+    ///
+    /// A path means what it leads to when the sandbox is made. One that leads through a symbolic link that
+    /// commands may replace by another grant is refused, unless that grants what it leads to, too.
     #[must_use]
     pub fn allow_read(mut self, path: impl Into<PathBuf>) -> Self {
         self.read.push(path.into());

@@ -146,7 +146,9 @@ impl Error {
     pub fn remedy(&self) -> String {
         match self {
             Error::InvalidPath { .. } => {
-                "give an absolute path without NUL bytes and without symbolic link loops".into()
+                "give an absolute path without NUL bytes and without symbolic link loops, and what a link \
+                 leads to by its own path"
+                    .into()
             }
             Error::PathNotFound { .. } => {
                 "create the path first, or leave it out of the capabilities".into()

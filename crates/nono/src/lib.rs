@@ -48,6 +48,7 @@ mod judge;
 mod launch;
 mod led;
 mod limits;
+mod links;
 mod loopback;
 mod mount_namespace;
 mod mountinfo;

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::pattern::Pattern;
 use crate::seccomp::InternetSockets;
 use crate::tier::TierName;
-use crate::{cgroup, executable, limits, profile, short_name};
+use crate::{cgroup, executable, limits, links, profile, short_name};
 
 /// Rights to a file, or to a directory and all below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -171,6 +171,7 @@ impl Policy {
         for given in &capabilities.deny {
             policy.deny(given)?;
         }
+        links::check(capabilities)?;
         policy.granted_files = policy.rules.keys().filter_map(|path| identified(path)).collect();
         Ok(policy)
     }
