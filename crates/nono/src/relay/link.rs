@@ -1,6 +1,7 @@
 //! Two connected sockets: what arrives at one goes out of the other, each direction at its own pace,
 //! with its own end. A connection that breaks on one side is broken on the other.
 
+use std::ffi::c_int;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,8 +38,11 @@ pub(super) struct Link {
     refused: Option<OwnedFd>,
     /// From the client, and to it.
     flows: [Flow; 2],
-    /// The events that are watched, by side; `None`: not yet watched.
+    /// The events that are watched, by side; `None`: not watched.
     watched: [Option<u32>; 2],
+    /// Both directions of a side have ended. The kernel tells that whatever is waited for, and again and
+    /// again (EPOLLHUP).
+    hung_up: [bool; 2],
 }
 
 /// One direction.
@@ -70,6 +74,7 @@ impl Link {
             refused: None,
             flows: Default::default(),
             watched: [None; 2],
+            hung_up: [false; 2],
         })
     }
 
@@ -94,8 +99,7 @@ impl Link {
         Ok(())
     }
 
-    /// What is to be waited for at one side; `None`: nothing any more. It would be told again and
-    /// again that it is closed (EPOLLHUP).
+    /// What is to be waited for at one side; `None`: nothing, for now or any more.
     fn wanted(&self, side: usize) -> Option<u32> {
         if self.untried.is_some() {
             return Some(if side == 1 { libc::EPOLLOUT as u32 } else { 0 });
@@ -108,15 +112,15 @@ impl Link {
         let writes = !to.pending.is_empty();
         let events =
             if reads { libc::EPOLLIN } else { 0 } | if writes { libc::EPOLLOUT } else { 0 };
-        Some(events as u32)
+        (events != 0 || !self.hung_up[side]).then_some(events as u32)
     }
 
     /// Goes on after an event.
     pub(super) fn advance(&mut self, side: Side, events: u32, buffer: &mut [u8]) -> Progress {
-        let broken = events & (libc::EPOLLERR | libc::EPOLLHUP) as u32 != 0;
         if self.untried.is_some() {
             return self.finish_connecting(side);
         }
+        let is = |event: c_int| events & event as u32 != 0;
         for direction in [0, 1] {
             if self.pump(direction, buffer).is_err() {
                 return self.break_off();
@@ -125,10 +129,12 @@ impl Link {
         if self.flows.iter().all(Flow::is_over) {
             return Progress::Over;
         }
+        let side = side as usize;
+        self.hung_up[side] |= is(libc::EPOLLHUP);
         // Closed in both directions, with nothing left to read: what is still to be written to it
         // has nobody to go to.
-        let side = side as usize;
-        if broken && self.flows[side].ended && !self.flows[1 - side].is_over() {
+        let is_deaf = self.hung_up[side] && self.flows[side].ended;
+        if is(libc::EPOLLERR) || is_deaf && !self.flows[1 - side].is_over() {
             return self.break_off();
         }
         Progress::GoesOn
@@ -232,4 +238,103 @@ fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the buffer lives across the call and is as long as told.
     let got = unsafe { libc::recv(socket.as_raw_fd(), start, length, libc::MSG_DONTWAIT) };
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::descriptor::owned;
+
+    const CLIENT: u64 = 0;
+    const SERVER: u64 = 1;
+
+    /// A link between two peers, which are returned: a client and a server.
+    fn link(epoll: &OwnedFd) -> (Link, TcpStream, TcpStream) {
+        let [door, service] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let client = TcpStream::connect(door.local_addr().unwrap()).unwrap();
+        let (accepted, _) = door.accept().unwrap();
+        accepted.set_nonblocking(true).unwrap();
+        let address = service.local_addr().unwrap();
+        let attempts = vec![(socket::stream(&address).unwrap(), address)];
+        let mut link = Link::connect(accepted.into(), attempts).unwrap();
+        let (server, _) = service.accept().unwrap();
+        link.watch(epoll, CLIENT, SERVER).unwrap();
+        (link, client, server)
+    }
+
+    /// Lets it go on until there is nothing to be done; `Over`: it ended.
+    fn settle(link: &mut Link, epoll: &OwnedFd) -> Progress {
+        let mut buffer = vec![0; 256 * 1024];
+        for _ in 0..10_000 {
+            let mut event = libc::epoll_event { events: 0, u64: 0 };
+            // SAFETY: the kernel writes one event at most.
+            let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), &raw mut event, 1, 20) };
+            if count == 0 {
+                return Progress::GoesOn;
+            }
+            let side = if event.u64 == CLIENT { Side::Client } else { Side::Server };
+            if link.advance(side, event.events, &mut buffer) == Progress::Over {
+                return Progress::Over;
+            }
+            link.watch(epoll, CLIENT, SERVER).unwrap();
+        }
+        panic!("it does not come to rest");
+    }
+
+    fn new_epoll() -> OwnedFd {
+        // SAFETY: a new descriptor.
+        unsafe { owned(libc::epoll_create1(libc::EPOLL_CLOEXEC)).unwrap() }
+    }
+
+    /// Sends until nobody takes any more.
+    fn fill(link: &mut Link, epoll: &OwnedFd, mut client: &TcpStream) {
+        client.set_nonblocking(true).unwrap();
+        let block = [0; 64 * 1024];
+        loop {
+            while client.write(&block).is_ok() {}
+            settle(link, epoll);
+            if client.write(&block).is_err() {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_breaks_off_while_nobody_reads_is_the_end() {
+        let epoll = new_epoll();
+        let (mut link, client, _server) = link(&epoll);
+        fill(&mut link, &epoll, &client);
+        let client = OwnedFd::from(client);
+        socket::reset(client);
+        assert_eq!(settle(&mut link, &epoll), Progress::Over);
+    }
+
+    #[test]
+    fn what_was_sent_arrives_though_both_sides_have_said_that_nothing_more_will_come() {
+        let epoll = new_epoll();
+        let (mut link, mut client, mut server) = link(&epoll);
+        server.shutdown(Shutdown::Write).unwrap();
+        for (end, buffer) in [
+            (&link.ends[1], libc::SO_SNDBUF),
+            (&server.try_clone().unwrap().into(), libc::SO_RCVBUF),
+        ] {
+            socket::set_option(end, libc::SOL_SOCKET, buffer, 32 * 1024).unwrap();
+        }
+        settle(&mut link, &epoll);
+        let sent = vec![1; 200 * 1024];
+        client.write_all(&sent).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        settle(&mut link, &epoll);
+        assert!(!link.flows[0].pending.is_empty());
+        let reader = std::thread::spawn(move || {
+            let mut received = Vec::new();
+            server.read_to_end(&mut received).map(|_| received)
+        });
+        while settle(&mut link, &epoll) == Progress::GoesOn {}
+        drop(link);
+        assert!(reader.join().unwrap().unwrap() == sent);
+    }
 }
