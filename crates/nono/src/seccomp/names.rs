@@ -83,6 +83,8 @@ const NAMES: &[(i64, &str)] = names![
     SYS_msgctl,
     SYS_mq_open,
     SYS_fcntl,
+    SYS_seccomp,
+    SYS_prctl,
     SYS_fchmod,
     SYS_fchmodat,
     SYS_openat,

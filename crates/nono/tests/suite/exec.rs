@@ -88,6 +88,50 @@ fn kills_a_loader_that_is_started_as_a_program() {
     });
 }
 
+/// A filter's refusal precedes the question to our supervisor, so a filter of the program's own can have a call
+/// seem to be made that the supervisor then does not hear of; and it stays across execve.
+#[test]
+fn no_filter_of_a_programs_own_hides_a_loader() {
+    let loader = loader();
+    let calls = [libc::SYS_seccomp, libc::SYS_set_tid_address, libc::SYS_set_robust_list];
+    #[cfg(target_arch = "x86_64")]
+    let thread_local = libc::SYS_arch_prctl;
+    #[cfg(not(target_arch = "x86_64"))]
+    let thread_local = -1;
+    let script = format!(
+        r"
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+seccomp, tid, robust = {calls:?}
+fs, loader = {thread_local}, {loader:?}
+SEEMS, ASKED, TRACED, ALLOWED = 0x50000, 0x7fc00000, 0x7ff00000, 0x7fff0000
+def install(actions, flags=0):
+    code = [(0x20, 0, 0, 0)]
+    for call, action in actions: code += [(0x15, 0, 1, call & 0xffffffff), (6, 0, 0, action)]
+    code = b''.join(struct.pack('HBBI', *each) for each in code + [(6, 0, 0, ALLOWED)])
+    code = ctypes.create_string_buffer(code)
+    program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(code) // 8, ctypes.addressof(code)))
+    return libc.syscall(seccomp, 1, flags, program)
+for calls in [(tid,), (tid, robust), (fs,), (tid, fs)]:
+    for action in [SEEMS, ASKED, TRACED]:
+        child = os.fork()
+        if not child:
+            install([(call, action) for call in calls])
+            os.execv(loader, [loader, '/usr/bin/whoami'])
+        ended = os.waitpid(child, 0)[1]
+        if ended == 0: print('RAN', calls, action)
+print('asks others', install([(tid, ASKED)], 8) >= 0)
+"
+    );
+    in_each_tier(&few_programs(Path::new("/var/tmp")), |sandbox| {
+        let command = Command::new(["/usr/bin/python3", "-I", "-S", "-c", &script]);
+        let (exit, output) = run_command(sandbox, command);
+        let told: String =
+            output.lines().filter(|line| !line.starts_with("cannot set up")).collect();
+        assert!(exit.status.success() && told == "asks others False", "{output}");
+    });
+}
+
 #[test]
 fn executes_no_copy_memory_or_nameless_file() {
     let scratch = Scratch::new();
