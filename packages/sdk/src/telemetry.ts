@@ -9,13 +9,17 @@ type Api = typeof import("@opentelemetry/api");
 
 let api: Promise<Api | undefined> | undefined;
 
-/** The API, if the application has it. */
-function openTelemetry(): Promise<Api | undefined> {
+/** Where the API keeps what an SDK has registered with it: in this process, whichever copy of it that was. */
+const registered = Symbol.for("opentelemetry.js.api.1");
+
+/** The API, if an SDK is registered with it: else its modules are not loaded, which a short run would notice. */
+async function openTelemetry(): Promise<Api | undefined> {
+  if (!(registered in globalThis)) return undefined;
   api ??= import("@opentelemetry/api").catch(() => undefined);
   return api;
 }
 
-/** Whether spans may go anywhere: the application has the API. */
+/** Whether spans may go anywhere: an SDK is registered by now. */
 export async function hasOpenTelemetry(): Promise<boolean> {
   return (await openTelemetry()) !== undefined;
 }

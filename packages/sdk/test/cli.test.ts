@@ -175,7 +175,7 @@ test.for(["policy", "keychain", "completions"])(
 test("a command loads no other one", () => {
   const hook = `import { registerHooks } from "node:module";
     registerHooks({ load(url, context, next) {
-      if (url.includes("/dist/")) process.stderr.write(url + "\\n");
+      if (/\\/dist\\/|opentelemetry/.test(url)) process.stderr.write(url + "\\n");
       return next(url, context);
     } });`;
   const flags = ["--import", `data:text/javascript,${encodeURIComponent(hook)}`, main];
@@ -184,7 +184,7 @@ test("a command loads no other one", () => {
   const loaded = spawnSync(process.execPath, args, options).stderr;
   expect(loaded).toContain("sdk/dist/cli/commands/run.js");
   expect(loaded).not.toMatch(
-    /(audit|proxy|rollback)\/dist|commands\/(learn|doctor|keychain|why)|learn\/learn/,
+    /(audit|proxy|rollback)\/dist|opentelemetry|commands\/(learn|doctor|keychain|why)|learn\/learn/,
   );
 });
 
