@@ -1,4 +1,4 @@
-import { spawnSync } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import path from "node:path";
 import process from "node:process";
 
@@ -31,6 +31,23 @@ export function nono(
     encoding: "utf8",
   });
   return { status, stdout, stderr };
+}
+
+/** The same while this process goes on, as a server that is talked to has to. */
+export async function nonoMeanwhile(
+  args: readonly string[],
+  options: { readonly cwd: string; readonly env?: NodeJS.ProcessEnv },
+): Promise<Outcome> {
+  const env = { ...process.env, ...options.env };
+  return new Promise((resolve) => {
+    const child = execFile(
+      process.execPath,
+      [main, ...args],
+      { cwd: options.cwd, env, timeout: 240_000 },
+      (_, stdout, stderr) => resolve({ status: child.exitCode, stdout, stderr }),
+    );
+    child.stdin?.end();
+  });
 }
 
 /** Whether a program is installed; says what is skipped when it is not. */
