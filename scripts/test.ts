@@ -41,15 +41,11 @@ async function turbo(...args: string[]): Promise<number> {
   return child.exitCode ?? (await new Promise<number>((done) => child.once("close", done)));
 }
 
-let status = await turbo(
-  "build",
-  "typecheck",
-  "lint",
-  "//#lint:rust",
-  "//#format:check",
-  "--continue",
-);
+const checks = ["build", "typecheck", "lint", "//#lint:rust", "//#format:check"];
+// What tests need of registries is fetched while those compile.
+let status = await turbo(...checks, "test:tools", "--continue");
 if (status === 0) {
+  process.env["NONO_TOOLS_INSTALLED"] = "1";
   // Alone: deadlines of the kernel's, such as that nothing outlives its owner by 100 ms, and limits that
   // count all processes of a user; and file systems that are unmounted, which a sandbox that started
   // meanwhile has as well, as long as it lives.

@@ -4,3 +4,5 @@ export default function setup(): void {
   for (const { what, reason } of buildOracles())
     console.log(`SKIPPED: audit tests that need ${what}: ${reason}`);
 }
+
+if (import.meta.main) setup();

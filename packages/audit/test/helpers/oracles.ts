@@ -86,8 +86,8 @@ export function vectorDirectory(): string | undefined {
 export function buildOracles(): { what: string; reason: string }[] {
   const failed: { what: string; reason: string }[] = [];
   const make = (what: readonly string[], how: () => string | undefined): void => {
-    // What root could not make, the ordinary user would try for as long, from nothing, once more.
-    const reason = isSecondUser ? "the run as root did not make it" : how();
+    // What could not be made would be tried for as long, from nothing, once more.
+    const reason = wasTried ? "they could not be made before" : how();
     if (reason !== undefined) failed.push({ what: what.join(", "), reason });
   };
   for (const module of [oracles, cosign]) {
@@ -98,8 +98,10 @@ export function buildOracles(): { what: string; reason: string }[] {
   return failed;
 }
 
-/** The second of the two runs of `scripts/as-users.ts`. */
-const isSecondUser = process.env["NONO_TESTED_AS_ROOT"] !== undefined;
+/** By scripts/test.ts, or by the first of the two runs of scripts/as-users.ts. */
+const wasTried =
+  process.env["NONO_TOOLS_INSTALLED"] !== undefined ||
+  process.env["NONO_TESTED_AS_ROOT"] !== undefined;
 
 function newDirectory(key: string): string {
   const [shared = "", own = ""] = cacheDirectories(key);

@@ -13,6 +13,7 @@ export const cached: Readonly<
     | "muslClient"
     | "cargo"
     | "deno"
+    | "java"
     | "aws",
     string
   >
@@ -30,6 +31,8 @@ export const cached: Readonly<
   muslClient: path.join(directory, "musl-client"),
   cargo: path.join(directory, "cargo"),
   deno: path.join(directory, "deno", "node_modules", "@deno", "linux-x64-glibc", "deno"),
+  /** The classes `Echo`, and `Authenticated`, which knows its proxy's password. */
+  java: path.join(directory, "java"),
   /** The AWS CLI as a Python path. */
   aws: path.join(directory, "aws"),
 };

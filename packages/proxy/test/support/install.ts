@@ -1,8 +1,9 @@
 // Installs and builds what the tests use and this machine may lack. What cannot be had is named; tests skip it.
-import { spawnSync } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
+import { promisify } from "node:util";
 import { cached } from "./cache.ts";
 
 /** A shell command that succeeds where the tool is there, and the Debian package that brings it. */
@@ -32,6 +33,22 @@ const tools: readonly (readonly [string, string])[] = [
   ["/usr/bin/python3 -c 'import httpx, h2'", "python3-httpx python3-h2"],
 ];
 
+/** For each of them, in milliseconds: they share the processors, with others too. */
+const patience = 600_000;
+
+/** Whether a command ends well, and in time. */
+async function runs(
+  command: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = {},
+): Promise<boolean> {
+  const options = { env: { ...process.env, ...env }, timeout: patience, maxBuffer: 1 << 26 };
+  return promisify(execFile)(command, args, options).then(
+    () => true,
+    () => false,
+  );
+}
+
 const succeeds = (command: string): boolean => spawnSync("sh", ["-c", command]).status === 0;
 
 function apt(...args: string[]): number | null {
@@ -54,15 +71,15 @@ function installPackages(): void {
 }
 
 /** The archived module has no binary for a new Node: it is compiled, with the headers that came with this Node. */
-function buildKeytar(): void {
+async function buildKeytar(): Promise<void> {
   if (existsSync(cached.keytar)) return;
   const prefix = path.join(cached.directory, "keytar");
   mkdirSync(prefix, { recursive: true });
   const nodedir = path.resolve(process.execPath, "..", "..");
-  const env = { ...process.env, npm_config_nodedir: nodedir, npm_config_build_from_source: "true" };
+  const env = { npm_config_nodedir: nodedir, npm_config_build_from_source: "true" };
   const args = ["install", "--no-audit", "--no-fund", "--prefix", prefix, "keytar@7.9.0"];
-  const { status } = spawnSync("npm", args, { stdio: "ignore", env, timeout: 120_000 });
-  if (status !== 0) console.log("SKIPPED: proxy tests with node-keytar: it could not be built");
+  if (!(await runs("npm", args, env)))
+    console.log("SKIPPED: proxy tests with node-keytar: it could not be built");
 }
 
 const goProgram = `package main
@@ -86,7 +103,7 @@ func main() {
 `;
 
 /** Once as Go does it here, and once with nothing of the C library. */
-function buildGoClients(): void {
+async function buildGoClients(): Promise<void> {
   if (!succeeds("command -v go")) return;
   const source = path.join(cached.directory, "go-client.go");
   writeFileSync(source, goProgram);
@@ -95,21 +112,42 @@ function buildGoClients(): void {
     [cached.goStatic, { CGO_ENABLED: "0" }],
   ] as const) {
     if (existsSync(program)) continue;
-    const env = { ...process.env, GOFLAGS: "-mod=mod", ...more };
-    const args = ["build", "-o", program, source];
-    spawnSync("go", args, { stdio: "ignore", env, timeout: 120_000 });
+    await runs("go", ["build", "-o", program, source], { GOFLAGS: "-mod=mod", ...more });
   }
 }
 
+const javaPrograms = {
+  Echo: `public class Echo { public static void main(String[] a) throws Exception {
+    System.out.print(new String(new java.net.URL("https://echo.test/java").openStream().readAllBytes())); } }`,
+  Authenticated: `import java.net.*;
+    public class Authenticated { public static void main(String[] a) throws Exception {
+    String[] pair = URI.create(System.getenv("HTTPS_PROXY")).getUserInfo().split(":");
+    Authenticator.setDefault(new Authenticator() { protected PasswordAuthentication getPasswordAuthentication() {
+      return new PasswordAuthentication(pair[0], pair[1].toCharArray()); } });
+    System.out.print(new String(new URL("https://echo.test/java").openStream().readAllBytes())); } }`,
+};
+
+async function buildJavaClients(): Promise<void> {
+  if (!succeeds("command -v javac")) return;
+  mkdirSync(cached.java, { recursive: true });
+  const sources = Object.entries(javaPrograms).map(([name, text]) => {
+    const source = path.join(cached.java, `${name}.java`);
+    writeFileSync(source, text);
+    return source;
+  });
+  if (!existsSync(path.join(cached.java, "Echo.class")))
+    await runs("javac", ["-d", cached.java, ...sources]);
+}
+
 /** Reads a server's first words, the name resolved by musl. */
-function buildMuslClient(): void {
+async function buildMuslClient(): Promise<void> {
   if (existsSync(cached.muslClient) || !succeeds("command -v musl-gcc")) return;
   const source = path.join(import.meta.dirname, "musl-client.c");
   spawnSync("musl-gcc", ["-static", "-o", cached.muslClient, source], { stdio: "inherit" });
 }
 
 /** cargo itself, not rustup's stand-in for it, where every user can read it; and a client. */
-function buildRustClients(): void {
+async function buildRustClients(): Promise<void> {
   const located = spawnSync("rustup", ["which", "cargo"], { encoding: "utf8" });
   if (located.status === 0 && !existsSync(cached.cargo)) {
     copyFileSync(located.stdout.trim(), cached.cargo);
@@ -117,33 +155,40 @@ function buildRustClients(): void {
   if (existsSync(cached.rustClient)) return;
   const manifest = path.join(import.meta.dirname, "rust-client", "Cargo.toml");
   const target = path.join(cached.directory, "rust-target");
-  const args = ["build", "--release", "--locked", "--manifest-path", manifest];
-  const built = spawnSync("cargo", [...args, "--target-dir", target], {
-    stdio: "ignore",
-    timeout: 600_000,
-  });
-  if (built.status === 0) copyFileSync(path.join(target, "release/rust-client"), cached.rustClient);
+  // Not optimized: it makes one request, and building it is what takes time.
+  const args = ["build", "--locked", "--manifest-path", manifest, "--target-dir", target];
+  if (await runs("cargo", args))
+    copyFileSync(path.join(target, "debug/rust-client"), cached.rustClient);
 }
 
-function fetchDeno(): void {
+async function fetchDeno(): Promise<void> {
   if (existsSync(cached.deno)) return;
   const prefix = path.join(cached.directory, "deno");
   mkdirSync(prefix, { recursive: true });
   const args = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", prefix];
-  spawnSync("npm", [...args, "deno@2"], { stdio: "ignore", timeout: 120_000 });
+  await runs("npm", [...args, "deno@2"]);
 }
 
-function fetchAwsCli(): void {
+async function fetchAwsCli(): Promise<void> {
   if (existsSync(cached.aws)) return;
   const args = ["-m", "pip", "install", "--quiet", "--target", cached.aws, "awscli"];
-  spawnSync("/usr/bin/python3", args, { stdio: "ignore", timeout: 180_000 });
+  await runs("/usr/bin/python3", args);
 }
 
-mkdirSync(cached.directory, { recursive: true });
-installPackages();
-buildKeytar();
-buildGoClients();
-buildMuslClient();
-buildRustClients();
-fetchDeno();
-fetchAwsCli();
+async function install(): Promise<void> {
+  mkdirSync(cached.directory, { recursive: true });
+  installPackages();
+  // What one of them downloads while another compiles.
+  await Promise.all([
+    buildRustClients(),
+    buildGoClients(),
+    buildJavaClients(),
+    buildMuslClient(),
+    buildKeytar(),
+    fetchDeno(),
+    fetchAwsCli(),
+  ]);
+}
+
+// Else scripts/test.ts has had it done.
+if (process.env["NONO_TOOLS_INSTALLED"] === undefined) await install();

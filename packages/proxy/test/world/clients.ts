@@ -1,4 +1,3 @@
-import { writeFileSync } from "node:fs";
 import process from "node:process";
 import { cached } from "../support/cache.ts";
 import { at } from "./scratch.ts";
@@ -22,20 +21,6 @@ const python = (...lines: string[]): string[] => ["/usr/bin/python3", "-c", line
 
 /** Clients that fetch https://echo.test/ in their own way and print what they got. */
 export function fetchers(): Client[] {
-  writeFileSync(
-    at("Echo.java"),
-    `public class Echo { public static void main(String[] a) throws Exception {
-    System.out.print(new String(new java.net.URL("https://echo.test/java").openStream().readAllBytes())); } }`,
-  );
-  writeFileSync(
-    at("Authenticated.java"),
-    `import java.net.*;
-    public class Authenticated { public static void main(String[] a) throws Exception {
-    String[] pair = URI.create(System.getenv("HTTPS_PROXY")).getUserInfo().split(":");
-    Authenticator.setDefault(new Authenticator() { protected PasswordAuthentication getPasswordAuthentication() {
-      return new PasswordAuthentication(pair[0], pair[1].toCharArray()); } });
-    System.out.print(new String(new URL("https://echo.test/java").openStream().readAllBytes())); } }`,
-  );
   const get = "GET / HTTP/1.0\\r\\nHost: echo.test\\r\\n\\r\\n";
   const s_client = `printf '${get}' | openssl s_client -quiet -verify_return_error -CAfile "$SSL_CERT_FILE" -connect echo.test:443 -servername echo.test`;
   const socket =
@@ -47,6 +32,8 @@ export function fetchers(): Client[] {
   const aws =
     `PYTHONPATH=${cached.aws} AWS_ACCESS_KEY_ID=x AWS_SECRET_ACCESS_KEY=x AWS_DEFAULT_REGION=nono-test-1 ` +
     "/usr/bin/python3 -m awscli sts get-caller-identity --endpoint-url https://sts.test --query Arn --output text";
+  const java = ["java", "-cp", cached.java];
+  const compiled = `test -f ${cached.java}/Echo.class`;
   const cargo = `CARGO_HOME=${at("cargo")} ${cached.cargo} search -q tiny --index sparse+https://cargo.test/`;
   return [
     client("curl", ["curl", "-sS", "https://echo.test/"]),
@@ -96,8 +83,8 @@ export function fetchers(): Client[] {
     ]),
     client("AWS CLI", ["sh", "-c", aws], `test -d ${cached.aws}`),
     client("cargo", ["sh", "-c", cargo], cached.cargo),
-    client("java", ["java", at("Echo.java")]),
-    client("java with an Authenticator", ["java", at("Authenticated.java")]),
+    client("java", [...java, "Echo"], compiled),
+    client("java with an Authenticator", [...java, "Authenticated"], compiled),
     client("openssl s_client", ["sh", "-c", s_client], "openssl"),
   ];
 }
