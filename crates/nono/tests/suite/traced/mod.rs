@@ -33,47 +33,50 @@ struct Program {
     gate: bool,
 }
 
-const PROGRAMS: &[Program] = &[
-    Program { tool: "python3", script: "python3 ../input/calls.py", refused: 40, gate: true },
-    Program {
-        tool: "git",
-        script: "git init -q -b main r; cd r; git config user.name a; git config user.email a@a.test; \
+const EACH_CALL: Program =
+    Program { tool: "python3", script: "python3 ../input/calls.py", refused: 40, gate: true };
+
+const GIT: Program = Program {
+    tool: "git",
+    script: "git init -q -b main r; cd r; git config user.name a; git config user.email a@a.test; \
             cp ../../input/a.h ../../input/b.c .; git add .; git commit -qm one; git mv b.c c.c; \
             git commit -qam two; git status --short; cd ..; git clone -q r clone; cd clone; \
             git log --format=%s; git checkout -q -b topic; git gc -q; git status; \
             git clone -q ../../closed/r 2>/dev/null || true; \
             echo '*' >>.git/hooks/pre-commit || true; git --git-dir=../../closed/r/.git log || true",
-        refused: 3,
-        gate: false,
-    },
-    Program {
-        tool: "python3",
-        script: "python3 -c \"import json, email.mime.text, http.client, sqlite3, asyncio, unittest, \
+    refused: 3,
+    gate: false,
+};
+
+const PYTHON: Program = Program {
+    tool: "python3",
+    script: "python3 -c \"import json, email.mime.text, http.client, sqlite3, asyncio, unittest, \
             multiprocessing, xml.dom.minidom, concurrent.futures, ctypes, decimal, tempfile, shutil; \
             shutil.copytree('../input', 'copy', symlinks=True); c = sqlite3.connect('db'); \
             c.execute('create table t (x)'); c.commit(); tempfile.TemporaryFile(dir='.').write(b'x'); \
             shutil.rmtree('copy')\"; python3 -m pip --version || true; \
             python3 -c \"open('../closed/secret')\" || true; python3 -m json.tool ../input/x.json y.json",
-        refused: 1,
-        gate: false,
-    },
-    Program {
-        tool: "npm",
-        script: "export npm_config_cache=$PWD/cache npm_config_userconfig=$PWD/npmrc; npm --version; \
+    refused: 1,
+    gate: false,
+};
+
+const NPM: Program = Program {
+    tool: "npm",
+    script: "export npm_config_cache=$PWD/cache npm_config_userconfig=$PWD/npmrc; npm --version; \
             npm init -y >/dev/null; npm install --offline --no-audit --no-fund ../input/package; \
             node -e \"console.log(require('local'))\"; npm ls; npm run --silent nothing || true; \
             node -e \"require('fs').readFileSync('../closed/secret')\" || true",
-        refused: 1,
-        gate: false,
-    },
-    Program {
-        tool: "make",
-        script: "make -s -j2 -f ../input/Makefile SOURCE=../input; ./program; \
+    refused: 1,
+    gate: false,
+};
+
+const MAKE: Program = Program {
+    tool: "make",
+    script: "make -s -j2 -f ../input/Makefile SOURCE=../input; ./program; \
             make -s -j2 -f ../input/Makefile SOURCE=../closed OBJECT=o -B || true",
-        refused: 1,
-        gate: false,
-    },
-];
+    refused: 1,
+    gate: false,
+};
 
 /// The port that a network has.
 const GATE: u16 = 443;
@@ -139,46 +142,64 @@ for name in (O + '/program', O + '/secret', W + '/nowhere', W): call(os.execv, n
 ";
 
 #[test]
-fn events_are_what_the_kernel_answered() {
+fn each_call() {
+    told_as_answered(&EACH_CALL);
+}
+
+#[test]
+fn git() {
+    told_as_answered(&GIT);
+}
+
+#[test]
+fn python() {
+    told_as_answered(&PYTHON);
+}
+
+#[test]
+fn npm() {
+    told_as_answered(&NPM);
+}
+
+#[test]
+fn make() {
+    told_as_answered(&MAKE);
+}
+
+/// Wants the events of a program to be what the kernel answered, in each tier.
+fn told_as_answered(program: &Program) {
     if !Path::new("/usr/bin/strace").exists() {
         return println!("SKIPPED: events and the kernel's answers: strace is not installed");
     }
+    if !Path::new("/usr/bin").join(program.tool).exists() {
+        return println!("SKIPPED: events of {}: it is not installed", program.tool);
+    }
     let scratch = Scratch::in_public();
     prepare(&scratch);
-    let mut number = 0;
-    for program in PROGRAMS {
-        if !Path::new("/usr/bin").join(program.tool).exists() {
-            println!("SKIPPED: events of {}: it is not installed", program.tool);
+    for tier in nono::support().tiers {
+        if let Some(reason) = tier.unavailable {
+            println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
             continue;
         }
-        for tier in nono::support().tiers {
-            if let Some(reason) = tier.unavailable {
-                println!("SKIPPED: the {} tier: {reason}", tier.name.as_str());
-                continue;
-            }
-            // With a pattern denied, reads too are made by the supervisor, and have an errno.
-            let variants: &[bool] = match (program.gate, tier.name) {
-                (true, _) => &[false, true],
-                (false, TierName::Namespaces) => &[false],
-                (false, TierName::Flat) => &[true],
+        // With a pattern denied, reads too are made by the supervisor, and have an errno.
+        let variants: &[bool] = match (program.gate, tier.name) {
+            (true, _) => &[false, true],
+            (false, TierName::Namespaces) => &[false],
+            (false, TierName::Flat) => &[true],
+        };
+        for &denied in variants {
+            let what = format!("{} in the {} tier", program.tool, tier.name.as_str());
+            let place = scratch.path().join(format!("{}-{denied}", tier.name.as_str()));
+            std::fs::create_dir(&place).unwrap();
+            let capabilities = capabilities(&scratch, program, &place, denied);
+            let options = Options { observe: Observe::All, ..in_tier(tier.name) };
+            let sandbox = Sandbox::create(&capabilities, &options).unwrap();
+            let log = place.with_extension("log");
+            let Some((calls, events)) = trace(&sandbox, program, &place, &log) else {
+                return println!("SKIPPED: events and the kernel's answers: strace cannot attach");
             };
-            for &denied in variants {
-                number += 1;
-                let place = scratch.path().join(format!("work{number}"));
-                std::fs::create_dir(&place).unwrap();
-                let capabilities = capabilities(&scratch, program, &place, denied);
-                let options = Options { observe: Observe::All, ..in_tier(tier.name) };
-                let sandbox = Sandbox::create(&capabilities, &options).unwrap();
-                let log = scratch.path().join(format!("log{number}"));
-                let Some((calls, events)) = trace(&sandbox, program, &place, &log) else {
-                    return println!(
-                        "SKIPPED: events and the kernel's answers: strace cannot attach"
-                    );
-                };
-                let what = format!("{} in the {} tier", program.tool, tier.name.as_str());
-                println!("{what}: {} calls, {} events", calls.len(), events.len());
-                compare(&what, program, &place, calls, events);
-            }
+            println!("{what}: {} calls, {} events", calls.len(), events.len());
+            compare(&what, program, &place, calls, events);
         }
     }
 }
