@@ -89,9 +89,8 @@ pub(super) fn plan(
     }
     let kept: Vec<Kept> =
         to_keep(policy).into_iter().map(|(path, writable)| builder.keep(path, writable)).collect();
-    if !policy.access_to(Path::new("/")).write {
-        builder.restrict(Path::new("/"));
-    }
+    let root = Path::new("/");
+    builder.restrict(root, policy.access_to(root).write, 0);
     builder.private_dev();
     builder.private_proc();
     builder.private_directory("/dev/shm", 0o1777, landlock::WRITE, &size(policy, 10));
@@ -228,11 +227,9 @@ impl PlanBuilder {
             ..Step::default()
         };
         self.step(format!("putting {} back", tree.path.display()), step);
-        if !tree.writable {
-            // Landlock looks upwards through mount points: below a private directory that may be
-            // written, only this keeps a readable tree from being written too.
-            self.restrict(&tree.path);
-        }
+        // Landlock looks upwards through mount points: below a private directory that may be written,
+        // only this keeps a readable tree from being written too.
+        self.restrict(&tree.path, tree.writable, options);
     }
 
     /// Makes the directories down to a tree's place, and the place itself.
@@ -272,16 +269,21 @@ impl PlanBuilder {
         self.step(format!("making {}", path.display()), step);
     }
 
-    /// Makes a place and all mounts below it read-only, without set-user-ID and devices.
-    fn restrict(&mut self, path: &Path) {
-        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    /// Takes set-user-ID and devices from a place and all mounts below it, and writing unless it may be
+    /// written. Devices are where they are granted, which is in `/dev`.
+    fn restrict(&mut self, path: &Path, writable: bool, options: u32) {
+        let (description, attributes) = match writable {
+            true if path.starts_with("/dev") => return,
+            true => ("taking devices out of", 0),
+            false => ("write-protecting", libc::MOUNT_ATTR_RDONLY),
+        };
         let step = Step {
-            op: p::STEP_MOUNT_ATTRIBUTES | p::RESOLVED,
+            op: p::STEP_MOUNT_ATTRIBUTES | p::RESOLVED | options,
             path: self.path(path),
-            flags: attributes,
+            flags: attributes | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
             ..Step::default()
         };
-        self.step(format!("making {} read-only", path.display()), step);
+        self.step(format!("{description} {}", path.display()), step);
     }
 
     /// Links, terminals and shared memory of its own. Device nodes cannot be made in a user

@@ -1,14 +1,16 @@
 //! What holds of granted places themselves: between two of them, and when another file takes the place
 //! of one.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 
 use nono::{
     Blueprint, Capabilities, Command, Observe, Operation, Options, Question, Reason, Right,
-    Sandbox, Target,
+    Sandbox, Target, TierName,
 };
 
-use crate::common::{Scratch, in_tier, run_command, shell};
+use crate::common::{Scratch, in_each_tier, in_tier, run_command, shell};
 
 fn python(sandbox: &Sandbox, script: &str, place: &Scratch) -> String {
     let prelude = "import errno, os, sys\nos.chdir(sys.argv[1])\n\
@@ -145,6 +147,37 @@ attempt(os.execv, 'w/tool', ['tool'])";
                 "SKIPPED: events of replaced programs: they take Linux 6.14 (AT_EXECVE_CHECK)"
             );
         }
+    });
+}
+
+/// As root in a directory that a system was put together in: a device's node there is the device itself.
+#[test]
+fn devices_in_granted_places_are_none() {
+    let scratch = Scratch::in_public();
+    for place in ["readable", "writable"] {
+        std::fs::create_dir(scratch.path().join(place)).unwrap();
+        let node = scratch.path().join(place).join("null");
+        let name = CString::new(node.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a C string.
+        let made =
+            unsafe { libc::mknod(name.as_ptr(), libc::S_IFCHR | 0o666, libc::makedev(1, 3)) };
+        if made != 0 {
+            return println!("SKIPPED: devices in granted places: none can be made here");
+        }
+    }
+    let capabilities = shell()
+        .allow_read(scratch.path().join("readable"))
+        .allow_write(scratch.path().join("writable"))
+        .allow_write("/dev/null");
+    in_each_tier(&capabilities, |sandbox| {
+        let script = "
+for place in ['writable', 'readable']:
+    attempt(open, place + '/null', 'r+b'); attempt(open, place + '/null')
+attempt(open, '/dev/null', 'r+b')";
+        let output = python(sandbox, script, &scratch);
+        // Nobody is asked about reading.
+        let reading = if sandbox.tier() == TierName::Flat { "done" } else { "EACCES" };
+        assert_eq!(output, format!("EACCES\n{reading}\nEACCES\n{reading}\ndone\n"));
     });
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::super::place::{self, Entry, Place, errno};
 use super::super::{own_process, process};
-use super::caller::{Caller, check};
+use super::caller::{Caller, check, refuse};
 use super::entries::exists_if_dots;
 use super::reply::{Answer, Attempt, Reply};
 use super::{Grant, decode};
@@ -103,6 +103,10 @@ impl Caller<'_> {
             self.note_judgement(&place, Right::Read, attempt)?;
         }
         self.refuse_beyond_the_caller(&place, attempt)?;
+        let kind = found.file_type();
+        if (kind.is_block_device() || kind.is_char_device()) && !place.path.starts_with("/dev") {
+            refuse(Reason::NotGranted, attempt)?; // as mounts do it (`plan/mounts.rs`)
+        }
         let is_file = found.is_file() || found.is_dir();
         let grant = || {
             let (path, new) = (place.path.clone(), None);
