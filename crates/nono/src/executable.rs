@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -87,6 +87,17 @@ pub(crate) fn native_loader() -> Option<PathBuf> {
     }
 }
 
+/// Opens a program to look at it. Nothing else is opened for good, which may be somebody's pipe (EACCES, as
+/// `execve(2)` says of it).
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let waits_for_nobody = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = File::options().read(true).custom_flags(waits_for_nobody).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::from_raw_os_error(libc::EACCES)),
+    }
+}
+
 /// The dynamic loader that an open ELF file names, if it names one.
 pub(crate) fn loader(file: &File) -> Option<PathBuf> {
     let mut head = [0u8; 256];
@@ -123,11 +134,11 @@ enum Head {
 }
 
 fn read_head(path: &Path) -> io::Result<Head> {
-    let file = match File::open(path) {
+    let file = match open(path) {
         Ok(file) => file,
         // Executable but not readable (mode 0711): it is ELF, since an interpreter could not read a
         // script either; its loader is then the usual one.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && path.is_file() => {
             return Ok(Head::Elf { interpreter: native_loader() });
         }
         Err(error) => return Err(error),
@@ -199,6 +210,17 @@ mod tests {
         std::fs::write(&script, "#!/usr/bin/env -S sh -e\n").unwrap();
         let mut found = Vec::new();
         closure(&script, OsStr::new("/usr/bin:/bin"), &mut found).unwrap();
+        // What commands may write they can make a pipe, which nobody writes to.
+        std::fs::remove_file(&script).unwrap();
+        let name = std::ffi::CString::new(script.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a C string.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o755) }, 0);
+        let of_a_pipe = directory.join("of-a-pipe");
+        std::fs::write(&of_a_pipe, format!("#!{}\n", script.display())).unwrap();
+        for program in [&script, &of_a_pipe] {
+            let error = closure(program, OsStr::new("/bin"), &mut Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
         std::fs::remove_dir_all(&directory).unwrap();
         let names: Vec<_> = found.iter().filter_map(|path| path.file_name()).collect();
         assert!(names.contains(&OsStr::new("env")), "{found:?}");

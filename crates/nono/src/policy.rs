@@ -303,6 +303,10 @@ impl Policy {
         let search_path = self.environment.search_path().to_owned();
         let found = executable::look_up(program.as_os_str(), &search_path)?;
         let path = canonical(&found)?;
+        if !path.is_dir() && !path.is_file() {
+            let search_path = "that place (it is not an executable file)".into();
+            return Err(Error::ExecNotFound { name: program.as_os_str().into(), search_path });
+        }
         if found != path {
             self.program_links.push((found, path.clone()));
         }

@@ -44,7 +44,7 @@ impl Loaders {
         }
         for program in programs {
             if let Some(loader) =
-                File::open(program).ok().and_then(|file| executable::loader(&file))
+                executable::open(program).ok().and_then(|file| executable::loader(&file))
             {
                 loaders.add(&loader);
             }
