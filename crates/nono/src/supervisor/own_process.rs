@@ -25,11 +25,10 @@ pub(super) fn expand(view: &View, thread: i32, path: &Path) -> io::Result<Expand
         return Ok(Expanded::Path(path.to_owned()));
     };
     let expanded = named.expand(view, thread)?;
-    // Components do not tell of a slash at the end.
-    let bytes = path.as_os_str().as_bytes();
-    let names_directory = bytes.ends_with(b"/") || bytes.ends_with(b"/.");
     match &expanded {
-        Expanded::Place(place) if names_directory && !place.file.metadata()?.is_dir() => {
+        Expanded::Place(place)
+            if place::names_directory(path) && !place.file.metadata()?.is_dir() =>
+        {
             Err(errno(libc::ENOTDIR))
         }
         _ => Ok(expanded),

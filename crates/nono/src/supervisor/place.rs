@@ -83,15 +83,23 @@ impl View {
                 Expanded::Place(place) => return Ok(place),
                 Expanded::Path(plain) => path = plain,
             }
-            let no_follow = if follow { 0 } else { libc::O_NOFOLLOW };
-            match self.open(&path, libc::O_PATH | no_follow) {
-                Ok(file) => return Place::new(file, None),
-                // A link into the middle of a process, somewhere on the way: go there step by step.
-                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                    path = self.first_link_followed(&path, follow)?;
+            let flags = if follow { libc::O_PATH } else { libc::O_PATH | libc::O_NOFOLLOW };
+            match self.open(&path, flags) {
+                Ok(file) => {
+                    let place = Place::new(file, None)?;
+                    if !is_of_this_process(&place.path) || !self.leads_over_links(&path, flags) {
+                        return Ok(place);
+                    }
                 }
+                // A link into the middle of a process, somewhere on the way; or one to the caller's own
+                // directory of /proc, which to this process is its own, or is not there.
+                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {}
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ENOENT)
+                        && self.leads_over_links(&path, flags) => {}
                 Err(error) => return Err(error),
             }
+            path = self.first_link_followed(&path, follow)?; // go there step by step
         }
         Err(errno(libc::ELOOP))
     }
@@ -116,32 +124,57 @@ impl View {
 
     /// `path` with the first symbolic link on it replaced by what it says.
     fn first_link_followed(&self, path: &Path, follow: bool) -> io::Result<PathBuf> {
+        // Then the kernel follows the last one in any case.
+        let names_directory = names_directory(path);
         let mut walked = PathBuf::from("/");
         let mut rest = path.components();
         rest.next(); // the root
         while let Some(component) = rest.next() {
             walked.push(component);
-            let is_last = rest.as_path().as_os_str().is_empty();
-            if is_last && !follow {
+            let rest = rest.as_path().as_os_str();
+            if rest.is_empty() && !follow && !names_directory {
                 break;
             }
             let file = self.open(&walked, libc::O_PATH | libc::O_NOFOLLOW)?;
-            if file.metadata()?.is_symlink() {
-                if is_process_file(&file) {
+            if !file.metadata()?.is_symlink() {
+                continue;
+            }
+            let target = if is_process_file(&file) {
+                let link = Place::new(file, None)?.path;
+                if link != *"/proc/self" && link != *"/proc/thread-self" {
                     break; // of another process: not followed on anybody's behalf
                 }
-                let target = read_link_at(&file, c"")?;
-                walked.pop();
-                return Ok(walked.join(target).join(rest.as_path()));
+                link
+            } else {
+                read_link_at(&file, c"")?
+            };
+            walked.pop();
+            walked.push(target);
+            if !rest.is_empty() {
+                walked.push(rest);
             }
+            if names_directory {
+                walked.push("");
+            }
+            return Ok(walked);
         }
         Err(errno(libc::EACCES))
     }
 
     pub(super) fn open(&self, path: &Path, flags: i32) -> io::Result<File> {
-        let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+        self.open_by(path, flags, libc::RESOLVE_NO_MAGICLINKS)
+    }
+
+    fn open_by(&self, path: &Path, flags: i32, resolve: u64) -> io::Result<File> {
         let path = CString::new(path.as_os_str().as_bytes())?;
+        let resolve = resolve | libc::RESOLVE_IN_ROOT;
         process::openat2(self.root.as_raw_fd(), &path, flags, resolve).map(File::from)
+    }
+
+    /// Whether there is a symbolic link on the way, as far as that goes.
+    fn leads_over_links(&self, path: &Path, flags: i32) -> bool {
+        let opened = self.open_by(path, flags, libc::RESOLVE_NO_SYMLINKS);
+        opened.is_err_and(|error| error.raw_os_error() == Some(libc::ELOOP))
     }
 }
 
@@ -261,6 +294,21 @@ pub(super) fn read_link_at(directory: &File, name: &CStr) -> io::Result<PathBuf>
         return Err(io::Error::last_os_error());
     }
     Ok(PathBuf::from(OsStr::from_bytes(&text[..length as usize])))
+}
+
+/// Whether a path says by its end that a directory is meant, which components do not tell.
+pub(super) fn names_directory(path: &Path) -> bool {
+    let bytes = path.as_os_str().as_bytes();
+    bytes.ends_with(b"/") || bytes.ends_with(b"/.")
+}
+
+/// Whether it is in this process's own directory of `/proc`.
+fn is_of_this_process(path: &Path) -> bool {
+    let number = path.as_os_str().as_bytes().strip_prefix(b"/proc/");
+    number.is_some_and(|rest| {
+        let name = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+        std::str::from_utf8(name).is_ok_and(|name| name.parse() == Ok(std::process::id()))
+    })
 }
 
 pub(super) fn is_process_file(file: &File) -> bool {

@@ -197,6 +197,37 @@ attempt('under a name that is no text', told)
 }
 
 #[test]
+fn links_to_itself_lead_to_itself() {
+    let script = r"
+os.chdir(W)
+own = str(os.getpid())
+def pid(path): return dict(line.split(':', 1) for line in read(path).decode(errors='replace').splitlines())['Pid'].strip()
+for name, target in [('file', '/proc/self/status'), ('directory', '/proc/self'), ('thread', '/proc/thread-self/status'),
+        ('way', 'directory'), ('around', '/proc/../proc/self/status'), ('relative', '../' * 20 + 'proc/self/status'),
+        ('nowhere', '/proc/self/nothing'), ('deep/link', '../directory')]:
+    os.makedirs(os.path.dirname(name) or '.', exist_ok=True)
+    os.path.lexists(name) or os.symlink(target, name)
+for path in ['file', 'directory/status', 'thread', 'way/status', 'around', 'relative', 'deep/link/status', W + '/way/task/' + own + '/status',
+        '/proc/../proc/self/status']:
+    attempt(path.replace(W, '').replace(own, 'OWN'), lambda: pid(path) == own)
+for path in ['nowhere', 'way/nothing', 'deep/nothing', 'nothing/status', 'nowhere/', 'file/', 'way/status/.']: attempt(path, lambda: pid(path))
+os.symlink('/proc/self/mounts', 'mounts') if not os.path.lexists('mounts') else 0
+attempt('mounts', lambda: read('mounts') == read('/proc/self/mounts'))
+attempt('without following', lambda: os.open('way', os.O_RDONLY | os.O_NOFOLLOW))
+";
+    let scratch = Scratch::new();
+    in_each_tier(&denying(&scratch), |sandbox| {
+        let output = python(sandbox, &scratch, script, &[]);
+        let told: Vec<_> = output.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        let mounts = if sandbox.tier() == TierName::Flat { "EACCES" } else { "True" };
+        let rest =
+            ["ENOENT"; 5].into_iter().chain(["ENOTDIR", "ENOTDIR", mounts, "following ELOOP"]);
+        let expected: Vec<_> = ["True"; 9].into_iter().chain(rest).collect();
+        assert_eq!(told, expected, "{output}");
+    });
+}
+
+#[test]
 fn without_a_proc_of_its_own_it_is_told_of_itself_alone() {
     let script = r"
 for name in ['mem', 'mounts', 'mountstats', 'pagemap', 'net/dev', 'attr/current', 'task/%d/mem' % os.getpid()]:
