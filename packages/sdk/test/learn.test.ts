@@ -284,6 +284,12 @@ function fold(names: readonly string[]): string[] {
   return foldPaths(paths, new Never(workspace)).map((name) => path.relative(directory, name));
 }
 
+test("a pipe that is called like a key is not waited for", () => {
+  const pipe = path.join(directory, "host.pem");
+  execFileSync("mkfifo", [pipe]);
+  expect(new Never(directory).reading(pipe)).toBe("secret");
+});
+
 describe("many paths", () => {
   test.for([
     ["a package", ["lib/node_modules/x/package.json"], ["lib/node_modules/x"]],

@@ -1,6 +1,7 @@
 // What no learned policy grants, however often a command asks for it.
 import {
   closeSync,
+  constants,
   existsSync,
   openSync,
   readdirSync,
@@ -246,7 +247,8 @@ export class Never {
 /** Certificates have the same ending (RFC 7468), and everyone may read them. */
 function holdsPrivateKey(name: string): boolean {
   try {
-    const file = openSync(name, "r");
+    // A pipe may have nobody at its other end: it is not waited for.
+    const file = openSync(name, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const begin = Buffer.alloc(64 * 1024);
       const length = readSync(file, begin, 0, begin.length, 0);
