@@ -36,6 +36,12 @@ pub enum Reason {
     Protected(PathBuf),
 }
 
+/// Whether a directory that would be private is the host's, since the policy grants it as a whole.
+fn is_the_hosts(directory: &Path, policy: &Policy) -> bool {
+    let is_granted = |place: &Path| place.parent().is_some() && policy.rules.contains_key(place);
+    directory != Path::new("/proc") && upwards(directory).any(is_granted)
+}
+
 /// Allowed, by the rule of this path if it is one; or refused.
 pub(crate) type Judgement = Result<PathBuf, Reason>;
 
@@ -71,6 +77,7 @@ impl Judge {
             .iter()
             .filter(|(path, _)| *path != "/tmp" || policy.private_tmp)
             .map(|(path, access)| (PathBuf::from(path), *access))
+            .filter(|(path, _)| !is_the_hosts(path, &policy))
             .chain(
                 policy
                     .private_tmp_at

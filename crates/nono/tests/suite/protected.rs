@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command as HostCommand;
 
-use nono::{Capabilities, Command};
+use nono::{Capabilities, Command, Question, Right};
 
 use crate::common::{Scratch, in_each_tier, in_tier, run, run_command, shell};
 
@@ -272,4 +272,20 @@ os.path.exists(W + '/new') and os.rmdir(W + '/new')
         assert!(std::fs::read_to_string(place.join("file")).unwrap().starts_with("files"));
         assert!(!place.join(".vscode").exists());
     }
+}
+
+/// Who grants all of `/tmp` grants the host's.
+#[test]
+fn a_private_directory_that_is_granted_as_a_whole_is_the_hosts() {
+    let scratch = Scratch::new();
+    let here = scratch.path().display();
+    in_each_tier(&shell().allow_write("/tmp"), |sandbox| {
+        let question = Question::Path(scratch.path().join(".envrc"), Right::Write);
+        assert!(!sandbox.explain(&question).unwrap().allowed);
+        let script = format!("cd {here} && echo x >file && ! mkdir .vscode && ! echo x >.envrc");
+        let (exit, output) = run(sandbox, &script);
+        assert!(exit.status.success(), "{output}");
+    });
+    let names: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
 }
