@@ -77,7 +77,8 @@ pub enum Error {
     /// Promises that the policy needs and that this machine cannot keep.
     #[error("this machine cannot enforce: {}", guarantees.join(", "))]
     UnsupportedPolicy {
-        /// Names of the guarantees, as in [`crate::Guarantee::name`].
+        /// Names of the guarantees, as in [`crate::Guarantee::name`]; and, of what would not work at all
+        /// here and so cannot be accepted, `net-gate`, `net-loopback`, `unix-sockets` and `fs-overlay`.
         guarantees: Vec<String>,
     },
     /// No sandbox of any kind is possible here.
@@ -167,9 +168,7 @@ impl Error {
             Error::ExecNotAllowed { path } => {
                 format!("allow it: allowExec({:?})", path.display().to_string())
             }
-            Error::UnsupportedPolicy { guarantees } => format!(
-                "accept the gap by name (allowDegraded: {guarantees:?}), or use a kernel that has it"
-            ),
+            Error::UnsupportedPolicy { guarantees } => remedy_of_gaps(guarantees),
             Error::UnsupportedPlatform { .. } => {
                 "use Linux 5.13 or newer with Landlock enabled (CONFIG_SECURITY_LANDLOCK, and \
                  `landlock` among the `lsm=` boot parameter's values)"
@@ -210,4 +209,30 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// Parts of a policy without which nothing that they are for would work, by the names of what is missing.
+const NOT_TO_BE_ACCEPTED: [(&str, &str); 4] = [
+    ("net-gate", "network \"gate\""),
+    ("net-loopback", "localhostPorts and publish"),
+    ("unix-sockets", "unixSockets"),
+    ("fs-overlay", "overlay mounts"),
+];
+
+fn remedy_of_gaps(guarantees: &[String]) -> String {
+    let part = |name: &String| NOT_TO_BE_ACCEPTED.iter().find(|(known, _)| known == name);
+    let needed: Vec<&str> = guarantees.iter().filter_map(part).map(|(_, part)| *part).collect();
+    let gaps: Vec<&String> = guarantees.iter().filter(|name| part(name).is_none()).collect();
+    let mut remedies = Vec::new();
+    if !needed.is_empty() {
+        remedies.push(format!("leave out {}, which cannot work here", needed.join(", ")));
+    }
+    if !gaps.is_empty() {
+        let accepted = format!("accept the gap by name (allowDegraded: {gaps:?})");
+        remedies.push(accepted);
+    }
+    format!(
+        "{}, or run where all of it is kept (`nono doctor` says what this machine lacks)",
+        remedies.join("; ")
+    )
 }

@@ -7,7 +7,12 @@ import path from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { type Guarantee, restrictSelf, UnsupportedPolicyError } from "../src/index.ts";
+import {
+  type Guarantee,
+  guaranteeNames,
+  restrictSelf,
+  UnsupportedPolicyError,
+} from "../src/index.ts";
 import { Workspace } from "./workspace.ts";
 
 interface Answer {
@@ -64,6 +69,7 @@ test("restrictSelf restricts every thread of the process, and what they start", 
 
 test.for<[string, object, string]>([
   ["a gate", { network: "gate" }, "net-gate"],
+  ["a port of the host", { localhostPorts: [9] }, "net-loopback"],
   ["a path to deny", { deny: ["/etc"] }, "fs-deny"],
   ["protected names", { write: ["/tmp"] }, "fs-protected-names"],
   ["time", { limits: { wallSeconds: 1 } }, "limit-wall-seconds"],
@@ -72,8 +78,13 @@ test.for<[string, object, string]>([
     restrictSelf(capabilities);
     expect.unreachable();
   } catch (error) {
-    expect(error).toBeInstanceOf(UnsupportedPolicyError);
-    expect((error as UnsupportedPolicyError).guarantees).toContain(name);
+    if (!(error instanceof UnsupportedPolicyError)) throw error;
+    expect(error.guarantees).toContain(name);
+    // What is offered to be accepted can be accepted.
+    const offered = /allowDegraded: (\[.*?\])/.exec(error.remedy)?.[1] ?? "[]";
+    expect(guaranteeNames).toEqual(expect.arrayContaining(JSON.parse(offered) as string[]));
+    const isAccepted = guaranteeNames.some((known) => known === name);
+    expect(error.remedy).toContain(isAccepted ? name : "leave out");
   }
   // Nothing has changed.
   writeFileSync("/dev/null", "");

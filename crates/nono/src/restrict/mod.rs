@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use nono_init::protocol::Limit;
 
-use crate::capabilities::Capabilities;
+use crate::capabilities::{Capabilities, Network};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, Result};
 use crate::guarantees::{self, Guarantee, Status};
@@ -140,7 +140,8 @@ fn missing(policy: &Policy, report: &[Guarantee], accepted: &[String]) -> Vec<St
     need(policy.limits.wall_seconds.is_some(), "limit-wall-seconds");
     // Not to be accepted: without them nothing of it would work.
     if policy.mediates_network() {
-        missing.push("net-gate".into());
+        let gate = matches!(policy.network, Network::Gate { .. });
+        missing.push(if gate { "net-gate" } else { "net-loopback" }.into());
     }
     if !policy.unix_sockets.is_empty() {
         missing.push("unix-sockets".into());
