@@ -12,6 +12,7 @@ import {
   realpathSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { createServer } from "node:net";
@@ -275,6 +276,15 @@ for name in ${JSON.stringify([own, control])}:
   } finally {
     for (const server of servers) server.close();
   }
+});
+
+test("a link to nothing is no obstacle to learning all at once", () => {
+  files({ "home/.local/state/file": "" });
+  symlinkSync("/nowhere", path.join(home, ".gone"));
+  const env = { XDG_STATE_HOME: path.join(home, ".local/state") };
+  const argv = ["learn", "--permissive", "--", "true"];
+  const { status, stderr } = nono(argv, { cwd: workspace, env });
+  expect(status, stderr).toBe(0);
 });
 
 /** Folds files below the test's directory, which it makes. */

@@ -17,12 +17,15 @@ export function allButSecrets(never: Never, workspace: string): Policy {
   return { extends: "scratch", read: all, exec, deny: never.secretPatterns };
 }
 
-/** The entries of a directory that are none of `omitted`, nor lead to them; of those, their entries. */
+/**
+ * The entries of a directory that are none of `omitted`, nor lead to them; of those, their entries. What can't be
+ * looked at (a link to nothing, the mount of a server that is gone, what was deleted meanwhile) is no grant.
+ */
 function allBut(omitted: readonly string[], directory: string): string[] {
   return readdirSync(directory).flatMap((entry) => {
     const name = path.join(directory, entry);
     if (omitted.some((other) => isBelow(name, other))) return [];
     const leadsThere = omitted.some((other) => isBelow(other, name));
-    return leadsThere ? allBut(omitted, name) : [name];
+    return leadsThere ? allBut(omitted, name) : [`${name}?`];
   });
 }
