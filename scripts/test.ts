@@ -10,7 +10,8 @@ const begin = performance.now();
 const totals = { passed: 0, failed: 0, skipped: 0 };
 const skips = new Map<string, number>();
 const failures: string[] = [];
-let named = false;
+/** The tasks whose line before this one named a failed test. */
+const named = new Set<string>();
 
 /** Adds what a runner's own closing line says; lines of other kinds are left alone. */
 function count(line: string): void {
@@ -23,10 +24,12 @@ function count(line: string): void {
       totals[key] += Number(number);
     }
   }
-  // A failed test by its name, with what vitest says of it in the line below.
-  if (named) failures.push(`  ${line.replace(/^\S+:test: /, "")}`);
-  named = /:test: +FAIL /.test(line);
-  if (named || /---- \S+ stdout ----$/.test(line)) failures.push(line);
+  // A failed test by its name, with what vitest says of it in the line below; other tasks print between them.
+  const task = /^(\S+:test): /.exec(line)?.[1] ?? "";
+  if (named.delete(task)) failures.push(`  ${line.slice(task.length + 2)}`);
+  const isNamed = /:test: +FAIL /.test(line);
+  if (isNamed) named.add(task);
+  if (isNamed || /---- \S+ stdout ----$/.test(line)) failures.push(line);
   // Not a line of the test itself, as a failure shows it.
   const skip = /(?<!["'`])SKIPPED: (.*)$/.exec(line)?.[1];
   if (skip !== undefined) skips.set(skip, (skips.get(skip) ?? 0) + 1);
@@ -50,11 +53,15 @@ if (status === 0) {
   // count all processes of a user; and file systems that are unmounted, which a sandbox that started
   // meanwhile has as well, as long as it lives.
   const alone = ["//#test:rust", "@nono/core#test"];
-  status = await turbo(...alone, "--concurrency=1", "--continue");
-  // One more than processors, since a test that waits for a disk or a server leaves its own to another.
-  const concurrency = `--concurrency=${availableParallelism() + 1}`;
-  const others = ["--filter=!@nono/core", concurrency, "--continue"];
-  status = (await turbo("test", ...others)) || status;
+  status = await turbo(...alone, "--only", "--concurrency=1", "--continue");
+  // The one that takes longest begins at once, beside as many others as there are processors.
+  const concurrency = `--concurrency=${availableParallelism()}`;
+  const others = ["test", "--filter=!@nono/core", "--filter=!@nono/sdk", concurrency];
+  const together = [
+    turbo("@nono/sdk#test", "--only"),
+    turbo(...others, "--only", "--continue"),
+  ] as const;
+  for (const ended of await Promise.all(together)) status ||= ended;
 }
 
 for (const [reason, times] of skips)
