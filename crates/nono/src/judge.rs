@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::ancestry::upwards;
+use crate::fold::folded;
 use crate::pattern::Pattern;
 use crate::policy::{Access, FileIdentity, Policy};
 use crate::tier::TierName;
@@ -139,6 +140,23 @@ impl Judge {
         self.grant(path.parent().unwrap_or(path), Right::Write)
     }
 
+    /// The same for making a directory of that name: in git's own what is protected is so by its name.
+    pub(crate) fn judge_new_directory(&self, path: &Path) -> Judgement {
+        match self.refusal(path, Right::Write) {
+            Some(Reason::Protected(part)) if self.repository(path) == Some(&part) => {}
+            Some(refusal) => return Err(refusal),
+            None => {}
+        }
+        self.grant(path.parent().unwrap_or(path), Right::Write)
+    }
+
+    /// `path`, if it is git's own of a repository that was granted. A file there says where git finds the
+    /// settings that name programs; what makes other repositories, such as a submodule, writes one.
+    fn repository<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        let is_granted = path.parent().is_some_and(|top| self.policy.repositories.contains(top));
+        (is_granted && folded(path).ends_with(".git")).then_some(path)
+    }
+
     /// The same for deleting it. What is protected may be deleted: no program outside takes orders from
     /// what is not there.
     pub(crate) fn judge_removal(&self, path: &Path) -> Judgement {
@@ -183,7 +201,7 @@ impl Judge {
         if right != Right::Write || !self.policy.protect || self.is_private(path) {
             return None;
         }
-        let part = protected::protected_part(path)?;
+        let part = protected::protected_part(path).or_else(|| self.repository(path))?;
         let is_granted_by_name = upwards(path)
             .take_while(|above| above.as_os_str().len() >= part.as_os_str().len())
             .any(|above| self.place(above).rule.is_some_and(|access| access.write));

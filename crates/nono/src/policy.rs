@@ -112,6 +112,8 @@ pub(crate) struct Policy {
     pub(crate) denied_files: HashSet<FileIdentity>,
     /// Whether names that programs outside take orders from stay as they are.
     pub(crate) protect: bool,
+    /// Directories that were granted to be written, and were repositories of git.
+    pub(crate) repositories: HashSet<PathBuf>,
     /// Where files have short names besides.
     pub(crate) short_named: Vec<PathBuf>,
     /// Where commands start when they do not say.
@@ -144,6 +146,7 @@ impl Policy {
             deny: Vec::new(),
             denied_files: HashSet::new(),
             protect: capabilities.protect,
+            repositories: HashSet::new(),
             short_named: short_name::places(),
             default_cwd: PathBuf::from("/"),
         };
@@ -155,6 +158,8 @@ impl Policy {
         for path in read {
             policy.grant(path, Access::READ);
         }
+        let is_repository = |path: &&PathBuf| path.join(".git").symlink_metadata().is_ok();
+        policy.repositories = write.iter().filter(is_repository).cloned().collect();
         for path in write.into_iter().chain(policy.scratch.clone()) {
             policy.grant(path, Access::WRITE);
         }

@@ -289,3 +289,34 @@ fn a_private_directory_that_is_granted_as_a_whole_is_the_hosts() {
     let names: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "{names:?}");
 }
+
+/// A `.git` that is a file says where the settings are. So it is in a worktree, and may be in what was deleted
+/// and made again.
+#[test]
+fn a_granted_repository_stays_where_its_settings_are() {
+    let scratch = repository();
+    let add = ["-C", "w", "worktree", "add", "-q", "../tree"];
+    let made = HostCommand::new("git").args(add).current_dir(scratch.path()).status();
+    assert!(made.unwrap().success());
+    let said = std::fs::read_to_string(scratch.path().join("tree/.git")).unwrap();
+    let capabilities = git(&scratch).allow_write(scratch.path().join("tree"));
+    let script = format!(
+        "cd {}; git -C tree status -s && git -C w init -q && echo ordinary
+         for place in tree w; do
+           cd $place; cp -r .git/ kept 2>/dev/null; rm -rf .git
+           echo 'gitdir: evil' >.git; echo 'gitdir: evil' >file; mv -fT file .git; ln -fT file .git; ln -sfT evil .git
+           [ -e .git ] || echo nothing; mkdir .git && cp -r kept/. .git/ 2>/dev/null; rm -rf kept file; cd ..
+         done; ls -dF tree/.git w/.git",
+        scratch.path().display()
+    );
+    in_each_tier(&capabilities, |sandbox| {
+        let (_, output) = run(sandbox, &script);
+        assert!(
+            output.contains("ordinary\n") && output.matches("nothing\n").count() == 2,
+            "{output}"
+        );
+        assert!(output.ends_with("tree/.git/\nw/.git/\n"), "{output}");
+        std::fs::remove_dir_all(scratch.path().join("tree/.git")).unwrap();
+        std::fs::write(scratch.path().join("tree/.git"), &said).unwrap();
+    });
+}

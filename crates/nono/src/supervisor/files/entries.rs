@@ -33,7 +33,9 @@ impl Caller<'_> {
         attempt: &mut Attempt,
     ) -> Answer {
         attempt.operation = Operation::MakeDirectory;
-        let entry = self.new_entry(at, attempt)?;
+        let entry = self.entry(at, attempt).map_err(exists_if_dots)?;
+        attempt.path.clone_from(&entry.path);
+        settle(self.files.judge.judge_new_directory(&entry.path), attempt)?;
         let mode = self.mode(mode)?;
         self.last(move || {
             let name = entry.given_name()?;
