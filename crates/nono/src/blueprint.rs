@@ -147,7 +147,7 @@ impl Blueprint {
         if supervised.sockets == SocketAccess::None {
             if tier == TierName::Flat && self.policy.mediates_network() {
                 let gate = matches!(self.policy.network, Network::Gate { .. });
-                missing.push(if gate { "net-gate" } else { "net-loopback" }.into());
+                missing.push(if gate { "net-gate" } else { "net-ports" }.into());
             }
             if !self.policy.unix_sockets.is_empty() {
                 missing.push("unix-sockets".into());

@@ -78,7 +78,7 @@ pub enum Error {
     #[error("this machine cannot enforce: {}", guarantees.join(", "))]
     UnsupportedPolicy {
         /// Names of the guarantees, as in [`crate::Guarantee::name`]; and, of what would not work at all
-        /// here and so cannot be accepted, `net-gate`, `net-loopback`, `unix-sockets` and `fs-overlay`.
+        /// here and so cannot be accepted, `net-gate`, `net-ports`, `unix-sockets` and `fs-overlay`.
         guarantees: Vec<String>,
     },
     /// No sandbox of any kind is possible here.
@@ -214,7 +214,7 @@ impl Error {
 /// Parts of a policy without which nothing that they are for would work, by the names of what is missing.
 const NOT_TO_BE_ACCEPTED: [(&str, &str); 4] = [
     ("net-gate", "network \"gate\""),
-    ("net-loopback", "localhostPorts and publish"),
+    ("net-ports", "localhostPorts and publish"),
     ("unix-sockets", "unixSockets"),
     ("fs-overlay", "overlay mounts"),
 ];

@@ -69,7 +69,7 @@ test("restrictSelf restricts every thread of the process, and what they start", 
 
 test.for<[string, object, string]>([
   ["a gate", { network: "gate" }, "net-gate"],
-  ["a port of the host", { localhostPorts: [9] }, "net-loopback"],
+  ["a port of the host", { localhostPorts: [9] }, "net-ports"],
   ["a path to deny", { deny: ["/etc"] }, "fs-deny"],
   ["protected names", { write: ["/tmp"] }, "fs-protected-names"],
   ["time", { limits: { wallSeconds: 1 } }, "limit-wall-seconds"],

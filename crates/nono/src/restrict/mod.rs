@@ -141,7 +141,7 @@ fn missing(policy: &Policy, report: &[Guarantee], accepted: &[String]) -> Vec<St
     // Not to be accepted: without them nothing of it would work.
     if policy.mediates_network() {
         let gate = matches!(policy.network, Network::Gate { .. });
-        missing.push(if gate { "net-gate" } else { "net-loopback" }.into());
+        missing.push(if gate { "net-gate" } else { "net-ports" }.into());
     }
     if !policy.unix_sockets.is_empty() {
         missing.push("unix-sockets".into());
