@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { ArgumentError, type GuaranteeName, guaranteeNames } from "@nono/core";
+import { patternBelow } from "../policy/pattern.ts";
 import { Sandbox, type SandboxSettings } from "../sandbox.ts";
 import type { Flag, Values } from "./command.ts";
 import { suggestion } from "../suggest.ts";
@@ -146,6 +147,12 @@ export function workspaceOf(values: Values): string {
   return path.resolve(current, named ?? ".");
 }
 
+/** What `--deny` says, which is from the current directory on, as paths are. */
+export function denyPattern(text: string): string {
+  if (text.startsWith("**/")) return text;
+  return path.isAbsolute(text) ? path.resolve(text) : patternBelow(process.cwd(), text);
+}
+
 /** The guarantees whose absence is accepted. */
 export function degraded(values: Values): GuaranteeName[] {
   return values.all("allow-degraded").map((given) => {
@@ -182,7 +189,7 @@ export function sandboxFrom(
     .allowWrite(values.all("allow-write").map((name) => path.resolve(name)))
     .allowExec(values.all("allow-exec").map(programPath))
     .allowExec(program === undefined ? [] : program)
-    .deny(values.all("deny").map((name) => (name.startsWith("**/") ? name : path.resolve(name))))
+    .deny(values.all("deny").map(denyPattern))
     .allowLocalhost(values.all("allow-localhost").map((port) => number("--allow-localhost", port)))
     .publish(values.all("publish").map((port) => number("--publish", port)))
     .allowUnixSocket(values.all("allow-unix-socket").map((name) => path.resolve(name)))

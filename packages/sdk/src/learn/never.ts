@@ -13,6 +13,7 @@ import path from "node:path";
 import process from "node:process";
 import type { Suggestion } from "@nono/core";
 import { homeDirectory } from "../home.ts";
+import { patternBelow } from "../policy/pattern.ts";
 import { isBelow, stateDirectory } from "../state.ts";
 
 /** Why something is not granted; see {@link LearnedRefusal.why}. */
@@ -149,7 +150,8 @@ export class Never {
 
   /** Paths of secrets, and patterns for them: to be denied where all else may be read. */
   get secretPatterns(): string[] {
-    return [...this.#secrets, ...secretNames.map((name) => `**/${name}`)];
+    const places = this.#secrets.map((name) => patternBelow(name, ""));
+    return [...places, ...secretNames.map((name) => `**/${name}`)];
   }
 
   /** Why `name` must not be read; undefined: it may be. */

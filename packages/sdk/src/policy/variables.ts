@@ -2,6 +2,7 @@
 import path from "node:path";
 import type { Host } from "./host.ts";
 import { PolicyError } from "./errors.ts";
+import { patternBelow } from "./pattern.ts";
 
 /** Absolute paths; what is marked `?` and missing is left out. */
 export function expandPaths(texts: readonly string[], host: Host, source: string): string[] {
@@ -17,8 +18,10 @@ export function expandPaths(texts: readonly string[], host: Host, source: string
 /** Absolute paths and patterns; one that begins with a double asterisk holds everywhere. */
 export function expandPatterns(texts: readonly string[], host: Host, source: string): string[] {
   return texts.map((text) => {
-    const expanded = expand(text, host, source);
-    return /^(\/|\*\*\/|\$)/.test(expanded) ? expanded : `${host.workspace}/${expanded}`;
+    if (/^(\/|\*\*\/)/.test(text)) return text;
+    const { name, rest } = variableIn(text);
+    const directory = name === undefined ? host.workspace : variable(name, host, source);
+    return patternBelow(directory, rest);
   });
 }
 
@@ -51,8 +54,14 @@ function optional(text: string): { name: string; isOptional: boolean } {
     : { name: text, isOptional: false };
 }
 
-function expand(text: string, host: Host, source: string): string {
+/** The variable that a path begins with, and the rest of it. */
+function variableIn(text: string): { name: string | undefined; rest: string } {
   const [, name, rest = ""] = /^\$([A-Za-z_]\w*)(\/.*)?$/s.exec(text) ?? [];
+  return { name, rest: name === undefined ? text : rest };
+}
+
+function expand(text: string, host: Host, source: string): string {
+  const { name, rest } = variableIn(text);
   return name === undefined ? text : variable(name, host, source) + rest;
 }
 

@@ -7,7 +7,7 @@ import type { Command, Flag, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { choice, number, pair, seconds } from "../parse.ts";
 import { reasons } from "../refusals.ts";
-import { degraded, programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
+import { degraded, denyPattern, programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
 
 /** Of the flags of `nono run`, those that a learned policy begins with. */
 const baseFlags = new Set(
@@ -112,10 +112,6 @@ function baseOf(values: Values): LearnablePolicy {
     }),
     ...(has("allow-degraded") && { allowDegraded: degraded(values) }),
   };
-}
-
-function denyPattern(text: string): string {
-  return text.startsWith("**/") ? text : path.resolve(text);
 }
 
 /** One line for each thing that was not granted. */
