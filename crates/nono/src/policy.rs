@@ -15,10 +15,11 @@ use crate::cgroup::Cgroup;
 use crate::descriptor::open_resolved_place;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::links::{self, Given};
 use crate::pattern::Pattern;
 use crate::seccomp::InternetSockets;
 use crate::tier::TierName;
-use crate::{cgroup, executable, limits, links, profile, short_name};
+use crate::{cgroup, executable, limits, profile, short_name};
 
 /// Rights to a file, or to a directory and all below it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -152,6 +153,13 @@ impl Policy {
         };
         let read = canonical_all(&capabilities.read)?;
         let write = canonical_all(&capabilities.write)?;
+        let unix_sockets = canonical_all(&capabilities.unix_sockets)?;
+        links::check(
+            Given { paths: &capabilities.read, targets: &read },
+            Given { paths: &capabilities.write, targets: &write },
+            Given { paths: &capabilities.scratch, targets: &policy.scratch },
+            Given { paths: &capabilities.unix_sockets, targets: &unix_sockets },
+        )?;
         if let Some(directory) = write.iter().chain(&read).find(|path| path.is_dir()) {
             policy.default_cwd.clone_from(directory);
         }
@@ -163,7 +171,7 @@ impl Policy {
         for path in write.into_iter().chain(policy.scratch.clone()) {
             policy.grant(path, Access::WRITE);
         }
-        for path in canonical_all(&capabilities.unix_sockets)? {
+        for path in unix_sockets {
             policy.unix_sockets.push(ListedSocket::open(&path)?);
             policy.grant(path, Access::READ); // to be seen where its directory is private
         }
@@ -176,7 +184,6 @@ impl Policy {
         for given in &capabilities.deny {
             policy.deny(given)?;
         }
-        links::check(capabilities)?;
         policy.granted_files = policy.rules.keys().filter_map(|path| identified(path)).collect();
         Ok(policy)
     }
