@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use napi::bindgen_prelude::{AsyncTask, Buffer};
 use napi_derive::napi;
-use nono_snapshot::{Checkpoint, Mounter, Options, Store, diff_files};
+use nono_snapshot::{Checkpoint, Mounter, Options, Store};
 
 use convert::{Change, Diff, Holder, Info, Recovered, Summary, bytes, path, paths};
 use job::{Job, job};
@@ -111,9 +111,14 @@ pub fn recover(store: String) -> AsyncTask<Job<Recovered>> {
 }
 
 #[napi(ts_return_type = "Promise<Diff>")]
-pub fn diff(before: Option<Buffer>, after: Option<Buffer>) -> AsyncTask<Job<Diff>> {
+pub fn diff(
+    store: String,
+    id: String,
+    before: Option<Buffer>,
+    after: Option<Buffer>,
+) -> AsyncTask<Job<Diff>> {
     let (before, after): (Option<PathBuf>, Option<PathBuf>) = (before.map(path), after.map(path));
-    job(move || Ok(diff_files(before.as_deref(), after.as_deref())?.into()))
+    job(move || Ok(open(&store, &id)?.diff(before.as_deref(), after.as_deref())?.into()))
 }
 
 #[napi(ts_return_type = "Promise<Buffer>")]

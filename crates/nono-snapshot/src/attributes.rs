@@ -52,10 +52,10 @@ pub(crate) fn attributes_of_new(
 }
 
 fn set_what_differs<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
-    let made = set_owner(target, meta)?;
+    let (made, is_given) = set_owner(target, meta)?;
     // The umask, or a change of owner, took some of them away.
     if made.permissions() != meta.permissions() || made.uid != meta.uid || made.gid != meta.gid {
-        set_mode(target, meta)?;
+        set_mode(target, meta, is_given)?;
     }
     set_times(target, meta.mtime)
 }
@@ -78,20 +78,20 @@ fn set_all_but_flags<F: AsFd>(
     xattrs: &Xattrs,
     meta: &Meta,
 ) -> io::Result<()> {
-    set_owner(target, meta)?;
+    let (_, is_given) = set_owner(target, meta)?;
     target.write(xattrs)?;
-    set_mode(target, meta)?;
+    set_mode(target, meta, is_given)?;
     set_times(target, meta.mtime)
 }
 
-/// Returns the condition before.
-fn set_owner<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<Meta> {
+/// Returns the condition before, and whether it belongs to whom it should.
+fn set_owner<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<(Meta, bool)> {
     let present = match target {
         Inode::Open(fd) => stat_fd(fd)?.meta,
         Inode::Named(dir, name) => stat_at(dir, name)?.meta,
     };
     if (present.uid, present.gid) == (meta.uid, meta.gid) {
-        return Ok(present);
+        return Ok((present, true));
     }
     let (uid, gid) = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
     let changed = match target {
@@ -102,13 +102,15 @@ fn set_owner<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<Meta> {
     };
     match changed {
         // Owners come back where that is permitted: not for an ordinary user.
-        Err(Errno::PERM | Errno::INVAL) => Ok(present),
-        changed => Ok(changed.map(|()| present)?),
+        Err(Errno::PERM | Errno::INVAL) => Ok((present, false)),
+        changed => Ok(changed.map(|()| (present, true))?),
     }
 }
 
-fn set_mode<F: AsFd>(target: &Inode<'_, F>, meta: &Meta) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(meta.permissions());
+fn set_mode<F: AsFd>(target: &Inode<'_, F>, meta: &Meta, is_owned: bool) -> io::Result<()> {
+    // A program that runs as its owner must not run as another one: so does cp(1).
+    let special = if is_owned || meta.is_dir() { 0 } else { 0o6000 };
+    let mode = Mode::from_raw_mode(meta.permissions() & !special);
     match target {
         Inode::Open(fd) => rustix::fs::fchmod(fd, mode)?,
         // A symbolic link has no mode of its own on Linux.

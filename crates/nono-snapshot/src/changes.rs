@@ -36,12 +36,6 @@ pub(crate) struct Tree {
     pub(crate) manifest: Manifest,
 }
 
-impl Tree {
-    pub(crate) fn new(path: &Path, manifest: Manifest) -> Result<Self> {
-        Ok(Self { side: Side::open(path)?, manifest })
-    }
-}
-
 /// Compares one entry of two trees, reading it only when its condition or a clock tick leaves a doubt.
 pub(crate) fn difference(
     before: &Tree,

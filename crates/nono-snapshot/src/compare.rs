@@ -5,13 +5,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, readlinkat};
 use rustix::io::Errno;
 
+use crate::beneath::Beneath;
 use crate::flags::Flags;
 use crate::meta::Meta;
-use crate::walk::{open_beneath, open_directory, split};
+use crate::walk::{open_directory, split};
 use crate::xattr::{Inode, Xattrs};
 
 /// In what an entry differs from what it was.
@@ -38,22 +40,27 @@ pub enum ChangeKind {
 /// One side of a comparison: a tree on disk.
 pub(crate) struct Side {
     pub(crate) path: PathBuf,
-    root: OwnedFd,
+    root: Beneath,
 }
 
 impl Side {
     pub(crate) fn open(path: &Path) -> crate::Result<Self> {
-        Ok(Self { path: path.to_owned(), root: open_directory(path)? })
+        Ok(Self::of(path, open_directory(path)?))
+    }
+
+    /// The path is for messages, and for those who look at a change later.
+    pub(crate) fn of(path: &Path, root: OwnedFd) -> Self {
+        Self { path: path.to_owned(), root: Beneath::new(root) }
     }
 
     /// The directory at `path`.
     pub(crate) fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        open_beneath(&self.root, path)
+        self.root.anew(path)
     }
 
     /// The directory that holds the entry.
-    pub(crate) fn parent_of(&self, path: &Path) -> io::Result<OwnedFd> {
-        open_beneath(&self.root, split(path).0)
+    pub(crate) fn parent_of(&self, path: &Path) -> io::Result<Rc<OwnedFd>> {
+        self.root.open(split(path).0)
     }
 }
 
@@ -82,7 +89,11 @@ pub(crate) fn compare(
             let name =
                 |name: &std::ffi::OsStr| if name.is_empty() { ".".into() } else { name.to_owned() };
             let old_file = File::from(openat(&old_dir, name(old_name), flags, Mode::empty())?);
-            let new_file = File::from(openat(&new_dir, name(new_name), flags, Mode::empty())?);
+            let new_file = match openat(&new_dir, name(new_name), flags, Mode::empty()) {
+                // The permission to read it was taken away since, and what it holds may be anything.
+                Err(Errno::ACCESS) if !is_dir => return Ok(Some(ChangeKind::Modified)),
+                opened => File::from(opened?),
+            };
             if !is_dir && !same_bytes(&old_file, &new_file)? {
                 return Ok(Some(ChangeKind::Modified));
             }
@@ -97,8 +108,8 @@ pub(crate) fn compare(
             {
                 return Ok(Some(ChangeKind::Modified));
             }
-            old_xattrs = Inode::Named(&old_dir, old_name).read()?;
-            new_xattrs = Inode::Named(&new_dir, new_name).read()?;
+            old_xattrs = Inode::Named(&*old_dir, old_name).read()?;
+            new_xattrs = Inode::Named(&*new_dir, new_name).read()?;
         }
     }
     Ok(if before.permissions() != after.permissions() && before.file_type() != FileType::Symlink {

@@ -257,7 +257,7 @@ impl Copier {
                 cloned => return Ok(cloned?),
             }
         }
-        if meta.blocks * 512 < meta.size {
+        if meta.blocks < meta.size.div_ceil(512) {
             copy_segments(source, target, meta.size)
         } else {
             copy_range(source, target, 0, meta.size)
@@ -280,7 +280,12 @@ fn copy_segments(source: &File, target: &File, size: u64) -> io::Result<()> {
             Err(Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };
-        let end = rustix::fs::seek(source, SeekFrom::Hole(start))?.min(size);
+        let end = match rustix::fs::seek(source, SeekFrom::Hole(start)) {
+            Ok(end) => end.min(size),
+            // Truncated meanwhile; the caller compares the conditions.
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
         copy_range(source, target, start, end)?;
         position = end;
     }

@@ -110,8 +110,8 @@ pub enum Error {
     /// A path that is not below any directory of the checkpoint.
     #[error("{} is not inside a directory of this checkpoint", .0.display())]
     PathOutside(PathBuf),
-    /// Single paths can't be selected because directories were renamed across the selection.
-    #[error("{} was renamed as a directory: roll back or commit everything instead of single paths", .0.display())]
+    /// Single paths can't be selected because a directory above them was renamed, or is not one on both sides.
+    #[error("{} was renamed or replaced as a directory: roll back or commit everything instead of single paths in it", .0.display())]
     RenamedDirectory(PathBuf),
     /// Only a part of what was applied could be withdrawn.
     #[error("single paths of {} were committed or rolled back after the changes were applied: roll back or commit the rest", .0.display())]

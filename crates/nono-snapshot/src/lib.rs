@@ -25,6 +25,7 @@
 //! ```
 
 mod attributes;
+mod beneath;
 mod changes;
 mod checkpoint;
 mod compare;
@@ -66,4 +67,4 @@ pub use meta::{Meta, Time};
 pub use record::{Mounter, State};
 pub use store::{Recovered, Store, Summary};
 pub use strategy::overlay::Mount;
-pub use text::{FileDiff, LARGEST_DIFF, diff_files};
+pub use text::{FileDiff, LARGEST_DIFF};

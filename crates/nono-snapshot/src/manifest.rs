@@ -1,6 +1,7 @@
 //! The list of a tree: what was where, in which condition. It is what `changes()` compares with, so
 //! that an unchanged file is never read.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -82,6 +83,19 @@ impl Manifest {
         }
     }
 
+    /// The directories with such entries somewhere below them.
+    pub(crate) fn above(&self, is_such: impl Fn(Entry) -> bool) -> HashSet<Entry> {
+        let mut above = HashSet::new();
+        // Entries of a directory come after it.
+        for (number, node) in self.nodes.iter().enumerate().rev() {
+            let mut children = node.children.clone().map(Entry);
+            if children.any(|child| is_such(child) || above.contains(&child)) {
+                above.insert(Entry(number as u32));
+            }
+        }
+        above
+    }
+
     /// An entry that is not the same on the other list.
     pub(crate) fn first_difference(&self, other: &Self) -> Option<PathBuf> {
         if (&self.nodes, &self.names) == (&other.nodes, &other.names) {
@@ -135,8 +149,8 @@ impl Manifest {
     pub(crate) fn merged(&self, now: &Self, select: &Selection) -> Self {
         let mut builder = ManifestBuilder { taken: self.taken, ..ManifestBuilder::new() };
         let mut next_id = 1;
-        let mut pending = vec![(PathBuf::new(), Some(Self::ROOT), Some(Self::ROOT), 0)];
-        while let Some((path, own, other, id)) = pending.pop() {
+        let mut pending = vec![(select.root(), Some(Self::ROOT), Some(Self::ROOT), 0)];
+        while let Some((directory, own, other, id)) = pending.pop() {
             let mut names: Vec<&OsStr> = own
                 .iter()
                 .flat_map(|&dir| self.children(dir))
@@ -148,29 +162,26 @@ impl Manifest {
             names.sort_unstable();
             names.dedup();
             for name in names {
-                let path = path.join(name);
+                let reach = select.below(directory, name);
                 let own = own.and_then(|dir| self.child(dir, name));
                 let other =
-                    other.and_then(|dir| now.child(dir, name)).filter(|_| select.reaches(&path));
-                let picked =
-                    if select.contains(&path) { other.map(|entry| now.meta(entry)) } else { None };
-                let kept =
-                    if select.contains(&path) { None } else { own.map(|entry| self.meta(entry)) };
+                    other.and_then(|dir| now.child(dir, name)).filter(|_| !reach.is_outside());
+                let is = other.map(|entry| now.meta(entry));
+                let was = own.map(|entry| self.meta(entry));
                 // A directory above a selected entry that the list lacks came with it.
-                let above = other
-                    .map(|entry| now.meta(entry))
-                    .filter(|meta| meta.is_dir() && !select.contains(&path));
-                let Some(meta) = picked.or(kept).or(above) else { continue };
+                let above = || is.filter(|meta| meta.is_dir());
+                let picked = if reach.is_inside() { is } else { was.or_else(above) };
+                let Some(meta) = picked else { continue };
                 if meta.is_dir() {
                     builder.directories(id, vec![(name.to_owned(), *meta, next_id)]);
-                    pending.push((path, own, other, next_id));
+                    pending.push((reach, own, other, next_id));
                     next_id += 1;
                 } else {
                     builder.entries(id, vec![(name.to_owned(), *meta)]);
                 }
             }
         }
-        let root = if select.contains(Path::new("")) { now } else { self };
+        let root = if select.root().is_inside() { now } else { self };
         builder.finish(*root.meta(Self::ROOT))
     }
 
@@ -263,19 +274,30 @@ impl<'a> Input<'a> {
         let (count, names_length, excluded_count) = (self.u64()?, self.u64()?, self.u64()?);
         let taken = self.time()?;
         let mut nodes = Vec::new();
-        for _ in 0..count {
+        for number in 0..count {
             let name = self.u32()?..self.u32()?;
             let children = self.u32()?..self.u32()?;
             let (mode, uid, gid, nlink) = (self.u32()?, self.u32()?, self.u32()?, self.u32()?);
             let (size, blocks, rdev, ino) = (self.u64()?, self.u64()?, self.u64()?, self.u64()?);
             let (mtime, ctime, btime) = (self.time()?, self.time()?, self.time()?);
             let meta = Meta { mode, uid, gid, nlink, size, blocks, rdev, ino, mtime, ctime, btime };
-            if u64::from(name.end) > names_length || u64::from(children.end) > count {
+            // Entries of a directory come after it, so that none is below itself.
+            let is_later = children.is_empty() || u64::from(children.start) > number;
+            let is_in_order = name.start <= name.end && children.start <= children.end && is_later;
+            if !is_in_order || u64::from(name.end) > names_length || u64::from(children.end) > count
+            {
                 return None;
             }
             nodes.push(Node { name, meta, children });
         }
         let names = self.take(names_length as usize)?.to_owned();
+        let is_name = |node: &Node| {
+            let name = &names[node.name.start as usize..node.name.end as usize];
+            !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, 0 | b'/'))
+        };
+        if !nodes.iter().skip(1).all(is_name) {
+            return None;
+        }
         let mut excluded = Vec::new();
         for _ in 0..excluded_count {
             let length = self.u64()? as usize;

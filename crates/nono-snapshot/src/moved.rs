@@ -2,14 +2,14 @@
 //! been already. It is in neither, and a rollback would delete the only one there is.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::beneath::Beneath;
 use crate::error::{Error, Result};
 use crate::exclude::Exclude;
 use crate::manifest::Manifest;
 use crate::meta::{Stat, Time, stat_at};
-use crate::walk::{names, open_beneath, open_directory};
+use crate::walk::{names, open_directory, split};
 
 /// Refuses `dir` when a directory in it has by now got an entry that existed before the copy began and is
 /// not on its `list`.
@@ -19,7 +19,7 @@ pub(crate) fn refuse_moved(
     exclude: &Exclude,
     began: Time,
 ) -> Result<()> {
-    let root = open_directory(dir)?;
+    let root = Beneath::new(open_directory(dir)?);
     let look = || {
         let changed = changed(&root, list, exclude, began)?;
         changed.map_err(|found| Error::Changing(dir.join(found)))
@@ -39,7 +39,7 @@ pub(crate) fn refuse_moved(
 
 /// The directories that have changed since they were copied, and when; or what has come from elsewhere.
 fn changed(
-    root: &OwnedFd,
+    root: &Beneath,
     list: &Manifest,
     exclude: &Exclude,
     began: Time,
@@ -51,7 +51,9 @@ fn changed(
             return;
         }
         // It may have gone elsewhere by now: then it is found there.
-        let Ok(Stat { meta: is, .. }) = stat_at(root, path.as_os_str()) else { return };
+        let (parent, name) = split(path);
+        let found = root.open(parent).and_then(|dir| stat_at(&dir, name));
+        let Ok(Stat { meta: is, .. }) = found else { return };
         // What changed in the clock tick in which the copy began may have changed again.
         if !was.same_condition(&is) || !was.was_settled(began) {
             changed.push((path.to_owned(), is.ctime));
@@ -65,7 +67,7 @@ fn changed(
 
 /// What is in these directories, or in one that has come to them since, and is not on the list.
 fn arrived(
-    root: &OwnedFd,
+    root: &Beneath,
     changed: &[(PathBuf, Time)],
     list: &Manifest,
     exclude: &Exclude,
@@ -82,7 +84,7 @@ fn arrived(
     let existed = |birth: Time| birth < began || birth > Time::now_exactly();
     let mut pending: Vec<PathBuf> = changed.iter().map(|(path, _)| path.clone()).collect();
     while let Some(path) = pending.pop() {
-        let Ok(dir) = open_beneath(root, &path) else { continue };
+        let Ok(dir) = root.anew(&path) else { continue };
         for name in names(&dir, || path.clone())? {
             let path = path.join(&name);
             let Ok(Stat { meta: is, .. }) = stat_at(&dir, &name) else { continue };

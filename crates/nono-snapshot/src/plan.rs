@@ -1,6 +1,6 @@
 //! Turns "make these entries of one tree equal to those of another" into steps.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, linkat, mkdirat};
 
 use crate::attributes::attributes;
+use crate::beneath::{Beneath, Directories};
 use crate::changes::{Tree, difference, difference_from};
+use crate::compare::Side;
 use crate::copy::{Contents, Copier, Target, copy_open};
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::excluded;
 use crate::manifest::{Entry, Manifest};
 use crate::meta::{Stat, stat_at, stat_fd};
-use crate::select::Selection;
+use crate::select::{Reach, Selection};
 use crate::step::{DirectoryState, Place, Step};
 use crate::strategy::Placement;
 use crate::strategy::tree::fresh_stage;
@@ -67,17 +69,19 @@ pub(crate) fn is_mount_point(dir: &Path) -> Result<bool> {
 pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step>> {
     let (dir, tree) = (Base::of(&placement.dir), Base::of(&placement.tree()));
     let (at, kept) = (dir.place(Path::new("")), tree.place(Path::new("")));
+    let dirs = &Directories::default();
     if at.identity()?.is_none() {
-        return Ok(vec![Step::shift(kept, at)?]); // It was deleted, with what is excluded.
+        return Ok(vec![Step::shift(dirs, kept, at)?]); // It was deleted, with what is excluded.
     }
-    let mut steps = vec![Step::exchange(at, kept)?];
+    let mut steps = vec![Step::exchange(dirs, at, kept)?];
     if exclude.is_empty() || !is_directory(&placement.dir) {
         return Ok(steps);
     }
     let now = scan(&placement.dir, exclude)?;
     let kept = scan(&placement.tree(), &Exclude::none())?;
     excluded::refuse_conflicts(&placement.dir, &now, &kept)?;
-    let kept_root = open_directory(&placement.tree())?;
+    let (now_root, kept_root) =
+        (Side::open(&placement.dir)?, Beneath::new(open_directory(&placement.tree())?));
     let stage = fresh_stage(placement)?;
     let mut made = HashMap::<PathBuf, usize>::new();
     let mut times = Vec::new();
@@ -88,8 +92,7 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
             }
             match kept.find(parent) {
                 Some(entry) => {
-                    let fd =
-                        open_beneath(&kept_root, parent).context("open the directory", parent)?;
+                    let fd = kept_root.open(parent).context("open the directory", parent)?;
                     let state =
                         DirectoryState::of(&fd, kept.meta(entry)).context("examine", parent)?;
                     state.refuse_fixed(|| dir.place(parent).full())?;
@@ -101,38 +104,36 @@ pub(crate) fn whole(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
                 }
                 None => {
                     let name = PathBuf::from(made.len().to_string());
-                    shell(&placement.dir, parent, &stage, &name)?;
-                    steps.push(Step::shift(Place::new(&stage, name), dir.place(parent))?);
+                    shell(&now_root, parent, &stage, &name)?;
+                    steps.push(Step::shift(dirs, Place::new(&stage, name), dir.place(parent))?);
                 }
             }
             made.insert(parent.to_owned(), made.len());
         }
         // Before the exchange the entry is in the directory, at this step in the old tree.
-        let Step::Move { what, .. } = Step::shift(dir.place(path), dir.place(path))? else {
-            unreachable!("shift plans a move");
-        };
-        steps.push(Step::Move { from: tree.place(path), to: dir.place(path), what });
+        let (from, to) = (tree.place(path), dir.place(path));
+        steps.push(Step::shift_from(dirs, from, &dir.place(path), to)?);
     }
     // Moving an entry in changed the times of its directory.
     steps.extend(times);
     Ok(steps)
 }
 
-/// An empty directory `name` in `stage` with the attributes of `path` in `root`.
-pub(crate) fn shell(root: &Path, path: &Path, stage: &Path, name: &Path) -> Result<()> {
-    let source = open_beneath(&open_directory(root)?, path)
-        .context("open the directory", &root.join(path))?;
+/// An empty directory `name` in `stage` with the attributes of `path` in `tree`.
+pub(crate) fn shell(tree: &Side, path: &Path, stage: &Path, name: &Path) -> Result<()> {
+    let shown = || tree.path.join(path);
+    let source = tree.directory(path).with_context("open the directory", shown)?;
     let stage_fd = open_directory(stage)?;
     open_beneath(&stage_fd, split(name).0)
         .and_then(|parent| Ok(mkdirat(parent, split(name).1, Mode::RWXU)?))
         .context("create the directory", &stage.join(name))?;
     let made = open_beneath(&stage_fd, name).context("open the directory", &stage.join(name))?;
-    let Stat { meta, fixed, .. } = stat_fd(&source).context("examine", &root.join(path))?;
+    let Stat { meta, fixed, .. } = stat_fd(&source).with_context("examine", shown)?;
     if fixed {
-        return Err(Error::Immutable(root.join(path)));
+        return Err(Error::Immutable(shown()));
     }
     attributes(&Inode::Open(&source), &Inode::Open(&made), &meta)
-        .context("copy the attributes of", &root.join(path))
+        .with_context("copy the attributes of", shown)
 }
 
 /// Steps after which the selected entries of `target` equal those of `source`. Copies of what
@@ -156,12 +157,15 @@ pub(crate) fn selected(
         copier,
         contents,
         select,
+        dirs: Directories::default(),
         staged: 0,
         steps: Vec::new(),
         times: Vec::new(),
+        shared: None,
         peers: None,
     };
-    plan.directory(Path::new(""), Some(Manifest::ROOT), Some(Manifest::ROOT))?;
+    let root = Some(Manifest::ROOT);
+    plan.directory(Path::new(""), select.root(), root, root)?;
     let mut steps = plan.steps;
     // Deepest first: setting a directory's times doesn't change those of its parent, moves do.
     steps.extend(plan.times.into_iter().rev());
@@ -177,9 +181,12 @@ struct Plan<'a> {
     copier: Copier,
     contents: Contents,
     select: &'a Selection,
+    dirs: Directories,
     staged: usize,
     steps: Vec<Step>,
     times: Vec<Step>,
+    /// Directories in `source` with such files below them.
+    shared: Option<HashSet<Entry>>,
     /// Paths in `source` by inode, for files with several names.
     peers: Option<HashMap<u64, Vec<PathBuf>>>,
 }
@@ -188,6 +195,7 @@ impl Plan<'_> {
     fn directory(
         &mut self,
         path: &Path,
+        reach: Reach,
         source: Option<Entry>,
         target: Option<Entry>,
     ) -> Result<()> {
@@ -201,27 +209,33 @@ impl Plan<'_> {
         names.sort_unstable();
         names.dedup();
         for name in names {
-            let path = path.join(name);
-            if self.select.reaches(&path) {
+            let reach = self.select.below(reach, name);
+            if !reach.is_outside() {
                 let source = source.and_then(|dir| from.child(dir, name));
                 let target = target.and_then(|dir| to.child(dir, name));
-                self.entry(&path, source, target)?;
+                self.entry(&path.join(name), reach, source, target)?;
             }
         }
-        if let (Some(source), Some(target), true) = (source, target, self.select.contains(path)) {
+        if let (Some(source), Some(target), true) = (source, target, reach.is_inside()) {
             self.directory_itself(path, source, target, self.steps.len() > steps_before)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, path: &Path, source: Option<Entry>, target: Option<Entry>) -> Result<()> {
+    fn entry(
+        &mut self,
+        path: &Path,
+        reach: Reach,
+        source: Option<Entry>,
+        target: Option<Entry>,
+    ) -> Result<()> {
         let is_dir = |tree: &Tree, entry: Option<Entry>| {
             entry.is_some_and(|entry| tree.manifest.meta(entry).is_dir())
         };
         let (from_dir, to_dir) = (is_dir(self.source, source), is_dir(self.target, target));
-        let whole = self.select.contains(path);
+        let whole = reach.is_inside();
         match (source, target) {
-            (Some(_), Some(_)) if from_dir && to_dir => self.directory(path, source, target),
+            (Some(_), Some(_)) if from_dir && to_dir => self.directory(path, reach, source, target),
             (Some(from), Some(to)) if whole => {
                 if to_dir {
                     self.without_excluded(path)?;
@@ -231,11 +245,11 @@ impl Plan<'_> {
                 }
                 if self.shares_files(from) {
                     let trash = Place::new(self.stage, self.next_name());
-                    self.steps.push(Step::shift(self.base.place(path), trash)?);
+                    self.steps.push(Step::shift(&self.dirs, self.base.place(path), trash)?);
                     return self.directory_anew(path, from);
                 }
                 let staged = self.stage_entry(path, from)?;
-                self.steps.push(Step::exchange(self.base.place(path), staged)?);
+                self.steps.push(Step::exchange(&self.dirs, self.base.place(path), staged)?);
                 Ok(())
             }
             (Some(from), None) if whole && self.shares_files(from) => {
@@ -243,45 +257,52 @@ impl Plan<'_> {
             }
             (Some(from), None) if whole => {
                 let staged = self.stage_entry(path, from)?;
-                self.steps.push(Step::shift(staged, self.base.place(path))?);
+                self.steps.push(Step::shift(&self.dirs, staged, self.base.place(path))?);
                 Ok(())
             }
             (Some(_), None) if from_dir => {
                 let name = self.next_name();
-                shell(&self.source.side.path, path, self.stage, &name)?;
-                self.steps.push(Step::shift(Place::new(self.stage, name), self.base.place(path))?);
-                self.directory(path, source, None)
+                shell(&self.source.side, path, self.stage, &name)?;
+                let made = Place::new(self.stage, name);
+                self.steps.push(Step::shift(&self.dirs, made, self.base.place(path))?);
+                self.directory(path, reach, source, None)
             }
-            (None, Some(_)) if whole && !(to_dir && self.holds_excluded(path)) => {
+            (None, Some(_)) if whole && !(to_dir && self.excluded_below(path).is_some()) => {
                 let trash = Place::new(self.stage, self.next_name());
-                self.steps.push(Step::shift(self.base.place(path), trash)?);
+                self.steps.push(Step::shift(&self.dirs, self.base.place(path), trash)?);
                 Ok(())
             }
-            (None, Some(_)) if to_dir => self.directory(path, None, target),
+            (None, Some(_)) if to_dir => self.directory(path, reach, None, target),
+            // What is selected is below it, where there is nothing on one side, nor can be.
+            (Some(_), Some(_)) if from_dir != to_dir => {
+                Err(Error::RenamedDirectory(self.base.place(path).full()))
+            }
             _ => Ok(()),
         }
     }
 
     /// Whether files below a directory have other names, which may be anywhere.
-    fn shares_files(&self, entry: Entry) -> bool {
-        let source = &self.source.manifest;
-        let is_shared = |child| {
-            let meta = source.meta(child);
-            if meta.is_dir() { self.shares_files(child) } else { meta.nlink > 1 }
-        };
-        source.meta(entry).is_dir() && source.children(entry).any(is_shared)
+    fn shares_files(&mut self, entry: Entry) -> bool {
+        let source = self.source;
+        let shared = self.shared.get_or_insert_with(|| {
+            source.manifest.above(|entry| {
+                let meta = source.manifest.meta(entry);
+                meta.nlink > 1 && !meta.is_dir()
+            })
+        });
+        shared.contains(&entry)
     }
 
     /// A directory that comes back entry by entry, so that files in it can be those of other names.
     fn directory_anew(&mut self, path: &Path, source: Entry) -> Result<()> {
         let name = self.next_name();
-        shell(&self.source.side.path, path, self.stage, &name)?;
+        shell(&self.source.side, path, self.stage, &name)?;
         let made = Place::new(self.stage, name);
-        let state = made.directory_state()?;
-        self.steps.push(Step::shift(made, self.base.place(path))?);
+        let state = made.directory_state(&self.dirs)?;
+        self.steps.push(Step::shift(&self.dirs, made, self.base.place(path))?);
         let at = self.base.place(path);
         self.times.push(Step::Directory { at, before: state.clone(), after: state });
-        self.directory(path, Some(source), None)
+        self.directory(path, Reach::Inside, Some(source), None)
     }
 
     /// The directory's own attributes, and its modification time when entries move in or out.
@@ -297,9 +318,8 @@ impl Plan<'_> {
             return Ok(());
         }
         let state = |tree: &Tree, meta| {
-            let root = open_directory(&tree.side.path)?;
-            let open = open_beneath(&root, path).and_then(|dir| DirectoryState::of(&dir, meta));
-            open.context("examine", &tree.side.path.join(path))
+            let open = tree.side.directory(path).and_then(|dir| DirectoryState::of(&dir, meta));
+            open.with_context("examine", || tree.side.path.join(path))
         };
         let (after, before) = (state(self.source, was)?, state(self.target, is)?);
         if before != after || moved {
@@ -319,7 +339,7 @@ impl Plan<'_> {
         let mut meta = *self.source.manifest.meta(entry);
         let staged = self.stage.join(&name);
         let parent = self.source.side.parent_of(path).context("open the directory of", path)?;
-        let kept = stat_at(&parent, split(path).1).context("examine", path)?;
+        let kept = stat_at(&*parent, split(path).1).context("examine", path)?;
         if kept.fixed {
             return Err(Error::Immutable(self.base.place(path).full()));
         }
@@ -372,12 +392,12 @@ impl Plan<'_> {
             let (Some(was), Ok(dir)) = (source.find(peer), self.target.side.parent_of(peer)) else {
                 continue;
             };
-            let Ok(is) = stat_at(&dir, split(peer).1) else { continue };
+            let Ok(is) = stat_at(&*dir, split(peer).1) else { continue };
             let is_same =
                 difference_from(self.source, (was, peer), &self.target.side, (&is.meta, peer))?
                     .is_none();
             if is_same {
-                linkat(&dir, split(peer).1, &self.stage_fd.fd, name, AtFlags::empty())
+                linkat(&*dir, split(peer).1, &self.stage_fd.fd, name, AtFlags::empty())
                     .context("link", &self.stage.join(name))?;
                 self.copier.known_link(ino, name.to_owned());
                 return Ok(true);
@@ -386,12 +406,15 @@ impl Plan<'_> {
         Ok(false)
     }
 
-    fn holds_excluded(&self, path: &Path) -> bool {
-        self.target.manifest.excluded.iter().any(|excluded| excluded.starts_with(path))
+    /// Excluded entries are sorted, so that those below a directory follow its own path.
+    fn excluded_below(&self, path: &Path) -> Option<&Path> {
+        let excluded = &self.target.manifest.excluded;
+        let first = excluded.partition_point(|excluded| **excluded < *path);
+        excluded.get(first).map(PathBuf::as_path).filter(|excluded| excluded.starts_with(path))
     }
 
     fn without_excluded(&self, path: &Path) -> Result<()> {
-        match self.target.manifest.excluded.iter().find(|excluded| excluded.starts_with(path)) {
+        match self.excluded_below(path) {
             Some(excluded) => Err(Error::ExcludedConflict(self.target.side.path.join(excluded))),
             None => Ok(()),
         }

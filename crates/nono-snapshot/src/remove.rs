@@ -30,7 +30,11 @@ fn remove(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<()> {
     while let Some(entry) = removal.pending.pop() {
         removal.entry(&root, &entry, &path.join(&entry), 0)?;
     }
-    unlinkat(parent, name, AtFlags::REMOVEDIR).context("delete", path)
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        // Another process has done it.
+        Err(Errno::NOENT) => Ok(()),
+        removed => removed.context("delete", path),
+    }
 }
 
 /// Deletes anything but a directory, and opens a directory.

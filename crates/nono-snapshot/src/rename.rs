@@ -1,14 +1,16 @@
 //! Moving and exchanging entries, and telling whether that was done already.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use rustix::fs::{FileType, Mode, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::attributes::{set_mode_of_named, set_times};
+use crate::beneath::Directories;
 use crate::error::{Context, Error, Result};
 use crate::identity::identity;
 use crate::meta::{Meta, stat_at};
@@ -19,12 +21,13 @@ use crate::xattr::Inode;
 /// A place whose directory is open.
 pub(crate) struct Spot<'a> {
     place: &'a Place,
-    dir: OwnedFd,
+    dir: Rc<OwnedFd>,
 }
 
 impl<'a> Spot<'a> {
-    pub(crate) fn open(place: &'a Place) -> Result<Self> {
-        let dir = place.parent().with_context("open the directory of", || place.full())?;
+    pub(crate) fn open(place: &'a Place, dirs: &Directories) -> Result<Self> {
+        let dir = dirs.open(&place.base, split(&place.path).0);
+        let dir = dir.with_context("open the directory of", || place.full())?;
         Ok(Self { place, dir })
     }
 
@@ -48,7 +51,7 @@ impl<'a> Spot<'a> {
     /// Refuses what can't be renamed, or is in a directory in which nothing can.
     pub(crate) fn refuse_fixed(&self) -> Result<()> {
         let shown = || self.full();
-        let is_fixed = |name: &OsStr| match stat_at(&self.dir, name) {
+        let is_fixed = |name: &OsStr| match stat_at(&*self.dir, name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             stat => Ok(stat.with_context("examine", shown)?.fixed),
         };
@@ -78,12 +81,12 @@ impl<'a> Spot<'a> {
 
     fn set_mode(&self, mode: u32) -> Result<()> {
         let mode = Mode::from_raw_mode(mode);
-        set_mode_of_named(&self.dir, self.name(), FileType::Directory, mode)
+        set_mode_of_named(&*self.dir, self.name(), FileType::Directory, mode)
             .with_context("set the mode of", || self.full())
     }
 
     fn rename_to(&self, to: &Self, flags: RenameFlags) -> Result<(), Errno> {
-        renameat_with(&self.dir, self.name(), &to.dir, to.name(), flags)
+        renameat_with(&*self.dir, self.name(), &*to.dir, to.name(), flags)
     }
 
     /// The directory there keeps its modification time. XFS moves it when an exchange gives the
@@ -92,21 +95,18 @@ impl<'a> Spot<'a> {
         if !was.is_dir() || self.look()?.is_some_and(|(_, now)| now.mtime == was.mtime) {
             return Ok(());
         }
-        set_times(&Inode::Named(&self.dir, self.name()), was.mtime)
+        set_times(&Inode::Named(&*self.dir, self.name()), was.mtime)
             .with_context("set the times of", || self.full())
-    }
-
-    /// The name under which what is elsewhere waits to come here, by [`exchange_by_three`].
-    fn aside(&self) -> OsString {
-        let mut name = self.name().to_owned();
-        name.push(".nono-exchange");
-        name
     }
 }
 
 /// `a` and `b` change places, unless they have done so already.
-pub(crate) fn exchange(a: &Place, b: &Place, was_a: &Item, was_b: &Item) -> Result<()> {
-    let (a, b) = (Spot::open(a)?, Spot::open(b)?);
+pub(crate) fn exchange(
+    dirs: &Directories,
+    (a, was_a): (&Place, &Item),
+    (b, was_b): (&Place, &Item),
+) -> Result<()> {
+    let (a, b) = (Spot::open(a, dirs)?, Spot::open(b, dirs)?);
     let (one, other) = (&was_a.identity, &was_b.identity);
     let (at_a, at_b) = match (a.look()?, b.look()?) {
         (Some((there_a, _)), Some((there_b, _))) if there_a == *other && there_b == *one => {
@@ -116,7 +116,7 @@ pub(crate) fn exchange(a: &Place, b: &Place, was_a: &Item, was_b: &Item) -> Resu
         (Some((there_a, at_a)), Some((there_b, at_b))) if there_a == *one && there_b == *other => {
             (at_a, at_b)
         }
-        (None, _) | (_, None) if b.holds(&b.aside(), one)? => {
+        (None, _) | (_, None) if b.holds(aside(one).as_ref(), one)? => {
             exchange_by_three(&a, &b, one, other)?;
             a.lock(was_b)?;
             return b.lock(was_a);
@@ -143,30 +143,36 @@ pub(crate) fn exchange(a: &Place, b: &Place, was_a: &Item, was_b: &Item) -> Resu
     b.keep_time(&at_a)
 }
 
+/// The name under which an item waits beside its new place. A name made of that of the place could be too long.
+fn aside(identity: &str) -> String {
+    format!(".nono-exchange-{}", identity.replace(' ', "-"))
+}
+
 /// For file systems that know no flags of rename: FUSE before protocol 7.23 (zfs-fuse), OpenZFS
 /// before 2.2. Goes on from wherever a crash left it.
 fn exchange_by_three(a: &Spot<'_>, b: &Spot<'_>, was_a: &str, was_b: &str) -> Result<()> {
-    let aside = b.aside();
+    let aside = aside(was_a);
+    let aside = OsStr::new(&aside);
     let rename = |from: &Spot<'_>, old: &OsStr, to: &Spot<'_>, new: &OsStr| {
-        renameat_with(&from.dir, old, &to.dir, new, RenameFlags::empty())
+        renameat_with(&*from.dir, old, &*to.dir, new, RenameFlags::empty())
             .map_err(io::Error::from)
             .with_context("rename", || from.full())
     };
     if a.holds(a.name(), was_a)? {
-        rename(a, a.name(), b, &aside)?;
+        rename(a, a.name(), b, aside)?;
     }
     if b.holds(b.name(), was_b)? {
         rename(b, b.name(), a, a.name())?;
     }
-    if b.holds(&aside, was_a)? {
-        rename(b, &aside, b, b.name())?;
+    if b.holds(aside, was_a)? {
+        rename(b, aside, b, b.name())?;
     }
     Ok(())
 }
 
 /// `what` moves from `from` to `to`, where nothing is, unless it has done so already.
-pub(crate) fn shift(from: &Place, to: &Place, what: &Item) -> Result<()> {
-    let (from, to) = (Spot::open(from)?, Spot::open(to)?);
+pub(crate) fn shift(dirs: &Directories, from: &Place, to: &Place, what: &Item) -> Result<()> {
+    let (from, to) = (Spot::open(from, dirs)?, Spot::open(to, dirs)?);
     match from.look()? {
         Some((there, _)) if there == what.identity => {}
         None if to.holds(to.name(), &what.identity)? => return to.lock(what),

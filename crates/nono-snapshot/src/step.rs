@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::attributes::{set_attributes, set_times};
+use crate::beneath::Directories;
 use crate::compare::{ChangeKind, is_overlay_note};
 use crate::encoding;
 use crate::error::{Context, Error, Result};
@@ -15,11 +17,11 @@ use crate::meta::{Meta, Time, stat_fd};
 use crate::plan::Base;
 use crate::rename::{Spot, exchange, shift};
 use crate::strategy::zfs;
-use crate::walk::{open_beneath, open_directory, split};
-use crate::xattr::Inode;
+use crate::walk::split;
+use crate::xattr::{Inode, Xattrs};
 
 /// A name in a directory. `base` is trusted; below it no symbolic link is followed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Place {
     #[serde(with = "encoding::path")]
     pub(crate) base: PathBuf,
@@ -36,48 +38,44 @@ impl Place {
         self.base.join(&self.path)
     }
 
-    pub(crate) fn parent(&self) -> io::Result<OwnedFd> {
-        self.around().open()
-    }
-
     /// The directory it is in.
     pub(crate) fn around(&self) -> Self {
         Self::new(&self.base, split(&self.path).0)
     }
 
     /// The directory there, open.
-    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
-        let base = open_directory(&self.base).map_err(|error| match error {
-            Error::Io { source, .. } => source,
-            other => io::Error::other(other),
-        })?;
-        open_beneath(&base, &self.path)
+    pub(crate) fn open(&self, dirs: &Directories) -> io::Result<Rc<OwnedFd>> {
+        dirs.open(&self.base, &self.path)
     }
 
     /// A directory's own attributes.
-    pub(crate) fn directory_state(&self) -> Result<DirectoryState> {
-        let state = self.open().and_then(|dir| DirectoryState::of(&dir, &stat_fd(&dir)?.meta));
+    pub(crate) fn directory_state(&self, dirs: &Directories) -> Result<DirectoryState> {
+        let state = self.open(dirs).and_then(|dir| DirectoryState::of(&dir, &stat_fd(&dir)?.meta));
         state.with_context("examine", || self.full())
     }
 
     /// A directory's modification time.
-    pub(crate) fn time(&self) -> io::Result<Time> {
-        Ok(stat_fd(self.open()?)?.meta.mtime)
+    pub(crate) fn time(&self, dirs: &Directories) -> io::Result<Time> {
+        Ok(stat_fd(self.open(dirs)?)?.meta.mtime)
     }
 
     /// Sets a directory's modification time.
-    pub(crate) fn set_time(&self, time: Time) -> Result<()> {
-        let set = self.open().and_then(|dir| set_times(&Inode::Open(&dir), time));
+    pub(crate) fn set_time(&self, dirs: &Directories, time: Time) -> Result<()> {
+        let set = self.open(dirs).and_then(|dir| set_times(&Inode::Open(&dir), time));
         set.with_context("set the times of", || self.full())
     }
 
     pub(crate) fn identity(&self) -> Result<Option<String>> {
-        Ok(Spot::open(self)?.look()?.map(|(identity, _)| identity))
+        self.identity_in(&Directories::default())
+    }
+
+    fn identity_in(&self, dirs: &Directories) -> Result<Option<String>> {
+        Ok(Spot::open(self, dirs)?.look()?.map(|(identity, _)| identity))
     }
 
     /// What is going to be renamed: refused where the kernel would refuse that.
-    pub(crate) fn movable(&self) -> Result<Option<Item>> {
-        let spot = Spot::open(self)?;
+    pub(crate) fn movable(&self, dirs: &Directories) -> Result<Option<Item>> {
+        let spot = Spot::open(self, dirs)?;
         spot.refuse_fixed()?;
         Ok(spot.look()?.map(Item::new))
     }
@@ -164,7 +162,10 @@ impl DirectoryState {
     }
 
     pub(crate) fn apply(&self, dir: &OwnedFd) -> io::Result<()> {
-        let xattrs = self.xattrs.iter().cloned().collect();
+        let mut xattrs: Xattrs = self.xattrs.iter().cloned().collect();
+        // Those of the directory itself, which may be a layer of somebody's, stay.
+        let notes = Inode::Open(dir).read()?.into_iter().filter(|(name, _)| is_overlay_note(name));
+        xattrs.extend(notes);
         set_attributes(&Inode::Open(dir), &xattrs, self.flags, &self.meta())
     }
 
@@ -176,29 +177,39 @@ impl DirectoryState {
 
 impl Step {
     /// Plans an exchange of what is at the two places now.
-    pub(crate) fn exchange(a: Place, b: Place) -> Result<Self> {
+    pub(crate) fn exchange(dirs: &Directories, a: Place, b: Place) -> Result<Self> {
         let missing = |place: &Place| Error::ChangedMeanwhile(place.full());
-        let was_a = a.movable()?.ok_or_else(|| missing(&a))?;
-        let was_b = b.movable()?.ok_or_else(|| missing(&b))?;
+        let was_a = a.movable(dirs)?.ok_or_else(|| missing(&a))?;
+        let was_b = b.movable(dirs)?.ok_or_else(|| missing(&b))?;
         Ok(Self::Exchange { a, b, was_a, was_b })
     }
 
     /// Plans a move of what is at `from` now.
-    pub(crate) fn shift(from: Place, to: Place) -> Result<Self> {
-        let what = from.movable()?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
+    pub(crate) fn shift(dirs: &Directories, from: Place, to: Place) -> Result<Self> {
+        let what = from.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
         Ok(Self::Move { from, to, what })
     }
 
     /// Plans an exchange with what will be at `a` by then and now is at `origin`.
-    pub(crate) fn exchange_from(a: Place, origin: &Place, b: Place) -> Result<Self> {
-        let was_a = origin.movable()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
-        let was_b = b.movable()?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
+    pub(crate) fn exchange_from(
+        dirs: &Directories,
+        a: Place,
+        origin: &Place,
+        b: Place,
+    ) -> Result<Self> {
+        let was_a = origin.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        let was_b = b.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
         Ok(Self::Exchange { a, b, was_a, was_b })
     }
 
     /// Plans a move of what will be at `from` by then and now is at `origin`.
-    pub(crate) fn shift_from(from: Place, origin: &Place, to: Place) -> Result<Self> {
-        let what = origin.movable()?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+    pub(crate) fn shift_from(
+        dirs: &Directories,
+        from: Place,
+        origin: &Place,
+        to: Place,
+    ) -> Result<Self> {
+        let what = origin.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
         Ok(Self::Move { from, to, what })
     }
 
@@ -239,9 +250,9 @@ impl Step {
     }
 
     /// Whether the step was done, and no later one has touched what it moved.
-    pub(crate) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self, dirs: &Directories) -> bool {
         let holds = |place: &Place, what: &Item| {
-            let found = Spot::open(place).and_then(|spot| spot.look());
+            let found = Spot::open(place, dirs).and_then(|spot| spot.look());
             found.is_ok_and(|found| found.is_some_and(|found| what.is(&found)))
         };
         match self {
@@ -253,29 +264,31 @@ impl Step {
     }
 
     /// Undoes the step, or does nothing when it was not done.
-    pub(crate) fn undo(&self) -> Result<()> {
+    pub(crate) fn undo(&self, dirs: &Directories) -> Result<()> {
         match self {
-            Self::Move { from, what, .. } if from.identity()?.as_ref() == Some(&what.identity) => {
+            Self::Move { from, what, .. }
+                if from.identity_in(dirs)?.as_ref() == Some(&what.identity) =>
+            {
                 Ok(())
             }
             Self::Revert { .. } => Ok(()),
-            step => step.reversed().run(),
+            step => step.reversed().run(dirs),
         }
     }
 
     /// Does the step, or nothing when it is done already.
-    pub(crate) fn run(&self) -> Result<()> {
-        match self {
-            Self::Exchange { a, b, was_a, was_b } => exchange(a, b, was_a, was_b),
-            Self::Move { from, to, what } => shift(from, to, what),
+    pub(crate) fn run(&self, dirs: &Directories) -> Result<()> {
+        let done = match self {
+            Self::Exchange { a, b, was_a, was_b } => exchange(dirs, (a, was_a), (b, was_b)),
+            Self::Move { from, to, what } => shift(dirs, from, to, what),
             Self::Directory { at, after, .. } => {
-                let base = open_directory(&at.base)?;
-                let dir =
-                    open_beneath(&base, &at.path).context("open the directory", &at.full())?;
-                after.apply(&dir).context("set the attributes of", &at.full())
+                let dir = at.open(dirs).with_context("open the directory", || at.full())?;
+                return after.apply(&dir).with_context("set the attributes of", || at.full());
             }
-            Self::Revert { snapshot } => zfs::revert(snapshot),
-        }
+            Self::Revert { snapshot } => return zfs::revert(snapshot),
+        };
+        self.places().into_iter().for_each(|place| dirs.forget(place));
+        done
     }
 
     pub(crate) fn places(&self) -> Vec<&Place> {

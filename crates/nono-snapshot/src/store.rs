@@ -1,7 +1,9 @@
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Access, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -10,7 +12,8 @@ use crate::checkpoint::Checkpoint;
 use crate::error::{Context, Error, Result};
 use crate::meta::stat_fd;
 use crate::record::{Record, State};
-use crate::strategy::tree::private_directory;
+use crate::remove::remove_tree;
+use crate::strategy::tree::{is_private, private_directory};
 use crate::strategy::{self, Placement};
 use crate::walk::{open_directory, split};
 
@@ -85,13 +88,61 @@ impl Store {
     pub(crate) fn records(&self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         for entry in std::fs::read_dir(&self.root).context("list", &self.root)? {
-            let home = entry.context("list", &self.root)?.path();
-            if home.is_dir() {
-                records.extend(Record::read(&home)?);
-            }
+            records.extend(self.record(&entry.context("list", &self.root)?.path())?);
         }
         records.sort_by_key(|record| record.sequence);
         Ok(records)
+    }
+
+    /// The record in a directory of the store. Who can write to the store without being its owner, or to
+    /// what is in it, doesn't say what is to be renamed.
+    pub(crate) fn record(&self, home: &Path) -> Result<Option<Record>> {
+        let owner = |dir: &Path| {
+            Ok::<_, Error>(stat_fd(open_directory(dir)?).context("examine", dir)?.meta)
+        };
+        let meta = match owner(home) {
+            // A file, a link, or what another process has deleted.
+            Err(Error::Io { source, .. })
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)
+                ) =>
+            {
+                return Ok(None);
+            }
+            meta => meta?,
+        };
+        let owners = [rustix::process::geteuid().as_raw(), owner(&self.root)?.uid];
+        let is_trusted = owners.contains(&meta.uid) && meta.mode & 0o022 == 0;
+        if is_trusted { Record::read(home) } else { Ok(None) }
+    }
+
+    /// Until it is dropped no other checkpoint is made, so that each has a number of its own, and what has
+    /// no record is none.
+    pub(crate) fn guard(&self) -> Result<Lock> {
+        let root = open_directory(&self.root)?;
+        match rustix::fs::flock(&root, FlockOperation::LockExclusive) {
+            // NFS wants a file that is open for writing.
+            Err(Errno::BADF | Errno::ISDIR | Errno::OPNOTSUPP) => {}
+            locked => locked.context("lock", &self.root)?,
+        }
+        Ok(Lock(root))
+    }
+
+    /// Deletes what whoever began to make a checkpoint left behind without a record of it.
+    fn sweep(&self) -> Result<()> {
+        let _guard = self.guard()?;
+        for entry in std::fs::read_dir(&self.root).context("list", &self.root)? {
+            let home = entry.context("list", &self.root)?.path();
+            let is_made = |name: &OsStr| name.to_str().is_some_and(is_id);
+            if home.file_name().is_some_and(is_made)
+                && !home.join("record").exists()
+                && open_directory(&home).is_ok_and(|home| is_private(&home).unwrap_or(false))
+            {
+                remove_tree(&home)?;
+            }
+        }
+        Ok(())
     }
 
     /// Every checkpoint of the store, oldest first.
@@ -113,7 +164,7 @@ impl Store {
     /// beside a working process, does no harm.
     pub fn recover(&self) -> Result<Recovered> {
         let mut recovered = Recovered::default();
-        let mut failure = None;
+        let mut failure = self.sweep().err();
         for record in self.records()? {
             // One that can't be recovered doesn't keep the others from it.
             if let Err(error) = self.recover_one(&record.id, &mut recovered) {
@@ -134,7 +185,7 @@ impl Store {
             lock => lock?,
         };
         // Read again: it may have changed before the lock was ours.
-        let Some(record) = Record::read(&self.home(id))? else { return Ok(()) };
+        let Some(record) = self.record(&self.home(id))? else { return Ok(()) };
         let mut checkpoint = Checkpoint::from_record(self.clone(), record);
         if checkpoint.finish_interrupted()? {
             recovered.finished.push(id.to_owned());
@@ -153,8 +204,9 @@ impl Store {
     /// Takes the checkpoint's lock, which the kernel releases when the process ends, however it does.
     pub(crate) fn lock(&self, id: &str) -> Result<Lock> {
         let path = self.home(id).join("lock");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+        // Made with the checkpoint: made anew, it would be in the way of whoever deletes that.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = match rustix::fs::open(&path, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
                 return Err(Error::UnknownCheckpoint {
                     id: id.to_owned(),
@@ -167,11 +219,22 @@ impl Store {
         // A process that was killed may have left a duplicate with a child that is about to exec.
         for _ in 0..50 {
             match rustix::fs::flock(&lock.0, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                Err(Errno::WOULDBLOCK) => std::thread::sleep(Duration::from_millis(5)),
                 locked => return locked.context("lock", &path).map(|()| lock),
             }
         }
         Err(Error::Busy(id.to_owned()))
+    }
+
+    /// The same, waiting for whoever looks at it as well.
+    pub(crate) fn lock_in_turn(&self, id: &str) -> Result<Lock> {
+        let started = Instant::now();
+        loop {
+            match self.lock(id) {
+                Err(Error::Busy(_)) if started.elapsed() < Duration::from_secs(30) => {}
+                lock => return lock,
+            }
+        }
     }
 
     /// Finds a place on the directory's mount. Made now, used by the strategies.
@@ -218,6 +281,11 @@ pub(crate) fn is_complete(record: &Record) -> bool {
     strategy.is_some_and(|strategy| {
         record.placements.iter().all(|placement: &Placement| strategy.is_complete(placement))
     }) || !record.state.is_open()
+}
+
+fn is_id(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    name.split_once('-').is_some_and(|(created, suffix)| digits(created) && digits(suffix))
 }
 
 /// A new directory for a checkpoint, named so that names sort by age.

@@ -4,7 +4,7 @@
 //! inode each step expects, so that after a crash [`Transaction::finish`] can tell what was done
 //! already and do the rest.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::path::Path;
 use rustix::fs::fsync;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::Directories;
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::meta::{Time, stat_fd};
@@ -49,10 +50,12 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
     /// After a crash: does what is left to do. Only the last step that was done can be recognised for
     /// certain: what an earlier one moved may have moved on since.
     pub(crate) fn finish(&self) -> Result<()> {
-        let done = self.steps.iter().rposition(Step::is_done).map_or(0, |last| last + 1);
+        let dirs = Directories::default();
+        let last = self.steps.iter().rposition(|step| step.is_done(&dirs));
+        let done = last.map_or(0, |last| last + 1);
         for step in &self.steps[done..] {
             fault::point("step").context("recover from", Path::new("journal"))?;
-            step.run()?;
+            step.run(&dirs)?;
         }
         self.sync()
     }
@@ -78,17 +81,21 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Transaction<T> {
 /// Does the steps. Outer error: one could not be undone, so that recovery has to go forward; inner
 /// error: one failed, and nothing has happened.
 pub(crate) fn run_or_undo(steps: &[Step]) -> Result<Result<()>> {
-    let times = match times_around(steps) {
+    let dirs = Directories::default();
+    let times = match times_around(steps, &dirs) {
         Ok(times) => times,
         Err(error) => return Ok(Err(error)),
     };
     for (done, step) in steps.iter().enumerate() {
         let shown = || step.places().first().map(|place| place.full()).unwrap_or_default();
-        let outcome = fault::point("step").with_context("rename", shown).and_then(|()| step.run());
+        let is_there = step.places().iter().all(|place| place.around().open(&dirs).is_ok());
+        let outcome =
+            fault::point("step").with_context("rename", shown).and_then(|()| step.run(&dirs));
         if let Err(error) = outcome {
             // The failed one too: it may have renamed and then failed to set a time.
-            steps[..=done].iter().rev().try_for_each(Step::undo)?;
-            times.iter().try_for_each(|(place, time)| place.set_time(*time))?;
+            let begun = &steps[..done + usize::from(is_there)];
+            begun.iter().rev().try_for_each(|step| step.undo(&dirs))?;
+            times.iter().try_for_each(|(place, time)| place.set_time(&dirs, *time))?;
             return Ok(Err(error));
         }
     }
@@ -100,11 +107,12 @@ const MANY: usize = 8;
 
 /// Flushes each directory that one of the places is in to disk.
 pub(crate) fn sync_around<'a>(places: impl Iterator<Item = &'a Place>) -> Result<()> {
-    let around: HashSet<Place> = places.map(Place::around).collect();
+    let around: BTreeSet<Place> = places.map(Place::around).collect();
     let (is_many, mut flushed) = (around.len() > MANY, HashSet::new());
+    let dirs = Directories::default();
     for place in around {
         fault::point("sync").with_context("flush", || place.full())?;
-        let dir = match place.open() {
+        let dir = match place.open(&dirs) {
             // A later step may have moved the directory itself: its own parent is in the list too.
             Err(error)
                 if matches!(
@@ -129,11 +137,11 @@ pub(crate) fn sync_around<'a>(places: impl Iterator<Item = &'a Place>) -> Result
 
 /// The modification times of the directories in which the steps move something. A failure puts the
 /// entries back, which moves these.
-fn times_around(steps: &[Step]) -> Result<Vec<(Place, Time)>> {
-    let around = steps.iter().flat_map(Step::places).map(Place::around).collect::<HashSet<_>>();
+fn times_around(steps: &[Step], dirs: &Directories) -> Result<Vec<(Place, Time)>> {
+    let around = steps.iter().flat_map(Step::places).map(Place::around).collect::<BTreeSet<_>>();
     let mut times = Vec::new();
     for place in around {
-        match place.time() {
+        match place.time(dirs) {
             Ok(time) => times.push((place, time)),
             // One that does not exist is made by an earlier step, in place of something else perhaps.
             Err(error)
@@ -222,7 +230,7 @@ pub(crate) fn remove_soon(path: &Path) -> Result<()> {
     fault::point("remove").and_then(|()| std::fs::remove_file(path)).context("remove", path)
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::manifest::{Manifest, ManifestBuilder};
 use crate::meta::{Meta, Stat, stat_at, stat_fd};
-use crate::select::Selection;
+use crate::select::{Reach, Selection};
 
 /// Work done along the way. Every method may run on any of the walk's threads.
 pub(crate) trait Visitor: Sync {
@@ -46,6 +46,7 @@ pub(crate) struct Dir<D> {
     pub(crate) path: PathBuf,
     pub(crate) meta: Meta,
     pub(crate) data: D,
+    reach: Reach,
     id: usize,
 }
 
@@ -73,13 +74,13 @@ pub(crate) fn scan(root: &Path, exclude: &Exclude) -> Result<Manifest> {
     walk(root, exclude, &Selection::All, &Look)
 }
 
-/// The same for the selected entries and the directories on the way to them.
+/// The same for the selected entries and the directories on the way to them, below an open directory.
 pub(crate) fn scan_selected(
-    root: &Path,
+    (fd, root): (OwnedFd, &Path),
     exclude: &Exclude,
     select: &Selection,
 ) -> Result<Manifest> {
-    walk(root, exclude, select, &Look)
+    walk_open(fd, root, exclude, select, &Look)
 }
 
 /// Opens a directory by its path, without following a symbolic link at its end.
@@ -87,7 +88,7 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, DIRECTORY, Mode::empty()).context("open the directory", path)
 }
 
-const DIRECTORY: OFlags =
+pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Files of one directory handed to a thread together: large directories are shared among threads,
@@ -133,7 +134,8 @@ pub(crate) fn walk_open<V: Visitor>(
         failed: AtomicBool::new(false),
     };
     let data = visitor.enter(&fd, None, OsStr::new(""), Path::new(""))?;
-    let dir = Dir { fd, path: PathBuf::new(), meta: stat.meta, data, id: 0 };
+    let (path, reach) = (PathBuf::new(), select.root());
+    let dir = Dir { fd, path, meta: stat.meta, data, reach, id: 0 };
     walk.push(vec![Task::List(Arc::new(dir))]);
     std::thread::scope(|scope| {
         for _ in 1..threads() {
@@ -158,7 +160,7 @@ enum Task<D> {
     /// Read the directory.
     List(Arc<Dir<D>>),
     /// Open the sub-directory of that name and read it.
-    Descend { parent: Arc<Dir<D>>, name: OsString, meta: Meta, id: usize },
+    Descend { parent: Arc<Dir<D>>, name: OsString, meta: Meta, reach: Reach, id: usize },
     /// Visit these entries.
     Entries { dir: Arc<Dir<D>>, entries: Vec<(OsString, Meta)> },
 }
@@ -226,7 +228,7 @@ impl<V: Visitor> Walk<'_, V> {
     fn run(&self, task: Task<V::Dir>) -> Result<()> {
         match task {
             Task::List(dir) => self.list(dir),
-            Task::Descend { parent, name, meta, id } => {
+            Task::Descend { parent, name, meta, reach, id } => {
                 let path = parent.path.join(&name);
                 let full = || self.root.join(&path);
                 if path.as_os_str().len() > LONGEST {
@@ -241,7 +243,7 @@ impl<V: Visitor> Walk<'_, V> {
                 }
                 let data = self.visitor.enter(&fd, Some(&parent), &name, &path)?;
                 self.release(parent)?;
-                self.list(Arc::new(Dir { fd, path, meta: opened.meta, data, id }))
+                self.list(Arc::new(Dir { fd, path, meta: opened.meta, data, reach, id }))
             }
             Task::Entries { dir, entries } => {
                 let mut visited = Vec::with_capacity(entries.len());
@@ -262,7 +264,8 @@ impl<V: Visitor> Walk<'_, V> {
         let mut excluded = Vec::new();
         let mut directories = Vec::new();
         for name in names(&dir.fd, || self.root.join(&dir.path))? {
-            if *self.select != Selection::All && !self.select.reaches(&dir.path.join(&name)) {
+            let reach = self.select.below(dir.reach, &name);
+            if reach.is_outside() {
                 continue;
             }
             let stat = match stat_at(&dir.fd, &name) {
@@ -281,7 +284,8 @@ impl<V: Visitor> Walk<'_, V> {
                 self.same_file_system(&stat, &dir.path.join(&name))?;
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 directories.push((name.clone(), stat.meta, id));
-                tasks.push(Task::Descend { parent: Arc::clone(&dir), name, meta: stat.meta, id });
+                let (parent, meta) = (Arc::clone(&dir), stat.meta);
+                tasks.push(Task::Descend { parent, name, meta, reach, id });
             } else {
                 if stat.mount_root {
                     self.same_file_system(&stat, &dir.path.join(&name))?;
@@ -344,7 +348,7 @@ pub(crate) fn numbered_names(
 }
 
 /// Opens the directory at `path` below `root` one component at a time, so that no symbolic link on
-/// the way, not even one planted meanwhile, leads outside.
+/// the way, not even one planted meanwhile, leads outside. Many of them are opened by `Beneath`.
 pub(crate) fn open_beneath(root: &OwnedFd, path: &Path) -> std::io::Result<OwnedFd> {
     // A fresh open, since a duplicate would share the position at which the directory is read.
     let mut dir = openat(root, ".", DIRECTORY, Mode::empty())?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use common::mount::{mounted, run, scratch_on};
 use common::{fingerprint, furnish, scratch_in, wreck};
 use nono_snapshot::{Checkpoint, Options, State, Store};
+use rustix::fs::FallocateFlags;
 
 fn is_root(what: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
@@ -18,14 +19,15 @@ fn is_root(what: &str) -> bool {
     root
 }
 
-/// Takes all the space there is.
+/// Takes all the space there is, without writing it.
 fn fill(dir: &Path) {
     let mut size = 1 << 20;
     while size > 0 {
         let path = dir.join(format!("fill-{size}"));
         // A new name may need a block as well.
-        let Ok(mut file) = fs::File::options().append(true).create(true).open(path) else { return };
-        if std::io::Write::write_all(&mut file, &vec![7; size]).is_err() {
+        let Ok(file) = fs::File::options().append(true).create(true).open(path) else { return };
+        let end = file.metadata().unwrap().len();
+        if rustix::fs::fallocate(&file, FallocateFlags::empty(), end, size).is_err() {
             size /= 2;
         }
     }

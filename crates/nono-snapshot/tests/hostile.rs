@@ -125,6 +125,44 @@ fn a_file_that_moves_during_the_copy_is_not_lost() {
     println!("{made} made, {refused} refused");
 }
 
+/// The end of a file's data is looked for where by then is no file any more.
+#[test]
+fn a_sparse_file_that_shrinks_while_it_is_copied() {
+    use std::os::unix::fs::FileExt;
+    let (mut made, mut refused) = (0, 0);
+    let scratch = scratch_in(Path::new("/dev/shm"));
+    let image = fs::File::create(scratch.project.join("image")).unwrap();
+    for _ in 0..60 {
+        let (done, started) = (AtomicBool::new(false), std::sync::Barrier::new(2));
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                started.wait();
+                while !done.load(Ordering::Relaxed) {
+                    (0..50).for_each(|n| image.write_all_at(b"data", n << 17).unwrap());
+                    image.set_len(0).unwrap();
+                }
+            });
+            started.wait();
+            let options = Options { strategy: Some("copy".to_owned()), ..Options::default() };
+            let dirs = std::slice::from_ref(&scratch.project);
+            let outcome = Checkpoint::create(&scratch.store, dirs, &options);
+            done.store(true, Ordering::Relaxed);
+            outcome
+        });
+        match outcome {
+            Err(error) => {
+                assert_eq!(error.code(), "ERR_NONO_FILE_CHANGING", "{error}");
+                refused += 1;
+            }
+            Ok(mut checkpoint) => {
+                checkpoint.dispose().unwrap();
+                made += 1;
+            }
+        }
+    }
+    println!("{made} made, {refused} refused");
+}
+
 /// Deleting what a crash interrupted would delete the other half of it.
 #[test]
 fn what_was_interrupted_is_finished_before_it_is_deleted() {

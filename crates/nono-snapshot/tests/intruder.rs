@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::mount::{mounted, scratch_on};
 use common::{fingerprint, scratch, scratch_in};
-use nono_snapshot::{Checkpoint, FileDiff, Options, diff_files};
+use nono_snapshot::{Checkpoint, FileDiff, Options};
 
 /// On btrfs what comes back waits in the directory itself, where others can rename it.
 #[test]
@@ -79,7 +79,7 @@ fn no_link_is_followed_to_what_a_change_shows() {
     };
     let (nested, file) = (shown(&mut checkpoint, "dir/file"), shown(&mut checkpoint, "other"));
     let diff = |change: &nono_snapshot::Change| {
-        diff_files(change.before_file.as_deref(), change.after_file.as_deref())
+        checkpoint.diff(change.before_file.as_deref(), change.after_file.as_deref())
     };
     let text = "@@ -1 +1 @@\n-before\n+after\n".to_owned();
     assert_eq!(diff(&nested).unwrap(), FileDiff::Text(text.clone()));

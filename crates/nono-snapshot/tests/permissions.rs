@@ -102,6 +102,23 @@ fn what_can_no_longer_be_read_comes_back() {
     });
 }
 
+/// What it holds may be anything: it is taken for changed, and comes back.
+#[test]
+fn a_file_that_can_no_longer_be_read_is_listed_and_comes_back_alone() {
+    if !is_ordinary() {
+        return;
+    }
+    let scratch = project();
+    let before = fingerprint(&scratch.project);
+    let mut checkpoint = scratch.checkpoint(&[]);
+    set_mode(&scratch, "dir/inner/file", 0);
+    let changes = checkpoint.changes().unwrap();
+    assert_eq!((changes.len(), changes[0].kind), (1, ChangeKind::Modified), "{changes:?}");
+    let path = changes[0].path.clone();
+    checkpoint.rollback(Some(std::slice::from_ref(&path)), false).unwrap();
+    assert_eq!(fingerprint(&scratch.project)[&path], before[&path]);
+}
+
 /// The directory itself has lost its permissions.
 #[test]
 fn a_root_without_permissions_comes_back() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{fingerprint, furnish, scratch, scratch_in, wreck};
-use nono_snapshot::{ChangeKind, Checkpoint, Error, FileDiff, Options, State, Store, diff_files};
+use nono_snapshot::{ChangeKind, Checkpoint, Error, FileDiff, Options, State, Store};
 
 #[test]
 fn everything_comes_back_on_disk_and_in_memory() {
@@ -142,8 +142,8 @@ fn every_kind_of_change_is_listed_and_renames_are_recognised() {
     ];
     assert_eq!(listed, wanted);
     assert_eq!(changes[4].from.as_deref(), Some(Path::new("dir")));
-    let diff =
-        diff_files(changes[0].before_file.as_deref(), changes[0].after_file.as_deref()).unwrap();
+    let diff = checkpoint.diff(changes[0].before_file.as_deref(), changes[0].after_file.as_deref());
+    let diff = diff.unwrap();
     let FileDiff::Text(diff) = diff else { panic!("{diff:?}") };
     assert!(diff.contains("-a\n") && diff.contains("+A\n"), "{diff}");
 }
@@ -472,7 +472,9 @@ fn a_symbolic_link_planted_on_the_way_leads_nowhere() {
     let mut checkpoint = scratch.checkpoint(&[]);
     fs::remove_dir_all(scratch.project.join("dir")).unwrap();
     std::os::unix::fs::symlink(&outside, scratch.project.join("dir")).unwrap();
-    checkpoint.rollback(Some(&[PathBuf::from("dir/file")]), false).unwrap_or_default();
+    let error = checkpoint.rollback(Some(&[PathBuf::from("dir/file")]), false).unwrap_err();
+    assert_eq!(error.code(), "ERR_NONO_RENAMED_DIRECTORY");
+    assert_eq!(error.path(), Some(&*scratch.project.join("dir")), "not silently left out");
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "outside");
     checkpoint.rollback(None, false).unwrap();
     assert_eq!(scratch.read("dir/file"), "inside");

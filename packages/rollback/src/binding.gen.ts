@@ -29,7 +29,7 @@ export interface CreateOptions {
 
 export declare function defaultStore(): Promise<Buffer>
 
-export declare function diff(before?: Buffer | undefined | null, after?: Buffer | undefined | null): Promise<Diff>
+export declare function diff(store: string, id: string, before?: Buffer | undefined | null, after?: Buffer | undefined | null): Promise<Diff>
 
 export interface Diff {
   kind: "text" | "binary" | "too-large"

@@ -62,9 +62,13 @@ export class Change {
   readonly after: FileState | undefined;
   readonly #beforeFile: Buffer | undefined;
   readonly #afterFile: Buffer | undefined;
+  readonly #store: string;
+  readonly #checkpoint: string;
 
-  /** @internal */
-  constructor(change: native.Change) {
+  /** @internal `checkpoint` is the id. */
+  constructor(change: native.Change, store: string, checkpoint: string) {
+    this.#store = store;
+    this.#checkpoint = checkpoint;
     this.dir = change.dir.toString();
     this.path = change.path.toString();
     this.rawPath = change.path;
@@ -84,7 +88,9 @@ export class Change {
    * @throws {@link RollbackError} `ERR_NONO_ROLLBACK_IO` when one side can no longer be read.
    */
   async diff(): Promise<FileDiff> {
-    const diff = await translated(binding().diff(this.#beforeFile, this.#afterFile));
+    const diff = await translated(
+      binding().diff(this.#store, this.#checkpoint, this.#beforeFile, this.#afterFile),
+    );
     return diff.kind === "text" ? { kind: "text", text: diff.text ?? "" } : { kind: diff.kind };
   }
 }

@@ -192,7 +192,7 @@ export class Checkpoint implements AsyncDisposable {
    */
   async *changes(): AsyncGenerator<Change, void, void> {
     for (const change of await translated(binding().changes(this.#store, this.id))) {
-      yield new Change(change);
+      yield new Change(change, this.#store, this.id);
     }
   }
 
@@ -232,7 +232,8 @@ export class Checkpoint implements AsyncDisposable {
    *
    * @throws {@link RollbackError} and nothing has changed: `ERR_NONO_CHECKPOINT_STATE` when it is over,
    * `ERR_NONO_FILES_HELD`, `ERR_NONO_PATH_OUTSIDE`, `ERR_NONO_EXCLUDED_CONFLICT`,
-   * `ERR_NONO_IMMUTABLE`, `ERR_NONO_ROLLBACK_IO`.
+   * `ERR_NONO_IMMUTABLE`, `ERR_NONO_ROLLBACK_IO`; `ERR_NONO_RENAMED_DIRECTORY` for a path below what was renamed
+   * as a directory, or is one on one side only.
    */
   async rollback(options: RollbackOptions = {}): Promise<RollbackResult> {
     const refuse = options.whenHeld === "refuse";
@@ -269,7 +270,11 @@ export class Checkpoint implements AsyncDisposable {
     if (paths === undefined) this.#end("committed");
   }
 
-  /** Deletes the checkpoint; the directories stay as they are. Waits for work in the background. */
+  /**
+   * Deletes the checkpoint; the directories stay as they are. Waits for work in the background.
+   *
+   * @throws {@link RollbackError} `ERR_NONO_ROLLBACK_IO` when something can't be deleted yet; `recover()` does it later.
+   */
   async dispose(): Promise<void> {
     await this.#background;
     await translated(binding().dispose(this.#store, this.id));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Checkpoint, Options};
+use crate::beneath::Directories;
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::fault;
@@ -27,6 +28,7 @@ impl Checkpoint {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began = Time { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() };
         let created = now.as_millis() as u64;
+        let guard = store.guard()?;
         let id = new_home(store, created)?;
         let _lock = store.lock(&id)?;
         let attempt = (|| {
@@ -54,6 +56,7 @@ impl Checkpoint {
                 ended: None,
             };
             record.create(&store.home(&id))?;
+            drop(guard);
             reserve(&store.home(&id))?;
             for placement in &record.placements {
                 fault::point("begin").context("begin", &placement.dir)?;
@@ -86,7 +89,7 @@ fn directories(store: &Store, dirs: &[PathBuf]) -> Result<Vec<PathBuf>> {
             return Err(Error::NotADirectory(path));
         }
         refuse_mounts_inside(&path)?;
-        Base::of(&path).place(Path::new("")).movable()?;
+        Base::of(&path).place(Path::new("")).movable(&Directories::default())?;
         canonical.push(path);
     }
     if canonical.is_empty() {

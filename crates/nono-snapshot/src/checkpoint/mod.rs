@@ -1,12 +1,12 @@
 //! A checkpoint and what can be done with it.
 
 mod create;
+mod look;
 mod retire;
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::changes::Change;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
 use crate::holders::{Holder, holders};
 use crate::meta::Time;
@@ -19,7 +19,9 @@ use crate::step::Step;
 use crate::store::{Store, is_complete};
 use crate::strategy::overlay::{Mount, Overlay};
 use crate::strategy::{self, Placement, Strategy};
-use crate::transaction::{Transaction, remove_durably, remove_soon, run_or_undo, sync_file_system};
+use crate::transaction::{
+    Transaction, remove_durably, remove_soon, run_or_undo, sync_file_system, sync_parent,
+};
 
 /// How a checkpoint is made.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +57,7 @@ impl Checkpoint {
         if !matches!((components.next(), components.next()), (Some(Component::Normal(_)), None)) {
             return Err(unknown());
         }
-        let record = Record::read(&store.home(id))?.ok_or_else(unknown)?;
+        let record = store.record(&store.home(id))?.ok_or_else(unknown)?;
         Ok(Self::from_record(store.clone(), record))
     }
 
@@ -93,21 +95,6 @@ impl Checkpoint {
             path: self.store.home(self.id()),
             reason: format!("its strategy {:?} is unknown to this version", self.record.strategy),
         })
-    }
-
-    /// What differs now, in each directory sorted by path.
-    pub fn changes(&mut self) -> Result<Vec<Change>> {
-        with_room(|| self.list_changes())
-    }
-
-    fn list_changes(&mut self) -> Result<Vec<Change>> {
-        self.refresh("listing the changes")?;
-        let (strategy, exclude) = (self.kind()?, self.exclude()?);
-        let mut changes = Vec::new();
-        for placement in &self.record.placements {
-            changes.extend(strategy.changes(placement, &exclude)?);
-        }
-        Ok(changes)
     }
 
     /// Brings the directories, or only `paths`, back. `refuse_held`: do nothing when processes hold
@@ -285,7 +272,13 @@ impl Checkpoint {
         }
         let journal = self.store.home(self.id()).join("journal");
         let transaction = Transaction { steps, then, began: Time::now() };
-        transaction.run(&journal)?;
+        if let Err(error) = transaction.run(&journal) {
+            // While there is a journal, what it is about may be what was prepared.
+            if !journal.exists() {
+                self.abandon();
+            }
+            return Err(error);
+        }
         self.conclude(&transaction)
     }
 
@@ -324,6 +317,15 @@ impl Checkpoint {
         else {
             return Ok(false);
         };
+        let strategy = self.kind()?;
+        for placement in &self.record.placements {
+            let is_in_it = |step: &Step| {
+                step.places().iter().any(|place| place.full().starts_with(strategy.tree(placement)))
+            };
+            if transaction.steps.iter().any(is_in_it) {
+                strategy.make_reachable(placement)?;
+            }
+        }
         transaction.finish()?;
         self.conclude(&transaction)?;
         Ok(true)
@@ -336,7 +338,11 @@ impl Checkpoint {
         let _lock = self.store.lock(self.id())?;
         // That may have taken seconds, in which others rolled it back, or superseded it.
         *self = Self::open(&self.store, self.id())?;
-        if self.state().is_open() { self.note_durable() } else { Ok(()) }
+        if !self.state().is_open() {
+            return Ok(());
+        }
+        self.note_durable()?;
+        sync_parent(&self.store.home(self.id())).context("flush", self.store.path())
     }
 
     fn note_durable(&mut self) -> Result<()> {
@@ -401,7 +407,7 @@ impl Checkpoint {
                 Some((index, path))
                     if path.components().all(|part| matches!(part, Component::Normal(_))) =>
                 {
-                    selected[index].insert(path.components().collect());
+                    selected[index].insert(path);
                 }
                 _ => return Err(Error::PathOutside(path.clone())),
             }

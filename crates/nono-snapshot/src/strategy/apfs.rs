@@ -61,7 +61,7 @@ impl Strategy for Apfs {
         if clonefile().is_none() {
             return Err("this system has no clonefile".to_owned());
         }
-        tree::exchangeable(placement)?;
+        tree::replaceable(placement)?;
         let (probe, copy) = (placement.vault.join("probe-1"), placement.vault.join("probe-2"));
         let cloned = std::fs::write(&probe, b"probe").and_then(|()| clone(&probe, &copy));
         for path in [probe, copy] {

@@ -21,7 +21,7 @@ impl Strategy for Copy {
     }
 
     fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
-        tree::exchangeable(placement)?;
+        tree::replaceable(placement)?;
         Ok(format!("{} needs a copy of every file", file_system(&placement.dir)))
     }
 
@@ -95,5 +95,5 @@ pub(crate) fn commit(
 ) -> Result<Vec<Step>> {
     let kept = || tree::kept(placement);
     let stage = || tree::fresh_stage(placement);
-    tree::commit(placement, exclude, select, &kept, (contents, &stage))
+    tree::commit((placement, &placement.tree()), exclude, select, &kept, (contents, &stage))
 }

@@ -100,6 +100,11 @@ pub(crate) trait Strategy: Sync {
         placement.tree().is_dir()
     }
 
+    /// Whether one at a time may look at what it keeps.
+    fn is_seen_by_one(&self) -> bool {
+        false
+    }
+
     /// What differs from the state kept.
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>>;
 
@@ -147,6 +152,23 @@ pub(crate) trait Strategy: Sync {
     fn withdraw(&self, placement: &Placement) -> Result<Vec<Step>> {
         let _ = placement;
         Ok(Vec::new())
+    }
+
+    /// Where what it keeps is reached.
+    fn tree(&self, placement: &Placement) -> PathBuf {
+        placement.tree()
+    }
+
+    /// Makes what it keeps reachable by that path, if it isn't at any time.
+    fn make_reachable(&self, placement: &Placement) -> Result<()> {
+        let _ = placement;
+        Ok(())
+    }
+
+    /// The contrary.
+    fn release(&self, placement: &Placement) -> Result<()> {
+        let _ = placement;
+        Ok(())
     }
 
     /// What remains to be done when the steps towards `state` are done. May run twice.

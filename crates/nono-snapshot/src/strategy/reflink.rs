@@ -18,7 +18,7 @@ impl Strategy for Reflink {
     }
 
     fn fits(&self, placement: &Placement) -> std::result::Result<String, String> {
-        tree::exchangeable(placement)?;
+        tree::replaceable(placement)?;
         let name = file_system(&placement.dir);
         match shares_blocks(placement) {
             Ok(()) => Ok(format!("{name} can share the blocks of files")),

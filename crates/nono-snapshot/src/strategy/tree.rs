@@ -4,9 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, RenameFlags, mkdir, renameat, renameat_with};
+use rustix::io::Errno;
+use rustix::process::geteuid;
 
+use crate::beneath::Directories;
 use crate::changes::{Change, Tree, all_deleted, changes};
+use crate::compare::Side;
 use crate::copy::Contents;
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
@@ -24,19 +28,20 @@ use crate::xattr::Inode;
 pub(crate) fn kept(placement: &Placement) -> Result<Tree> {
     let path = placement.manifest();
     let bytes = std::fs::read(&path).context("read", &path)?;
-    Tree::new(&placement.tree(), Manifest::decode(&bytes, &path)?)
+    let manifest = Manifest::decode(&bytes, &path)?;
+    Ok(Tree { side: Side::open(&placement.tree())?, manifest })
 }
 
 /// Lists what is selected of a pre-image whose inodes have the numbers and times of the originals.
 pub(crate) fn live(
-    tree: &Path,
+    (fd, tree): (OwnedFd, &Path),
     exclude: &Exclude,
     select: &Selection,
     began: Time,
 ) -> Result<Tree> {
-    let mut manifest = scan_selected(tree, exclude, select)?;
-    manifest.taken = began;
-    Tree::new(tree, manifest)
+    let mut tree = listed((fd, tree), exclude, select)?;
+    tree.manifest.taken = began;
+    Ok(tree)
 }
 
 /// What is selected of the directory, as it is now.
@@ -45,7 +50,14 @@ pub(crate) fn current(
     exclude: &Exclude,
     select: &Selection,
 ) -> Result<Tree> {
-    Tree::new(&placement.dir, scan_selected(&placement.dir, exclude, select)?)
+    listed((open_directory(&placement.dir)?, &placement.dir), exclude, select)
+}
+
+fn listed((fd, path): (OwnedFd, &Path), exclude: &Exclude, select: &Selection) -> Result<Tree> {
+    let side = Side::of(path, fd);
+    let root = side.directory(Path::new("")).context("open the directory", path)?;
+    let manifest = scan_selected((root, path), exclude, select)?;
+    Ok(Tree { side, manifest })
 }
 
 pub(crate) fn changes_since(
@@ -87,7 +99,7 @@ pub(crate) fn rollback(
 
 /// Brings the selected entries of the pre-image to their condition of now, and its list with them.
 pub(crate) fn commit(
-    placement: &Placement,
+    (placement, tree): (&Placement, &Path),
     exclude: &Exclude,
     select: &Selection,
     before: &dyn Fn() -> Result<Tree>,
@@ -103,13 +115,13 @@ pub(crate) fn commit(
         now = current(placement, exclude, &Selection::All)?;
     }
     let stage = stage()?;
-    let mut steps =
-        plan::selected(&now, before, plan::Base::of(&placement.tree()), &stage, contents, select)?;
+    let mut steps = plan::selected(&now, before, plan::Base::of(tree), &stage, contents, select)?;
     if placement.manifest().exists() {
         let list = stage.join("manifest");
         std::fs::write(&list, before.manifest.merged(&now.manifest, select).encode())
             .context("write", &list)?;
         steps.push(Step::exchange(
+            &Directories::default(),
             Place::new(&placement.vault, "manifest"),
             Place::new(&stage, "manifest"),
         )?);
@@ -128,8 +140,8 @@ pub(crate) fn fresh_stage(placement: &Placement) -> Result<PathBuf> {
 /// Makes a directory that only the caller can enter, and in which nothing inherits an ACL. One that is
 /// there already and that others could change is refused: what root keeps in it they could lead elsewhere.
 pub(crate) fn private_directory(path: &Path) -> Result<()> {
-    let is_new = match rustix::fs::mkdir(path, Mode::RWXU) {
-        Err(rustix::io::Errno::EXIST) => false,
+    let is_new = match mkdir(path, Mode::RWXU) {
+        Err(Errno::EXIST) => false,
         made => made.map(|()| true).context("create the directory", path)?,
     };
     let dir = open_directory(path)?;
@@ -143,16 +155,21 @@ pub(crate) fn private_directory(path: &Path) -> Result<()> {
             ),
         });
     }
-    match Inode::Open(&dir).remove(b"system.posix_acl_default") {
+    remove_default_acl(&dir).context("remove the default ACL of", path)
+}
+
+/// What is made in the open directory inherits nothing then.
+pub(crate) fn remove_default_acl(dir: &OwnedFd) -> io::Result<()> {
+    match Inode::Open(dir).remove(b"system.posix_acl_default") {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-        removed => removed.context("remove the default ACL of", path),
+        removed => removed,
     }
 }
 
 /// Whether only the caller can write to an open directory.
 pub(crate) fn is_private(dir: &OwnedFd) -> io::Result<bool> {
     let meta = stat_fd(dir)?.meta;
-    Ok(meta.uid == rustix::process::geteuid().as_raw() && meta.mode & 0o022 == 0)
+    Ok(meta.uid == geteuid().as_raw() && meta.mode & 0o022 == 0)
 }
 
 /// Says where an exchange is impossible: the directory itself is a mount point, or its file system
@@ -168,7 +185,7 @@ pub(crate) fn exchangeable(placement: &Placement) -> std::result::Result<(), Str
     let probes = ["probe-1", "probe-2"].map(|name| placement.vault.join(name));
     let tried = probes
         .iter()
-        .try_for_each(|probe| rustix::fs::mkdir(probe, Mode::RWXU))
+        .try_for_each(|probe| mkdir(probe, Mode::RWXU))
         .and_then(|()| renameat_with(CWD, &probes[0], CWD, &probes[1], RenameFlags::EXCHANGE));
     for probe in &probes {
         // It need not exist: making it may be what failed.
@@ -177,6 +194,31 @@ pub(crate) fn exchangeable(placement: &Placement) -> std::result::Result<(), Str
     tried.map_err(|error| {
         format!("{} can't exchange two directories ({error})", file_system(&placement.dir))
     })
+}
+
+/// Says where the directory itself can't be exchanged although others could be.
+pub(crate) fn replaceable(placement: &Placement) -> std::result::Result<(), String> {
+    exchangeable(placement)?;
+    // Onto a directory that isn't empty: that is never done, and where it could be it is refused as such.
+    let probe = placement.vault.join("probe-1");
+    let made = mkdir(&probe, Mode::RWXU).and_then(|()| mkdir(probe.join("in"), Mode::RWXU));
+    let tried = made.and_then(|()| renameat(CWD, &placement.dir, CWD, &probe));
+    remove_tree(&probe).map_err(|error| error.to_string())?;
+    let is_own = || {
+        let owner = open_directory(&placement.dir)
+            .and_then(|dir| stat_fd(dir).context("examine", &placement.dir));
+        owner.is_ok_and(|stat| stat.meta.uid == geteuid().as_raw())
+    };
+    match tried {
+        Err(Errno::XDEV) => Err(format!(
+            "{} can't rename it (EXDEV): it is of a lower layer, or counted to another project or subvolume",
+            file_system(&placement.dir)
+        )),
+        // One's own can be made writable for a moment.
+        Err(Errno::ACCESS) if is_own() => Ok(()),
+        Err(error @ (Errno::ACCESS | Errno::PERM)) => Err(format!("you can't rename it ({error})")),
+        _ => Ok(()),
+    }
 }
 
 /// For a tree that is a file system of its own, from which nothing can be renamed to the vault.

@@ -1,12 +1,14 @@
 //! ZFS snapshots, by the `zfs` command: its library has no stable interface.
 //!
 //! A whole rollback is `zfs rollback`. Single paths, exclusions and the list of changes need to read
-//! the snapshot: a clone of it is mounted in the vault when that is first asked for.
+//! the snapshot: a clone of it is made when that is first asked for, and mounted while it is looked at.
 
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use rustix::mount::UnmountFlags;
 
 use super::{Placement, Strategy, file_system, tree};
 use crate::changes::{Change, Tree};
@@ -21,12 +23,16 @@ use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::Step;
 use crate::transaction::{sync_file_system, write_durably};
+use crate::walk::open_directory;
 
 /// A snapshot of the dataset that is mounted at the directory.
 pub(crate) struct Zfs;
 
 /// Snapshots and clones with this prefix are ours.
 const PREFIX: &str = "nono-";
+/// Where clones are mounted. Not in a directory on ZFS: zfs-fuse stands still when it has to look there itself,
+/// as at the end of a mount, while somebody else does.
+const PLACES: &str = "/run/nono-rollback";
 /// How long a dataset may be busy.
 const LONGEST_BUSY: Duration = Duration::from_secs(30);
 
@@ -93,23 +99,29 @@ fn clone_of(snapshot: &str) -> Option<String> {
     Some(format!("{}/{name}", dataset.split('/').next()?))
 }
 
-/// Deletes a dataset or snapshot of ours. A file system that was just used is busy until zfs-fuse has
-/// closed its files, which it does some time after their last close: seconds, when the machine is.
-fn destroy(name: &str) -> std::result::Result<(), String> {
-    debug_assert!(name.contains(PREFIX));
+/// Runs `zfs`, again as long as what it is about is busy. A file system that was just used is, until
+/// zfs-fuse has closed its files, which it does some time after their last close: seconds, when the
+/// machine is.
+fn patiently(args: &[&str]) -> std::result::Result<String, String> {
     let started = Instant::now();
     loop {
-        match zfs(&["destroy", name]) {
-            Err(reason)
-                if reason.contains("does not exist") || reason.contains("could not find") =>
-            {
-                return Ok(());
-            }
+        match zfs(args) {
             Err(reason) if reason.contains("busy") && started.elapsed() < LONGEST_BUSY => {
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(20));
             }
-            outcome => return outcome.map(drop),
+            outcome => return outcome,
         }
+    }
+}
+
+/// Deletes a dataset or snapshot of ours.
+fn destroy(name: &str) -> std::result::Result<(), String> {
+    debug_assert!(name.contains(PREFIX));
+    match patiently(&["destroy", name]) {
+        Err(reason) if reason.contains("does not exist") || reason.contains("could not find") => {
+            Ok(())
+        }
+        outcome => outcome.map(drop),
     }
 }
 
@@ -158,24 +170,72 @@ impl Zfs {
         std::fs::read_to_string(&path).context("read", &path)
     }
 
+    /// Where the clone is mounted.
+    fn place(placement: &Placement) -> PathBuf {
+        Path::new(PLACES).join(placement.label())
+    }
+
+    /// Mounts a clone of the snapshot, unless it is there already.
+    fn mount(placement: &Placement) -> Result<()> {
+        let snapshot = Self::snapshot(placement)?;
+        let at = Self::place(placement);
+        tree::private_directory(Path::new(PLACES))?;
+        tree::private_directory(&at)?;
+        if plan::is_mount_point(&at)? {
+            return Ok(());
+        }
+        let failed = |reason| Error::StrategyUnsupported {
+            strategy: "zfs",
+            path: placement.dir.clone(),
+            reason,
+        };
+        let clone = clone_of(&snapshot).ok_or_else(|| failed("it has no snapshot".to_owned()))?;
+        if zfs(&["list", "-H", &clone]).is_err() {
+            let place = at.to_str().ok_or_else(|| {
+                failed(format!("no dataset can be mounted at {}: it is not UTF-8", at.display()))
+            })?;
+            let mountpoint = format!("mountpoint={place}");
+            // Not by whoever mounts everything, as at the start of the system.
+            let args = ["clone", "-o", "canmount=noauto", "-o", &mountpoint, &snapshot, &clone];
+            zfs(&args).map_err(failed)?;
+        }
+        match patiently(&["mount", &clone]) {
+            // zfs-fuse mounts it when it makes it.
+            Err(reason) if reason.contains("already mounted") => Ok(()),
+            outcome => outcome.map(drop).map_err(failed),
+        }
+    }
+
+    /// Takes the mount away: each mount namespace made while it is there, as that of a sandbox, has it as
+    /// well, and as long as it lives the clone could not be destroyed. Not lazily: zfs-fuse stops to answer
+    /// those who still look at it.
+    fn unmount(placement: &Placement) -> Result<()> {
+        let at = Self::place(placement);
+        if !at.is_dir() || !plan::is_mount_point(&at)? {
+            return Ok(());
+        }
+        // At the end of a mount zfs-fuse waits for everything to be flushed, and does not take what is flushed
+        // to itself meanwhile: what was written to mapped memory, that is.
+        if file_system(&placement.dir) == "fuse" {
+            sync_file_system(&placement.dir)?;
+        }
+        rustix::mount::unmount(&at, UnmountFlags::NOFOLLOW).context("unmount", &at)
+    }
+
+    /// Does what looks at the clone, which is mounted meanwhile.
+    fn looking<T>(placement: &Placement, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = work();
+        let unmounted = Self::unmount(placement);
+        // The first error is the one to report.
+        done.and_then(|done| unmounted.map(|()| done))
+    }
+
     /// The snapshot as a tree.
     fn before(placement: &Placement, exclude: &Exclude) -> Result<Tree> {
-        let snapshot = Self::snapshot(placement)?;
-        let at = placement.tree();
-        if !at.is_dir() {
-            tree::private_directory(&at)?;
-        }
-        if !plan::is_mount_point(&at)? {
-            let clone = clone_of(&snapshot).unwrap_or_default();
-            let mountpoint = format!("mountpoint={}", at.display());
-            if zfs(&["list", "-H", &clone]).is_ok() {
-                // Not mounted since a reboot.
-                zfs_for(&placement.dir, &["mount", &clone])?;
-            } else {
-                zfs_for(&placement.dir, &["clone", "-o", &mountpoint, &snapshot, &clone])?;
-            }
-        }
-        tree::live(&at, exclude, &Selection::All, placement.began)
+        let at = Self::place(placement);
+        Self::mount(placement)?;
+        tree::remove_inner_stage(&at)?;
+        tree::live((open_directory(&at)?, &at), exclude, &Selection::All, placement.began)
     }
 
     /// Whether the clone was changed by a commit of single paths, so that the snapshot is out of date.
@@ -186,8 +246,10 @@ impl Zfs {
     /// Entries can't be renamed to another dataset, so they are staged inside.
     fn clean(placement: &Placement) -> Result<()> {
         tree::remove_inner_stage(&placement.dir)?;
-        let clone = placement.tree();
-        if clone.is_dir() { tree::remove_inner_stage(&clone) } else { Ok(()) }
+        if Self::place(placement).is_dir() {
+            tree::remove_inner_stage(&Self::place(placement))?;
+        }
+        Self::unmount(placement)
     }
 }
 
@@ -233,6 +295,14 @@ impl Strategy for Zfs {
         placement.vault.join("complete").exists()
     }
 
+    fn tree(&self, placement: &Placement) -> PathBuf {
+        Self::place(placement)
+    }
+
+    fn is_seen_by_one(&self) -> bool {
+        true
+    }
+
     fn is_restored(&self, _: &Placement) -> bool {
         false
     }
@@ -243,7 +313,10 @@ impl Strategy for Zfs {
 
     fn changes(&self, placement: &Placement, exclude: &Exclude) -> Result<Vec<Change>> {
         Self::clean(placement)?;
-        tree::changes_since(placement, exclude, &Self::before(placement, exclude)?, &Selection::All)
+        Self::looking(placement, || {
+            let before = Self::before(placement, exclude)?;
+            tree::changes_since(placement, exclude, &before, &Selection::All)
+        })
     }
 
     fn rollback(
@@ -265,11 +338,13 @@ impl Strategy for Zfs {
             })?;
             return Ok(vec![Step::Revert { snapshot }]);
         }
-        let (before, now) =
-            (Self::before(placement, exclude)?, tree::current(placement, exclude, select)?);
-        let stage = tree::inner_stage(&placement.dir)?;
-        let base = plan::Base::of(&placement.dir);
-        plan::selected(&before, &now, base, &stage, Contents::Bytes, select)
+        Self::looking(placement, || {
+            let before = Self::before(placement, exclude)?;
+            let now = tree::current(placement, exclude, select)?;
+            let stage = tree::inner_stage(&placement.dir)?;
+            let base = plan::Base::of(&placement.dir);
+            plan::selected(&before, &now, base, &stage, Contents::Bytes, select)
+        })
     }
 
     fn commit(
@@ -282,9 +357,19 @@ impl Strategy for Zfs {
         if *select != Selection::All {
             write_durably(&placement.vault.join("edited"), b"")?;
         }
-        let stage = || tree::inner_stage(&placement.tree());
         let before = || Self::before(placement, exclude);
-        tree::commit(placement, exclude, select, &before, (Contents::Bytes, &stage))
+        // The steps are about what is in it, by its path.
+        let at = Self::place(placement);
+        let stage = || tree::inner_stage(&at);
+        tree::commit((placement, &at), exclude, select, &before, (Contents::Bytes, &stage))
+    }
+
+    fn make_reachable(&self, placement: &Placement) -> Result<()> {
+        Self::mount(placement)
+    }
+
+    fn release(&self, placement: &Placement) -> Result<()> {
+        Self::unmount(placement)
     }
 
     fn conclude(&self, placement: &Placement, _: &[Step], _: State) -> Result<()> {
@@ -303,6 +388,7 @@ impl Strategy for Zfs {
                 source: std::io::Error::other(reason),
             })?;
         }
+        remove_tree(&Self::place(placement))?;
         remove_tree(&placement.vault)
     }
 }

@@ -254,17 +254,22 @@ pub fn furnish(root: &Path) {
         std::os::unix::fs::lchown(root.join("empty"), Some(12345), Some(54321)).unwrap();
         std::os::unix::fs::lchown(root.join("dangling"), Some(12345), None).unwrap();
     }
-    let old = rustix::fs::Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
-    let times = rustix::fs::Timestamps { last_access: old, last_modification: old };
+    let set_time = |name: &str, tv_sec: i64, tv_nsec: i64| {
+        let time = rustix::fs::Timespec { tv_sec, tv_nsec };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        let follow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        match rustix::fs::utimensat(rustix::fs::CWD, root.join(name), &times, follow) {
+            // zfs-fuse has no times before 1901 and after 2038.
+            Err(rustix::io::Errno::OVERFLOW) => {}
+            set => set.unwrap(),
+        }
+    };
     for name in ["plain", "link", "deep", "hollow", "fifo"] {
-        rustix::fs::utimensat(
-            rustix::fs::CWD,
-            root.join(name),
-            &times,
-            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
-        )
-        .unwrap();
+        set_time(name, 1_000_000_000, 123_456_789);
     }
+    // Before 1970 and after 2038, where the file system has such times.
+    set_time("dangling", -1_000_000_000, 999_999_999);
+    set_time("read-only", 4_102_444_800, 999_999_999);
 }
 
 /// Does to a furnished tree what an agent gone wrong does.

@@ -13,7 +13,10 @@ const CHANGING: &str = "open,openat,mkdir,mkdirat,mknodat,rmdir,unlink,unlinkat,
 /// This test program under strace, which does to calls what `option` says, and lists calls in `output`.
 pub fn strace(option: &str, output: &Path) -> Command {
     let mut command = Command::new("strace");
-    command.args(["--follow-forks", "--quiet=all", option]).arg("--output").arg(output);
+    command
+        .args(["--follow-forks", "--seccomp-bpf", "--quiet=all", option])
+        .arg("--output")
+        .arg(output);
     command.arg(std::env::current_exe().unwrap());
     command
 }

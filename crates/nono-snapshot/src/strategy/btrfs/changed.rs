@@ -64,7 +64,7 @@ pub(super) fn since(snapshot: &Path, dir: &Path) -> Option<Selection> {
         for (inode, is_dir) in found {
             match (is_dir, names.of(inode)?) {
                 (true, found) => directories.extend(found),
-                (false, found) => found.into_iter().for_each(|path| paths.insert(path)),
+                (false, found) => found.iter().for_each(|path| paths.insert(path)),
             }
         }
     }
@@ -73,7 +73,7 @@ pub(super) fn since(snapshot: &Path, dir: &Path) -> Option<Selection> {
         if let (Some(old), Some(new)) = (entries(&kept, &path)?, entries(&now, &path)?) {
             paths.insert_alone(&path);
             let differ = old.symmetric_difference(&new);
-            differ.for_each(|(name, _)| paths.insert(path.join(name)));
+            differ.for_each(|(name, _)| paths.insert(&path.join(name)));
         }
     }
     Some(Selection::Paths(paths))

@@ -11,6 +11,7 @@ use std::path::Path;
 use ioctl::Info;
 
 use super::{Placement, Strategy, file_system, tree};
+use crate::beneath::Directories;
 use crate::changes::{Change, Tree};
 use crate::copy::Contents;
 use crate::error::{Context, Result};
@@ -52,7 +53,8 @@ pub(crate) struct Btrfs;
 
 impl Btrfs {
     fn before(placement: &Placement, exclude: &Exclude, select: &Selection) -> Result<Tree> {
-        tree::live(&placement.tree(), exclude, select, placement.began)
+        let tree = placement.tree();
+        tree::live((open_directory(&tree)?, &tree), exclude, select, placement.began)
     }
 
     /// A subvolume's entries can't be renamed out of it, so they are staged inside.
@@ -72,7 +74,8 @@ impl Btrfs {
         excluded::replace(&placement.dir, &now, &restored, &kept)?;
         sync_file_system(&restored)?;
         let place = |path: &Path| plan::Base::of(path).place(Path::new(""));
-        Ok(vec![Step::exchange(place(&placement.dir), place(&restored))?])
+        let dirs = &Directories::default();
+        Ok(vec![Step::exchange(dirs, place(&placement.dir), place(&restored))?])
     }
 }
 
@@ -95,7 +98,7 @@ impl Strategy for Btrfs {
         if stat.meta.ino != SUBVOLUME_ROOT {
             return Err("it is not a subvolume".to_owned());
         }
-        tree::exchangeable(placement)?;
+        tree::replaceable(placement)?;
         match ioctl::has_inner_subvolumes(&fd) {
             Ok(false) => Ok("it is a btrfs subvolume".to_owned()),
             Ok(true) => Err("there are subvolumes inside, which a snapshot leaves out".to_owned()),
@@ -147,8 +150,8 @@ impl Strategy for Btrfs {
     ) -> Result<Vec<Step>> {
         Self::clean(placement)?;
         let before = || Self::before(placement, exclude, &Selection::All);
-        let stage = || tree::inner_stage(&placement.tree());
-        tree::commit(placement, exclude, select, &before, (Contents::Shared, &stage))
+        let (stage, at) = (|| tree::inner_stage(&placement.tree()), placement.tree());
+        tree::commit((placement, &at), exclude, select, &before, (Contents::Shared, &stage))
     }
 
     fn conclude(&self, placement: &Placement, _: &[Step], _: State) -> Result<()> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Overlay;
 use super::notes::make_opaque;
+use crate::beneath::{Beneath, Directories};
 use crate::encoding;
 use crate::error::{Context, Error, Result};
 use crate::meta::Time;
@@ -15,7 +16,7 @@ use crate::select::Selection;
 use crate::step::Step;
 use crate::strategy::Placement;
 use crate::transaction::write_durably;
-use crate::walk::{open_beneath, open_directory};
+use crate::walk::open_directory;
 
 /// Steps that were applied, in the checkpoint's vault: run backwards they are the rollback.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,10 +73,10 @@ impl Applied {
             Step::Exchange { b: place, .. } | Step::Move { from: place, .. } => base.path_of(place),
             _ => None,
         });
-        let root = open_directory(&upper)?;
+        let (root, dirs) = (Beneath::new(open_directory(&upper)?), Directories::default());
         for path in came_back {
             let shown = || upper.join(&path);
-            match open_beneath(&root, &path) {
+            match root.anew(&path) {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP)) => {
                 }
                 dir => make_opaque(&dir.with_context("open the directory", shown)?, placement)
@@ -83,7 +84,7 @@ impl Applied {
             }
         }
         for Dated { path, time } in &self.directories {
-            base.place(path).set_time(*time)?;
+            base.place(path).set_time(&dirs, *time)?;
         }
         Ok(())
     }
@@ -146,9 +147,10 @@ pub(super) fn chosen(
     let mut chosen = Vec::new();
     for step in steps {
         let path = step.path_in(&base).unwrap_or_default();
-        if select.contains(&path) {
+        let reach = select.of(&path);
+        if reach.is_inside() {
             chosen.push(step.clone());
-        } else if select.reaches(&path) && !matches!(step, Step::Directory { .. }) {
+        } else if !reach.is_outside() && !matches!(step, Step::Directory { .. }) {
             // A step about a whole directory can't be undone in part.
             return Err(Error::RenamedDirectory(placement.dir.join(path)));
         }

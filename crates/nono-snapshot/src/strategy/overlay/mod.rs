@@ -23,6 +23,7 @@ use self::notes::strip_notes;
 use super::tree::{self, private_directory};
 use super::{Placement, Strategy, file_system};
 use crate::attributes::attributes;
+use crate::beneath::{Beneath, Directories};
 use crate::changes::Change;
 use crate::error::{Context, Error, Result};
 use crate::exclude::Exclude;
@@ -33,7 +34,7 @@ use crate::remove::remove_tree;
 use crate::select::Selection;
 use crate::step::{DirectoryState, Place, Step};
 use crate::transaction::{remove_durably, sync_file_system};
-use crate::walk::{open_beneath, open_directory};
+use crate::walk::open_directory;
 use crate::xattr::Inode;
 
 /// An upper layer that the sandbox mounts over the directory.
@@ -156,7 +157,7 @@ impl Strategy for Overlay {
             (None, Selection::All) => {
                 let mut steps = kept_of_excluded(placement, exclude)?;
                 let upper = Place::new(&placement.vault, "upper");
-                steps.push(Step::shift(upper, dropped(placement))?);
+                steps.push(Step::shift(&Directories::default(), upper, dropped(placement))?);
                 Ok(steps)
             }
             (None, Selection::Paths(paths)) => {
@@ -291,13 +292,13 @@ fn kept_of_excluded(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
     for path in steps.iter().filter_map(|step| step.path_in(&base)) {
         around.extend(path.parent().map(Path::to_owned));
     }
+    let root = Beneath::new(open_directory(&placement.dir)?);
     for path in around.into_iter().rev() {
         if steps.iter().any(|step| step.path_in(&base).as_ref() == Some(&path)) {
             continue;
         }
         let shown = || placement.dir.join(&path);
-        let dir = open_directory(&placement.dir)?;
-        let dir = open_beneath(&dir, &path).with_context("open the directory", shown)?;
+        let dir = root.open(&path).with_context("open the directory", shown)?;
         let meta = stat_fd(&dir).with_context("examine", shown)?.meta;
         let state = DirectoryState::of(&dir, &meta).with_context("examine", shown)?;
         steps.push(Step::Directory { at: base.place(&path), before: state.clone(), after: state });
@@ -307,11 +308,11 @@ fn kept_of_excluded(placement: &Placement, exclude: &Exclude) -> Result<Vec<Step
 
 /// Of committed single paths, what was there before leaves the upper layer: it would pass for a change.
 fn without_traces(placement: &Placement, mut steps: Vec<Step>) -> Result<Vec<Step>> {
-    let gone = placement.vault.join("gone");
+    let (gone, dirs) = (placement.vault.join("gone"), Directories::default());
     for number in 0..steps.len() {
         if let Step::Exchange { a, b, .. } = &steps[number] {
             let trash = Place::new(&gone, format!("committed-{number}"));
-            steps.push(Step::shift_from(b.clone(), a, trash)?);
+            steps.push(Step::shift_from(&dirs, b.clone(), a, trash)?);
         }
     }
     Ok(steps)

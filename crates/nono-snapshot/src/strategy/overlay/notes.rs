@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::beneath::Beneath;
 use crate::compare::is_overlay_note;
 use crate::error::{Context, Result};
 use crate::meta::stat_at;
@@ -55,10 +56,10 @@ fn strip(parent: OwnedFd, name: &OsStr, full: &Path) -> Result<()> {
     if clean(&parent, name, full)? {
         pending.push(PathBuf::from(name));
     }
-    let around = split(full).0;
+    let (around, parent) = (split(full).0, Beneath::new(parent));
     while let Some(path) = pending.pop() {
         let shown = || around.join(&path);
-        let dir = open_beneath(&parent, &path).with_context("open the directory", shown)?;
+        let dir = parent.anew(&path).with_context("open the directory", shown)?;
         for name in names(&dir, shown)? {
             if clean(&dir, &name, &shown().join(&name))? {
                 pending.push(path.join(name));

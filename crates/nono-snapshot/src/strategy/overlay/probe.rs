@@ -26,16 +26,10 @@ fn attempt(scratch: &Path) -> io::Result<()> {
     // ends right after and shares no file descriptor table either way.
     unsafe { unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS)? };
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    // A path may hold what separates options. The working directory is that of the thread, too.
+    rustix::process::chdir(scratch)?;
     // Without `volatile` the end of the mount flushes the whole file system of the upper layer.
-    let path = |name: &str| scratch.join(name).display().to_string();
-    let layers = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on,volatile",
-        path("lower"),
-        path("upper"),
-        path("work")
-    );
-    let layers = std::ffi::CString::new(layers)?;
-    let merged = scratch.join("merged");
-    mount("nono", &merged, "overlay", MountFlags::empty(), layers.as_c_str())?;
-    std::fs::rename(merged.join("dir"), merged.join("renamed"))
+    let layers = c"lowerdir=lower,upperdir=upper,workdir=work,redirect_dir=on,volatile";
+    mount("nono", "merged", "overlay", MountFlags::empty(), layers)?;
+    std::fs::rename("merged/dir", "merged/renamed")
 }
