@@ -373,6 +373,20 @@ describe("written down", () => {
     expect(existsSync(path.join(directory, "other/out/it's"))).toBe(true);
   });
 
+  test("a name that ends in ? is itself, and no mark of a policy", async () => {
+    files({ "home/app/token": "password\n", "home/app/token?": "asked for\n" });
+    const other = path.join(home, "app/token");
+    const asked = `${other}?`;
+    const { policy, complete } = await learn(["cat", asked], options());
+    expect(complete).toBe(true);
+    await using sandbox = new Sandbox({ audit: false }).use(policy, { workspace });
+    const { stdout } = await sandbox.run(["cat", asked, other], { cwd: workspace });
+    expect(stdout).toBe("asked for\n");
+    expect(formatPolicy(policy, "json", workspace)).toContain('"$HOME/app/token??"');
+    expect(formatPolicy(policy, "typescript", workspace)).toContain(`"${asked}"`);
+    expect(formatPolicy(policy, "flags", workspace)).toContain(`'${asked}'`);
+  });
+
   test("as flags, it is for a shell", async () => {
     const { policy } = await learn(argv, options({ base: { env: { set: { NAME: "it's" } } } }));
     const flags = formatPolicy(policy, "flags", workspace).trimEnd();

@@ -2,6 +2,7 @@
 import path from "node:path";
 import { homeDirectory } from "../home.ts";
 import type { Policy } from "../policy/policy.ts";
+import { nameOf } from "../policy/variables.ts";
 import { shellWord } from "../shell-word.ts";
 import { isBelow } from "../state.ts";
 
@@ -56,11 +57,11 @@ function typescript(policy: LearnablePolicy, workspace: string): string {
   const context = `{ workspace: ${literal(workspace)} }`;
   const calls = [
     ...[policy.extends ?? []].flat().map((name) => `.use(${literal(name)}, ${context})`),
-    ...call("allowRead", policy.read),
-    ...call("allowWrite", policy.write),
-    ...call("allowExec", policy.exec),
+    ...call("allowRead", policy.read?.map(nameOf)),
+    ...call("allowWrite", policy.write?.map(nameOf)),
+    ...call("allowExec", policy.exec?.map(nameOf)),
     ...call("deny", policy.deny),
-    ...call("allowUnixSocket", policy.unixSockets),
+    ...call("allowUnixSocket", policy.unixSockets?.map(nameOf)),
     ...call("allowLocalhost", policy.localhostPorts),
     ...call("allowNetwork", policy.network?.allow),
     ...call("allowEnv", env?.allow),
@@ -87,11 +88,11 @@ function literal(value: unknown): string {
 function flags(policy: LearnablePolicy): string[] {
   return [
     ...flag("policy", [policy.extends ?? []].flat()),
-    ...flag("allow-read", policy.read),
-    ...flag("allow-write", policy.write),
-    ...flag("allow-exec", policy.exec),
+    ...flag("allow-read", policy.read?.map(nameOf)),
+    ...flag("allow-write", policy.write?.map(nameOf)),
+    ...flag("allow-exec", policy.exec?.map(nameOf)),
     ...flag("deny", policy.deny),
-    ...flag("allow-unix-socket", policy.unixSockets),
+    ...flag("allow-unix-socket", policy.unixSockets?.map(nameOf)),
     ...flag("allow-localhost", policy.localhostPorts),
     ...flag("allow-net", policy.network?.allow),
     ...flag("allow-env", policy.env?.allow),

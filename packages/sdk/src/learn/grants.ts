@@ -1,6 +1,7 @@
 // What a command has been found to need, and the policy that this makes.
 import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
 import path from "node:path";
+import { nameOf, policyPath } from "../policy/variables.ts";
 import { isBelow } from "../state.ts";
 import { isForInternet } from "../violation.ts";
 import type { Attempt } from "./attempts.ts";
@@ -147,16 +148,16 @@ export class Grants {
     const given = { read: base.read ?? [], write: base.write ?? [], exec: base.exec ?? [] };
     const write = outside(given.write, this.writes);
     const exec = foldPrograms(this.#values("exec"), searchPath, never);
-    const covered = [...given.read, ...given.write, ...write, ...exec];
+    const covered = [...[...given.read, ...given.write].map(nameOf), ...write, ...exec];
     const hosts = [...(base.network?.allow ?? []), ...this.hosts];
     const extended = [base.extends ?? [], this.#has(scratch) ? "scratch" : []].flat();
     return withoutEmpty({
       ...base,
       extends: [...new Set(extended)],
-      read: [...given.read, ...outside(covered, foldPaths(this.#values("read"), never))],
-      write: [...given.write, ...write],
-      exec: [...new Set([...given.exec, ...exec.map((name) => this.#nameOf(name))])],
-      unixSockets: [...new Set([...(base.unixSockets ?? []), ...this.#values("socket")])],
+      read: [...given.read, ...said(outside(covered, foldPaths(this.#values("read"), never)))],
+      write: [...given.write, ...said(write)],
+      exec: [...new Set([...given.exec, ...said(exec.map((name) => this.#nameOf(name)))])],
+      unixSockets: [...new Set([...(base.unixSockets ?? []), ...said(this.#values("socket"))])],
       ...(hosts.length > 0 && { network: { allow: [...new Set(hosts)] } }),
     });
   }
@@ -187,6 +188,10 @@ export class Grants {
     }
     return program;
   }
+}
+
+function said(names: readonly string[]): string[] {
+  return names.map(policyPath);
 }
 
 function keyOf({ kind, value }: Need): string {

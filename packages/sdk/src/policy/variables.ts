@@ -48,6 +48,16 @@ export function expandValues(
   return Object.fromEntries(Object.entries(values).map(([name, text]) => [name, replace(text)]));
 }
 
+/** How a policy says `name`: what ends in a `?` itself would lose it. */
+export function policyPath(name: string): string {
+  return name.endsWith("?") ? `${name}?` : name;
+}
+
+/** The name that a path of a policy is about. */
+export function nameOf(text: string): string {
+  return optional(text).name;
+}
+
 function optional(text: string): { name: string; isOptional: boolean } {
   return text.endsWith("?")
     ? { name: text.slice(0, -1), isOptional: true }

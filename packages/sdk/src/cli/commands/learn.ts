@@ -3,6 +3,7 @@ import process from "node:process";
 import { ArgumentError } from "@nono/core";
 import { formatPolicy, type LearnablePolicy } from "../../learn/format.ts";
 import { learn as learnPolicy, type LearnedRefusal } from "../../learn/learn.ts";
+import { policyPath } from "../../policy/variables.ts";
 import type { Command, Flag, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { choice, number, pair, seconds } from "../parse.ts";
@@ -90,12 +91,13 @@ something is.
 /** What the flags grant from the start. */
 function baseOf(values: Values): LearnablePolicy {
   const has = (...names: string[]): boolean => names.some((name) => values.has(name));
-  const paths = (name: string): string[] => values.all(name).map((text) => path.resolve(text));
+  const paths = (name: string): string[] =>
+    values.all(name).map((text) => policyPath(path.resolve(text)));
   return {
     ...(has("policy") && { extends: values.all("policy") }),
     ...(has("allow-read") && { read: paths("allow-read") }),
     ...(has("allow-write") && { write: paths("allow-write") }),
-    ...(has("allow-exec") && { exec: values.all("allow-exec").map(programPath) }),
+    ...(has("allow-exec") && { exec: values.all("allow-exec").map(programPath).map(policyPath) }),
     ...(has("deny") && { deny: values.all("deny").map(denyPattern) }),
     ...(has("allow-net") && { network: { allow: values.all("allow-net") } }),
     ...(has("allow-unix-socket") && { unixSockets: paths("allow-unix-socket") }),
