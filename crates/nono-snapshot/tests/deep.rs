@@ -84,7 +84,7 @@ fn is_undone(scratch: &Scratch, strategy: &str) {
 
 #[test]
 fn thousands_of_directories_below_one_another() {
-    is_undone(&scratch(), "copy");
+    is_undone(&scratch_in(Path::new("/dev/shm")), "copy");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn on_btrfs() {
 /// As deep as a tree is listed.
 #[test]
 fn the_deepest_that_is_listed() {
-    let scratch = scratch();
+    let scratch = scratch_in(Path::new("/dev/shm"));
     let mut checkpoint = scratch.checkpoint(&[]);
     nest(&scratch.project, 4096, "d");
     assert_eq!(checkpoint.changes().unwrap().len(), 4096);
@@ -180,7 +180,7 @@ fn both_sides_are_deep() {
 }
 
 fn a_change_at_the_bottom() {
-    let scratch = scratch();
+    let scratch = scratch_in(Path::new("/dev/shm"));
     let bottom = nest(&scratch.project, DEPTH, "d");
     write(&bottom, "file", "before");
     let mut checkpoint = scratch.checkpoint(&[]);

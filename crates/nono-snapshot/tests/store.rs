@@ -40,6 +40,29 @@ fn checkpoints_made_at_once_have_an_order() {
     assert!(states.eq(wanted));
 }
 
+/// What ends a checkpoint is not overwritten by whoever notes at the same time that it is on disk.
+#[test]
+fn a_flush_at_the_same_time_brings_nothing_back() {
+    for round in 0..80 {
+        let scratch = scratch_in(Path::new("/dev/shm"));
+        scratch.write("kept", "excluded, which takes a journal");
+        let (mut outer, mut inner) = (scratch.checkpoint(&["kept"]), scratch.checkpoint(&["kept"]));
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                for _ in 0..8 {
+                    inner.flush().unwrap();
+                }
+            });
+            start.wait();
+            outer.rollback(None, false).unwrap();
+        });
+        let state = Checkpoint::open(&scratch.store, inner.id()).unwrap().state();
+        assert_eq!(state, State::Superseded, "round {round}");
+    }
+}
+
 /// Whoever deletes a checkpoint is not disturbed by others who do.
 #[test]
 fn all_recover_at_once() {

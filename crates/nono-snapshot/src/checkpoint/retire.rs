@@ -19,9 +19,20 @@ use crate::transaction::sync_around;
 impl Checkpoint {
     /// Later checkpoints of the same directories describe what no longer came about.
     pub(super) fn supersede_later(&self) -> Result<()> {
-        for mut other in self.later()? {
-            other.state = State::Superseded;
-            other.write(&self.store.home(&other.id))?;
+        for other in self.later()? {
+            let home = self.store.home(&other.id);
+            // Whoever flushes it would write down again that it is open.
+            let _lock = match self.store.lock(&other.id) {
+                // Somebody works with it, and will find out.
+                Err(Error::Busy(_)) => None,
+                Err(Error::UnknownCheckpoint { .. }) => continue,
+                lock => Some(lock?),
+            };
+            let other = Record::read(&home)?.filter(|other| other.state.is_open());
+            if let Some(mut other) = other {
+                other.state = State::Superseded;
+                other.write(&home)?;
+            }
         }
         Ok(())
     }

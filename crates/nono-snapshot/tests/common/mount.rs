@@ -8,6 +8,11 @@ use nono_snapshot::Store;
 
 use super::Scratch;
 
+/// A directory for an image, in memory: what is flushed to it waits for no disk.
+fn image_directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap()
+}
+
 /// A mounted image that is unmounted, and its loop device detached, however the test ends.
 pub struct Mounted {
     pub dir: tempfile::TempDir,
@@ -46,7 +51,7 @@ pub fn made(kind: &str, features: &[&str], options: &str) -> Option<Mounted> {
         println!("SKIPPED: rollback on {kind}: mounting needs root");
         return None;
     }
-    let mounted = Mounted { dir: tempfile::tempdir().unwrap() };
+    let mounted = Mounted { dir: image_directory() };
     let (image, at) = (mounted.dir.path().join("image"), mounted.at());
     fs::create_dir(&at).unwrap();
     let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
@@ -102,7 +107,7 @@ impl Pool {
         let alone = fs::File::create("/run/nono-zfs-test.lock").unwrap();
         rustix::fs::flock(&alone, rustix::fs::FlockOperation::LockExclusive).unwrap();
         let name = format!("nonotest{}", std::process::id());
-        let dir = tempfile::tempdir().unwrap();
+        let dir = image_directory();
         let mut pool = Self { name, dir, daemon: None, _alone: alone };
         if run("zpool", &["list"]).is_err() {
             let mut command = Command::new("zfs-fuse");
