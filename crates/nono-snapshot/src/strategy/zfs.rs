@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::mount::UnmountFlags;
-
 use super::{Placement, Strategy, file_system, tree};
 use crate::changes::{Change, Tree};
 use crate::copy::Contents;
@@ -207,19 +205,21 @@ impl Zfs {
     }
 
     /// Takes the mount away: each mount namespace made while it is there, as that of a sandbox, has it as
-    /// well, and as long as it lives the clone could not be destroyed. Not lazily: zfs-fuse stops to answer
-    /// those who still look at it.
+    /// well, and as long as it lives the clone could not be destroyed. By `zfs`, which lets the kernel forget
+    /// what it has of the file system first: zfs-fuse stands still when a mount ends before its files are closed.
     fn unmount(placement: &Placement) -> Result<()> {
         let at = Self::place(placement);
         if !at.is_dir() || !plan::is_mount_point(&at)? {
             return Ok(());
         }
-        // At the end of a mount zfs-fuse waits for everything to be flushed, and does not take what is flushed
-        // to itself meanwhile: what was written to mapped memory, that is.
-        if file_system(&placement.dir) == "fuse" {
-            sync_file_system(&placement.dir)?;
-        }
-        rustix::mount::unmount(&at, UnmountFlags::NOFOLLOW).context("unmount", &at)
+        // What was written to mapped memory and is flushed meanwhile is in its way, too.
+        sync_file_system(&placement.dir)?;
+        let clone = clone_of(&Self::snapshot(placement)?).unwrap_or_default();
+        patiently(&["unmount", &clone]).map(drop).map_err(|reason| Error::Io {
+            action: "unmount",
+            path: at,
+            source: std::io::Error::other(reason),
+        })
     }
 
     /// Does what looks at the clone, which is mounted meanwhile.
