@@ -19,7 +19,7 @@ import { createServer } from "node:net";
 import path from "node:path";
 import process from "node:process";
 import { listCheckpoints } from "@nono/rollback";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   formatPolicy,
   learn,
@@ -285,6 +285,19 @@ test("a link to nothing is no obstacle to learning all at once", () => {
   const argv = ["learn", "--permissive", "--", "true"];
   const { status, stderr } = nono(argv, { cwd: workspace, env });
   expect(status, stderr).toBe(0);
+});
+
+test("what others make and delete meanwhile is no obstacle either", async () => {
+  files({ "home/.local/state/file": "" });
+  const churn = `cd ${home}; while :; do for n in 1 2 3 4 5 6 7 8; do : > .tmp$n; rm .tmp$n; done; done`;
+  const other = spawn("sh", ["-c", churn], { stdio: "ignore" });
+  vi.stubEnv("XDG_STATE_HOME", path.join(home, ".local/state"));
+  try {
+    expect((await learn(["true"], options({ permissive: true }))).exitCode).toBe(0);
+  } finally {
+    vi.unstubAllEnvs();
+    other.kill("SIGKILL");
+  }
 });
 
 /** Folds files below the test's directory, which it makes. */

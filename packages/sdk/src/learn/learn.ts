@@ -2,7 +2,7 @@
 import { existsSync, realpathSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
-import { ArgumentError } from "@nono/core";
+import { ArgumentError, NonoError } from "@nono/core";
 import type { Policy } from "../policy/policy.ts";
 import { resolvePolicy } from "../policy/resolve.ts";
 import { Sandbox } from "../sandbox.ts";
@@ -83,6 +83,8 @@ export interface LearnedPolicy {
 }
 
 const defaultRounds = 20;
+/** How often what lies beside nono's state may vanish before a sandbox is made of it. */
+const mostVanished = 10;
 
 /**
  * Finds the smallest readable policy under which a command is refused nothing that may be granted at
@@ -184,7 +186,7 @@ class Learner implements AsyncDisposable {
   async #withUsed(grants: Grants): Promise<Grants> {
     const { workspace, tier } = this.#options;
     const covered = await this.#covered(grants);
-    const { refused, used } = await this.#run(covered, allButSecrets(this.#never, workspace));
+    const { refused, used } = await this.#runAllButSecrets(covered);
     const settings = { audit: false, ...withoutUndefined({ tier }) } as const;
     await using sandbox = new Sandbox(settings).use(grants.addTo(this.#base), { workspace });
     const lacking: Attempt[] = [];
@@ -195,6 +197,18 @@ class Learner implements AsyncDisposable {
       if (!allowed) lacking.push(attempt);
     }
     return covered.with([...refused, ...lacking]);
+  }
+
+  /** One round of all but secrets; what others delete before it begins is looked for once more without it. */
+  async #runAllButSecrets(grants: Grants): Promise<Round> {
+    for (let left = mostVanished; ; left -= 1) {
+      try {
+        return await this.#run(grants, allButSecrets(this.#never, this.#options.workspace));
+      } catch (error) {
+        if (left === 0 || !isVanished(error)) throw error;
+        this.#rounds -= 1;
+      }
+    }
   }
 
   /** Runs the command until it is refused nothing more that may be granted. */
@@ -281,6 +295,12 @@ class Learner implements AsyncDisposable {
 }
 
 /** Whether a program asked for a network where there is none: the gate will say for which host. */
+/** Whether a path that was there when it was listed is there no more. */
+function isVanished(error: unknown): boolean {
+  const codes = ["ERR_NONO_PATH_NOT_FOUND", "ERR_NONO_EXEC_NOT_FOUND"];
+  return error instanceof NonoError && codes.includes(error.code);
+}
+
 function asksForNetwork({ kind: operation, value }: Attempt): boolean {
   return isOfNetwork({ operation, value });
 }
