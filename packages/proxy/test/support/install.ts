@@ -112,7 +112,11 @@ async function buildGoClients(): Promise<void> {
     [cached.goStatic, { CGO_ENABLED: "0" }],
   ] as const) {
     if (existsSync(program)) continue;
-    await runs("go", ["build", "-o", program, source], { GOFLAGS: "-mod=mod", ...more });
+    // With the flags of the oracles of @nono/audit: what both are made of is compiled once.
+    await runs("go", ["build", "-trimpath", "-o", program, source], {
+      GOFLAGS: "-mod=mod",
+      ...more,
+    });
   }
 }
 
