@@ -187,7 +187,8 @@ export class CredentialBroker {
       headers = withoutFields(headers, unasked);
       headers = [...headers, "accept-encoding", acceptable(draft.headers)];
     }
-    ({ path, headers } = this.#swap.replace(path, headers, values));
+    const swapped = replacing(here, values);
+    ({ path, headers } = this.#swap.replace(path, headers, swapped));
     let { body, expectsContinue = false } = draft;
     /** Where the whole body must be here before a word can be sent on, the client is told to send it. */
     const awaitBody = (): void => {
@@ -212,7 +213,7 @@ export class CredentialBroker {
       });
     }
     if (body && body === draft.body) {
-      const allowed = [...values].filter(([name]) => this.#belongs(name, "body", here));
+      const allowed = [...swapped].filter(([name]) => this.#belongs(name, "body", here));
       const refuse = (name: string): GateError => this.#misuse(name, "body", here, host.text);
       const how = { refuse, awaitBody };
       ({ body, headers } = await this.#swap.replaceBody(body, headers, new Map(allowed), how));
@@ -233,7 +234,7 @@ export class CredentialBroker {
     });
     const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
       this.#found(this.#swap.find("", trailers), "header", here, host.text);
-      return this.#swap.replace("", trailers, values).headers;
+      return this.#swap.replace("", trailers, swapped).headers;
     };
     return {
       path,
@@ -277,9 +278,10 @@ export class CredentialBroker {
     for (const { binding } of here) {
       if (binding.places.includes("body")) values.set(binding.name, await this.#valueOf(binding));
     }
+    const swapped = replacing(here, values);
     const refuse = (name: string): GateError =>
       this.#misuse(name, "body", here, endpoint.host.text);
-    return () => this.#swap.messageReplacer(values, refuse);
+    return () => this.#swap.messageReplacer(swapped, refuse);
   }
 
   /** The masking of everything that has been injected so far. */
@@ -292,6 +294,21 @@ export class CredentialBroker {
     this.#vault.wipe();
     this.#accessTokens.clear();
   }
+}
+
+/** The values that may stand where phantoms stood: of a key pair of AWS nothing ever travels but signatures. */
+function replacing(
+  here: readonly Bound[],
+  values: ReadonlyMap<string, string>,
+): ReadonlyMap<string, string> {
+  const signing = new Set(
+    here.filter(({ binding: { scheme } }) => scheme.type === "aws-sigv4").map(nameOf),
+  );
+  return new Map([...values].filter(([name]) => !signing.has(name)));
+}
+
+function nameOf({ binding }: Bound): string {
+  return binding.name;
 }
 
 function passing(draft: RequestDraft): Injection {

@@ -90,6 +90,8 @@ function sign(
   signature: Signature,
   keys: AwsKeys,
 ): string {
+  // Or the server could use the signature at another of the same keys' servers; AWS refuses it as well.
+  if (!signature.signedHeaders.includes("host")) throw unsigned();
   const canonical = [
     method,
     canonicalPath(path, signature.scope),

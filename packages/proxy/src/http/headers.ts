@@ -94,7 +94,8 @@ export function pairsOf(headers: FlatHeaders): [string, string][] {
 
 /** Node's HTTP/2 wants an object; repeated fields become arrays. */
 export function grouped(headers: FlatHeaders): Record<string, string | string[]> {
-  const groups: Record<string, string | string[]> = {};
+  // A field may be called `constructor` or `__proto__`: the object inherits none.
+  const groups = Object.create(null) as Record<string, string | string[]>;
   for (let i = 0; i < headers.length; i += 2) {
     const name = (headers[i] ?? "").toLowerCase();
     const value = headers[i + 1] ?? "";
