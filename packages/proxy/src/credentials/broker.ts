@@ -49,8 +49,11 @@ export interface Injection {
   scrubber(): MaskingStream | undefined;
 }
 
-/** Milliseconds: a program that collects 401s must not make a source (a command, a prompt) run for each of them. */
-const fruitlessFor = 30_000;
+/**
+ * Milliseconds: a program that collects 401s must not make a source (a command, a prompt, a token endpoint) work for each
+ * of them, whether or not it gives something new every time.
+ */
+const refreshedFor = 30_000;
 
 interface Bound {
   readonly binding: Binding;
@@ -65,8 +68,8 @@ export class CredentialBroker {
   readonly #vault = new SecretVault();
   readonly #accessTokens: AccessTokens;
   readonly #swap: PhantomSwap;
-  /** When asking a source again after a 401 last gave the same value. */
-  readonly #fruitless = new Map<string, number>();
+  /** When a source was last asked again after a 401. */
+  readonly #refreshed = new Map<string, number>();
 
   /** @throws GateError `ERR_NONO_INVALID_OPTION` */
   constructor(
@@ -220,18 +223,13 @@ export class CredentialBroker {
     }
     const refresh = async (): Promise<Injection | undefined> => {
       const before = [...values.values()].join("\n");
-      for (const { binding } of chosen) {
-        this.#vault.expire(binding.name);
-        this.#accessTokens.expire(binding.name);
-      }
+      for (const { binding } of chosen) this.#expire(binding.name);
       const again = await Promise.all(chosen.map(({ binding }) => this.#valueOf(binding)));
-      if (again.join("\n") !== before) return this.#inject(destination, draft, here, chosen);
-      for (const { binding } of chosen) this.#fruitless.set(binding.name, Date.now());
-      return undefined;
+      return again.join("\n") === before
+        ? undefined
+        : this.#inject(destination, draft, here, chosen);
     };
-    const due = chosen.every(({ binding }) => {
-      return Date.now() - (this.#fruitless.get(binding.name) ?? -Infinity) > fruitlessFor;
-    });
+    const due = chosen.every(({ binding }) => this.#mayRefresh(binding.name));
     const editTrailers = (trailers: FlatHeaders): FlatHeaders => {
       this.#found(this.#swap.find("", trailers), "header", here, host.text);
       return this.#swap.replace("", trailers, swapped).headers;
@@ -247,6 +245,18 @@ export class CredentialBroker {
     };
   }
 
+  #mayRefresh(name: string): boolean {
+    return Date.now() - (this.#refreshed.get(name) ?? -Infinity) > refreshedFor;
+  }
+
+  /** The next use asks the source, unless another request has just had it asked. */
+  #expire(name: string): void {
+    if (!this.#mayRefresh(name)) return;
+    this.#refreshed.set(name, Date.now());
+    this.#vault.expire(name);
+    this.#accessTokens.expire(name);
+  }
+
   async #valueOf(binding: Binding): Promise<string> {
     const stored = (await this.#vault.value(binding)).toString("utf8");
     if (binding.scheme.type === "oauth2") {
@@ -255,10 +265,12 @@ export class CredentialBroker {
         binding.scheme,
         stored,
       );
-      for (const secret of [token, ...secrets]) this.#vault.mask(Buffer.from(secret));
+      for (const secret of [token, ...secrets]) this.#vault.mask(binding.name, Buffer.from(secret));
       return token;
     }
-    for (const secret of secretsIn(binding, stored)) this.#vault.mask(Buffer.from(secret));
+    for (const secret of secretsIn(binding, stored)) {
+      this.#vault.mask(binding.name, Buffer.from(secret));
+    }
     return stored;
   }
 

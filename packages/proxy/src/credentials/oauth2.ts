@@ -1,4 +1,6 @@
 import type { CredentialScheme } from "./credential.ts";
+import { shortestSecret } from "./masker.ts";
+import { SingleFlight } from "./single-flight.ts";
 import { sourceError } from "./source.ts";
 
 type OAuth2Scheme = Extract<CredentialScheme, { type: "oauth2" }>;
@@ -11,6 +13,12 @@ interface AccessToken {
   readonly expires: number;
 }
 
+interface Client {
+  readonly clientId: string;
+  readonly clientSecret?: string;
+  readonly refreshToken?: string;
+}
+
 /** Seconds before its end at which an access token is no longer used. */
 const margin = 30;
 /** Seconds; RFC 6749 section 5.1 only recommends `expires_in`. */
@@ -20,6 +28,7 @@ const defaultLifetime = 300;
 export class AccessTokens {
   readonly #request: TokenRequest;
   readonly #tokens = new Map<string, AccessToken>();
+  readonly #obtaining = new SingleFlight<string>();
   /** Servers may rotate a refresh token at every use; the newest replaces the stored one. */
   readonly #rotated = new Map<string, string>();
 
@@ -33,14 +42,20 @@ export class AccessTokens {
     scheme: OAuth2Scheme,
     stored: string,
   ): Promise<{ token: string; secrets: string[] }> {
-    const { clientId, clientSecret, refreshToken } = parseClient(name, stored);
-    const refresh = this.#rotated.get(name) ?? refreshToken;
-    const secrets = [clientSecret, refresh].filter(
-      (text) => text !== undefined && text.length >= 8,
-    );
+    const client = parseClient(name, stored);
     const kept = this.#tokens.get(name);
-    if (kept && kept.expires > Date.now())
-      return { token: kept.token, secrets: secrets as string[] };
+    const token =
+      kept && kept.expires > Date.now()
+        ? kept.token
+        : await this.#obtaining.run(name, () => this.#ask(name, scheme, client));
+    const inUse = [client.clientSecret, client.refreshToken, this.#rotated.get(name)];
+    const secrets = inUse.filter((text) => text !== undefined);
+    return { token, secrets: secrets.filter(({ length }) => length >= shortestSecret) };
+  }
+
+  async #ask(name: string, scheme: OAuth2Scheme, client: Client): Promise<string> {
+    const { clientId, clientSecret } = client;
+    const refresh = this.#rotated.get(name) ?? client.refreshToken;
     const form = new URLSearchParams({ grant_type: "client_credentials", client_id: clientId });
     if (clientSecret !== undefined) form.set("client_secret", clientSecret);
     if (refresh !== undefined) {
@@ -50,7 +65,7 @@ export class AccessTokens {
     if (scheme.scope !== undefined) form.set("scope", scheme.scope);
     const answer = (await this.#request(scheme.tokenUrl, form)) as Record<string, unknown>;
     const { access_token: token, expires_in: lifetime, refresh_token: rotated } = answer;
-    if (typeof token !== "string" || token.length < 8) {
+    if (typeof token !== "string" || token.length < shortestSecret) {
       throw sourceError(
         "ERR_NONO_CREDENTIAL_STORE",
         `The token endpoint of ${name} gave no access token.`,
@@ -60,10 +75,7 @@ export class AccessTokens {
     if (typeof rotated === "string") this.#rotated.set(name, rotated);
     const seconds = typeof lifetime === "number" ? lifetime : defaultLifetime;
     this.#tokens.set(name, { token, expires: Date.now() + Math.max(0, seconds - margin) * 1_000 });
-    return {
-      token,
-      secrets: [...(secrets as string[]), ...(typeof rotated === "string" ? [rotated] : [])],
-    };
+    return token;
   }
 
   expire(name: string): void {
@@ -76,10 +88,7 @@ export class AccessTokens {
   }
 }
 
-function parseClient(
-  name: string,
-  stored: string,
-): { clientId: string; clientSecret?: string; refreshToken?: string } {
+function parseClient(name: string, stored: string): Client {
   let value: unknown;
   try {
     value = JSON.parse(stored);
@@ -94,5 +103,5 @@ function parseClient(
       'Store JSON: {"clientId": ..., "clientSecret": ..., "refreshToken"?: ...}.',
     );
   }
-  return client as { clientId: string; clientSecret?: string; refreshToken?: string };
+  return client as Client;
 }

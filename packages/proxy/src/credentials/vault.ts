@@ -1,5 +1,6 @@
 import type { Binding } from "./credential.ts";
 import { Masker, shortestSecret } from "./masker.ts";
+import { SingleFlight } from "./single-flight.ts";
 import { type CredentialSource, sourceError } from "./source.ts";
 
 interface Kept {
@@ -7,14 +8,17 @@ interface Kept {
   readonly expires: number;
 }
 
-/** Every earlier value is still masked: a server may echo what a request carried before it was refreshed. */
-const maskedGenerations = 16;
+/**
+ * Secrets of one credential that are masked, the latest: a server may echo what a request carried before it was refreshed.
+ * OAuth has three at a time. However often one credential changes, the others stay masked.
+ */
+const maskedOfOne = 48;
 
 /** The values of one gate's credentials while it lives. */
 export class SecretVault {
   readonly #kept = new Map<string, Kept>();
-  readonly #reading = new Map<string, Promise<Buffer>>();
-  readonly #masked: Buffer[] = [];
+  readonly #reading = new SingleFlight<Buffer>();
+  readonly #masked = new Map<string, Buffer[]>();
   #masker: Masker = new Masker([]);
 
   /**
@@ -25,12 +29,7 @@ export class SecretVault {
   async value({ name, source }: Pick<Binding, "name" | "source">): Promise<Buffer> {
     const kept = this.#kept.get(name);
     if (kept && kept.expires > Date.now()) return kept.value;
-    let reading = this.#reading.get(name);
-    if (!reading) {
-      reading = this.#read(name, source).finally(() => this.#reading.delete(name));
-      this.#reading.set(name, reading);
-    }
-    return reading;
+    return this.#reading.run(name, () => this.#read(name, source));
   }
 
   /** Forgets the kept value, so that the next use asks the source. */
@@ -44,14 +43,16 @@ export class SecretVault {
     });
   }
 
-  /** Values that must not come back: those read, and those derived from them (access tokens). */
-  mask(secret: Buffer): void {
-    if (this.#masked.some((known) => known.equals(secret))) return;
-    this.#masked.push(Buffer.from(secret));
-    if (this.#masked.length > maskedGenerations * Math.max(1, this.#kept.size)) {
-      this.#masked.shift()?.fill(0);
-    }
-    this.#masker = new Masker(this.#masked);
+  /** Values of a credential that must not come back: those read, and those derived from them (access tokens). */
+  mask(name: string, secret: Buffer): void {
+    const masked = this.#masked.get(name) ?? [];
+    const known = masked.findIndex((other) => other.equals(secret));
+    // What is in use is the last to go.
+    masked.push(known < 0 ? Buffer.from(secret) : (masked.splice(known, 1)[0] as Buffer));
+    this.#masked.set(name, masked);
+    if (known >= 0) return;
+    if (masked.length > maskedOfOne) masked.shift();
+    this.#masker = new Masker([...this.#masked.values()].flat());
   }
 
   get masker(): Masker {
@@ -61,10 +62,10 @@ export class SecretVault {
   /** Overwrites every value with zeroes. */
   wipe(): void {
     for (const { value } of this.#kept.values()) value.fill(0);
-    for (const value of this.#masked) value.fill(0);
+    for (const value of [...this.#masked.values()].flat()) value.fill(0);
     this.#masker.wipe();
     this.#kept.clear();
-    this.#masked.length = 0;
+    this.#masked.clear();
     this.#masker = new Masker([]);
   }
 
