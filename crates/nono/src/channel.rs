@@ -33,6 +33,15 @@ impl Channel {
 
     /// Sends a request with its descriptors, which stay ours too.
     pub(crate) fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_with(request, fds, 0)
+    }
+
+    /// Sends a request, unless so many wait already that there is no room for it (`WouldBlock`).
+    pub(crate) fn send_at_once(&self, request: &Request) -> io::Result<()> {
+        self.send_with(request, &[], libc::MSG_DONTWAIT)
+    }
+
+    fn send_with(&self, request: &Request, fds: &[BorrowedFd<'_>], flags: i32) -> io::Result<()> {
         let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let mut vector = libc::iovec {
             iov_base: std::ptr::from_ref(request).cast_mut().cast(),
@@ -62,10 +71,10 @@ impl Channel {
             }
         }
         let socket = self.0.get()?;
-        match send(&socket, &message) {
+        match send(&socket, &message, flags) {
             // Commands of the same user have as many descriptors on their way as our limit says.
             Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) => {
-                limits::with_raised_open_files(|| send(&socket, &message))
+                limits::with_raised_open_files(|| send(&socket, &message, flags))
             }
             sent => sent,
         }
@@ -133,10 +142,11 @@ impl Channel {
 }
 
 /// Sends a message, whose buffers live across the call.
-fn send(socket: &OwnedFd, message: &libc::msghdr) -> io::Result<()> {
+fn send(socket: &OwnedFd, message: &libc::msghdr, flags: i32) -> io::Result<()> {
+    let flags = flags | libc::MSG_NOSIGNAL;
     loop {
         // SAFETY: the caller's promise.
-        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), message, libc::MSG_NOSIGNAL) };
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), message, flags) };
         if sent >= 0 {
             return Ok(());
         }

@@ -25,8 +25,9 @@ pub(crate) enum Way {
     /// To this port here, if the sandbox's own socket listens there.
     If(SocketAddr, Box<dyn Fn() -> bool + Send>),
     /// To the first of these, of IPv4 and of IPv6, that answers, by sockets that were born in the
-    /// sandbox's network namespace. Each call asks for them, and [`Relay::supply`] brings them.
-    There([SocketAddr; 2], Box<dyn Fn(u32) + Send>),
+    /// sandbox's network namespace. Each call asks for them, and [`Relay::supply`] brings them; false: not
+    /// these.
+    There([SocketAddr; 2], Box<dyn Fn(u32) -> bool + Send>),
 }
 
 /// The doors of one sandbox. Dropped, they are closed, with all that went through them.
@@ -214,8 +215,11 @@ impl Work {
                 self.connect(sandbox, client, attempts);
             }
             Way::There(_, ask) => {
-                door.waiting.push_back(client);
-                ask(id);
+                if door.waiting.len() < limits::share_of_descriptors() && ask(id) {
+                    door.waiting.push_back(client);
+                } else {
+                    socket::reset(client);
+                }
             }
         }
     }

@@ -400,3 +400,36 @@ fn what_is_explained_is_what_holds() {
         assert!(answer.rule.contains(&port.to_string()) || !allowed, "{answer:?}");
     }
 }
+
+/// One thread relays for all sandboxes of an owner. What it asks a sandbox's init for may take long to come.
+#[test]
+fn a_sandbox_whose_init_is_held_up_holds_up_no_other() {
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (held_port, port) = (free(), free());
+    let options = in_tier(TierName::Namespaces);
+    let Ok(held) = Sandbox::create(&shell().publish(held_port), &options) else {
+        return println!("SKIPPED: published ports of an init that is held up: no namespaces tier");
+    };
+    let sandbox = Sandbox::create(&shell().publish(port), &options).unwrap();
+    let server = format!(
+        "s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); print('ready', flush=True)\n\
+         c, _ = s.accept(); c.sendall(b'served')"
+    );
+    let (child, mut output) = start(&sandbox, &server);
+    output.read_exact(&mut [0; 6]).unwrap();
+    // SAFETY: no memory is involved; it is our own child.
+    let signal = |signal| assert_eq!(unsafe { libc::kill(held.init_pid(), signal) }, 0);
+    signal(libc::SIGSTOP);
+    let at_the_door = *held.published().get(&held_port).unwrap();
+    let crowd: Vec<_> =
+        (0..400).map(|_| TcpStream::connect(("127.0.0.1", at_the_door)).unwrap()).collect();
+    let mut client =
+        TcpStream::connect(("127.0.0.1", *sandbox.published().get(&port).unwrap())).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut served = String::new();
+    let read = client.read_to_string(&mut served);
+    signal(libc::SIGCONT);
+    assert_eq!((read.map_err(|error| error.kind()), served.as_str()), (Ok(6), "served"));
+    assert!(child.wait().status.success());
+    drop(crowd);
+}
