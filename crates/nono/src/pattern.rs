@@ -78,6 +78,21 @@ fn ending(glob: &str) -> Vec<Option<Box<[u8]>>> {
     glob.rsplit('/').take_while(|name| !name.contains("**")).map(plain).collect()
 }
 
+/// The one name that a part of a pattern stands for: without the backslashes that escape what would
+/// otherwise be wildcards. `None`: there are more, or a backslash escapes what follows the part.
+fn plain_name(part: &str) -> Option<String> {
+    let mut letters = part.chars();
+    let mut name = String::new();
+    while let Some(letter) = letters.next() {
+        name.push(match letter {
+            '*' | '?' | '[' | '{' => return None,
+            '\\' => letters.next()?,
+            plain => plain,
+        });
+    }
+    Some(name)
+}
+
 impl Pattern {
     /// From what a policy says: an absolute path, which need not exist; an absolute pattern; or a
     /// pattern that begins with `**/`. A path with `*`, `?`, `[` or `{` in it is a pattern; after a
@@ -100,13 +115,15 @@ impl Pattern {
             return invalid("a pattern begins with `/` or `**/`");
         }
         // The part without wildcards is a place, whose symbolic links are resolved like any other's.
-        let is_plain = |name: &&str| !name.contains(['*', '?', '[', '{', '\\']);
-        let plain: Vec<_> = text.split('/').take_while(is_plain).collect();
+        let plain: Vec<_> = text.split('/').map_while(plain_name).collect();
         let rest: Vec<_> = text.split('/').skip(plain.len()).collect();
         if plain.len() <= 1 {
             return Ok(Pattern::form(text));
         }
         let place = policy::canonical_as_far_as_it_exists(Path::new(&plain.join("/")))?;
+        if rest.is_empty() {
+            return Ok(Pattern::place(place));
+        }
         let Some(place) = place.to_str() else { return invalid("a pattern must be UTF-8") };
         let escaped: String = place
             .chars()
@@ -220,6 +237,27 @@ mod tests {
         assert!(holds("/nowhere/{a,b}.txt", "/nowhere/b.txt"));
         assert!(holds(r"/nowhere/\*", "/nowhere/*"));
         assert!(!holds(r"/nowhere/\*", "/nowhere/x"));
+    }
+
+    /// An agent that can say where a link leads must not thereby say what is denied.
+    #[test]
+    fn resolves_links_behind_escaped_names() {
+        let top = std::env::temp_dir().join(format!("nono-pattern-{}", std::process::id()));
+        std::fs::create_dir_all(top.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", top.join("app[1]")).unwrap();
+        std::os::unix::fs::symlink("real", top.join(r"a\b")).unwrap();
+        let top = top.canonicalize().unwrap();
+        let holds = |pattern: &str, path: &str| {
+            let pattern = Pattern::new(&top.join(pattern)).unwrap();
+            pattern.holds_for(&top.join(path))
+        };
+        assert!(holds(r"app\[1\]/.env", "real/.env"));
+        assert!(holds(r"app\[1\]/.env/**", "real/.env/deep"));
+        assert!(holds(r"app\[1\]/*.pem", "real/key.pem"));
+        assert!(holds(r"a\\b/{.env,x}", "real/.env"));
+        assert!(holds(r"\n\o\w\h\e\r\e/\{x\}", "nowhere/{x}"));
+        assert!(!holds(r"app\[1\]/.env", "real/x"));
+        std::fs::remove_dir_all(&top).unwrap();
     }
 
     #[test]
