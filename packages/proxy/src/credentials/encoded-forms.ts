@@ -75,6 +75,12 @@ export function encodedForms(secret: Buffer): Buffer[] {
   return [...new Map(forms.map((form) => [form.toString("latin1"), form])).values()];
 }
 
+/** The forms that are written in lines of a fixed length. */
+export function wrappedForms(secret: Buffer): Buffer[] {
+  const hex = secret.toString("hex");
+  return [hex, hex.toUpperCase(), ...base64Cores(secret)].map((form) => Buffer.from(form));
+}
+
 function urlForms(text: string): string[] {
   const component = encodeURIComponent(text);
   const strict = component.replace(/[!'()*]/g, percent);

@@ -87,6 +87,16 @@ export class PatternSet {
     }
     return 0;
   }
+
+  /** How many bytes at the end are the beginning of a pattern, and half of it at least; 0: they are of none. */
+  halfOpen(bytes: Buffer): number {
+    for (const pattern of this.patterns) {
+      for (let n = Math.ceil(pattern.length / 2); n < pattern.length && n <= bytes.length; n += 1) {
+        if (pattern.subarray(0, n).equals(bytes.subarray(bytes.length - n))) return n;
+      }
+    }
+    return 0;
+  }
 }
 
 function blockAt(bytes: Buffer, end: number): number {

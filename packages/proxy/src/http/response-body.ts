@@ -50,21 +50,43 @@ function unscrubbable(codings: string[], remedy: string): GateError {
   );
 }
 
+/**
+ * Milliseconds without a byte from the server after which what is held back goes on: longer than a round trip, so that a
+ * client that stops reading does not make a pause where it likes.
+ */
+const pauseAfter = 1_000;
+
 /** Masks keep their length, so a content-length stays true. */
 class PlainWriter implements BodyWriter {
   readonly headers: FlatHeaders;
   begun = false;
   readonly #response: GateResponse;
   readonly #masker: MaskingStream | undefined;
+  #quiet: NodeJS.Timeout | undefined;
 
   constructor(response: GateResponse, headers: FlatHeaders, masker: MaskingStream | undefined) {
     this.headers = headers;
     this.#response = response;
     this.#masker = masker;
+    if (masker) response.once("close", () => clearTimeout(this.#quiet));
   }
 
   write(chunk: Buffer): boolean {
-    const passed = this.#masker ? this.#masker.push(chunk) : chunk;
+    if (!this.#masker) return this.#pass(chunk, chunk);
+    if (this.#quiet) this.#quiet.refresh();
+    else this.#quiet = setTimeout(() => this.#pause(), pauseAfter).unref();
+    return this.#pass(this.#masker.push(chunk), chunk);
+  }
+
+  /** The server says nothing; where the client does not read, it may have said more than was taken from it. */
+  #pause(): void {
+    if (this.#response.destroyed || !this.#response.writable || !this.#masker) return;
+    if (this.#response.writableLength > 0) return void this.#quiet?.refresh();
+    const passed = this.#masker.pause();
+    this.#pass(passed, passed);
+  }
+
+  #pass(passed: Buffer, chunk: Buffer): boolean {
     if (passed.length === 0) return true;
     this.begun = true;
     return this.#response.write(passed, (error?: Error | null) => {
@@ -75,11 +97,15 @@ class PlainWriter implements BodyWriter {
   }
 
   onceDrained(callback: () => void): void {
-    this.#response.once("drain", callback);
+    this.#response.once("drain", () => {
+      this.#quiet?.refresh();
+      callback();
+    });
   }
 
   end(trailers: Record<string, string>): void {
     this.begun = true;
+    clearTimeout(this.#quiet);
     const rest = this.#masker?.flush();
     if (rest && rest.length > 0) this.#response.write(rest);
     if (Object.keys(trailers).length > 0) this.#response.addTrailers(trailers);
