@@ -80,7 +80,7 @@ function fail(error: unknown, json: boolean, io: AuditIo): number {
   const code = isUsage ? "ERR_NONO_AUDIT_USAGE" : codeOf(error);
   if (code === undefined) throw error;
   const { message } = error as Error;
-  if (json) io.stdout(`${JSON.stringify({ error: { code, message } })}\n`);
+  if (json) io.stdout(`${printable(JSON.stringify({ error: { code, message } }))}\n`);
   io.stderr(
     `nono audit: ${printable(message)}${isUsage ? "\nSee nono audit help.\n" : ` [${code}]\n`}`,
   );

@@ -42,7 +42,7 @@ export function decodeEntry(bytes: Buffer, seq: number): Entry {
   const entry = parse(bytes, seq);
   if (entry.v !== entryVersion) throw badEntry(seq, `has version ${entry.v}`);
   if (entry.seq !== seq) throw badEntry(seq, `says it is entry ${entry.seq}`);
-  if (typeof entry.session !== "string" || !Number.isSafeInteger(entry.time))
+  if (typeof entry.session !== "string" || !isTime(entry.time))
     throw badEntry(seq, "has no session or time");
   if (!Object.hasOwn(objectFields, entry.type)) throw badEntry(seq, `has type ${entry.type}`);
   if (typeof entry.phase !== "string" || typeof entry.decision !== "string")
@@ -52,6 +52,11 @@ export function decodeEntry(bytes: Buffer, seq: number): Entry {
   if (entry.ref !== undefined && !(entry.ref < seq))
     throw badEntry(seq, `refers to entry ${entry.ref}`);
   return entry;
+}
+
+/** Whether a Date can be of it (ECMA-262, "Time Values and Time Range"): text of one that is not cannot be had. */
+export function isTime(time: unknown): boolean {
+  return Number.isSafeInteger(time) && Math.abs(time as number) <= 8.64e15;
 }
 
 const seqKey = Buffer.from(',"seq":');

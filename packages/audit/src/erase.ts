@@ -1,6 +1,6 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
-import { replaceFile } from "./files.ts";
+import { readRegular, replaceFile } from "./files.ts";
 import { disclosuresPath } from "./layout.ts";
 import { disclosureDigest, parseDisclosure } from "./redact.ts";
 import { tileWidth } from "./tiles.ts";
@@ -64,7 +64,8 @@ function fileOf(dir: string, seq: number): string {
 function readLines(dir: string, seq: number): string[] {
   const file = fileOf(dir, seq);
   return existsSync(file)
-    ? readFileSync(file, "latin1")
+    ? readRegular(file)
+        .toString("latin1")
         .split("\n")
         .filter((line) => line !== "")
     : [];

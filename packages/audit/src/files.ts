@@ -6,9 +6,11 @@ import {
   constants,
   existsSync,
   fdatasync,
+  fstatSync,
   fsync,
   mkdirSync,
   open,
+  openSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -18,7 +20,7 @@ import {
 import path from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
-import { errnoOf } from "./errors.ts";
+import { AuditError, errnoOf } from "./errors.ts";
 
 // Never the synchronous calls: open(2) and write(2) wait for a journal commit of the file system that somebody's
 // fsync has started, and the events of a whole run would wait with them.
@@ -154,10 +156,31 @@ export async function addLines(file: string, lines: readonly string[]): Promise<
   await replaceFile(file, [...all].map((line) => `${line}\n`).join(""), 0o600);
 }
 
+/** Bytes: no file of a log comes near it. */
+const largestFile = 1024 ** 3;
+
+/**
+ * Reads a file of a log that anybody may have written: a pipe would keep its reader for ever, a device or a file full of
+ * holes would take all memory there is.
+ *
+ * @throws AuditError `ERR_NONO_AUDIT_CORRUPT` when it is no file, or larger than any; what open(2) says, as an error.
+ */
+export function readRegular(file: string): Buffer {
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stat = fstatSync(fd);
+    if (stat.isFile() && stat.size <= largestFile) return readFileSync(fd);
+    const what = stat.isFile() ? `has ${stat.size} bytes` : "is no regular file";
+    throw new AuditError("ERR_NONO_AUDIT_CORRUPT", `${file} ${what}`, { value: file });
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** A file of the directory, or undefined where there is none. */
 export function readOptional(dir: string, file: string): Buffer | undefined {
   try {
-    return readFileSync(path.join(dir, file));
+    return readRegular(path.join(dir, file));
   } catch (error) {
     if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return undefined;
     throw error;

@@ -5,12 +5,12 @@
 //   4 bytes    the first four of SHA-256(payload)
 //   payload    0x00 and the entry: the preimage of its Merkle leaf, so that the checksum costs nothing extra
 import { Buffer } from "node:buffer";
-import { closeSync, readdirSync, readFileSync, truncateSync } from "node:fs";
+import { closeSync, readdirSync, truncateSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import path from "node:path";
 import { performance } from "node:perf_hooks";
 import { AuditError } from "./errors.ts";
-import { openDurable, syncDirectory, writeDurably } from "./files.ts";
+import { openDurable, readRegular, syncDirectory, writeDurably } from "./files.ts";
 import { hashSize, sha256, sha256Into } from "./merkle.ts";
 import { maxEntrySize } from "./tiles.ts";
 
@@ -262,7 +262,7 @@ export function listSegments(dir: string): number[] {
 
 /** Reads the whole frames of a segment; `end` is where the first torn one starts. */
 export function readSegment(file: string): { frames: Frame[]; end: number; bytes: number } {
-  const bytes = readFileSync(file);
+  const bytes = readRegular(file);
   const frames: Frame[] = [];
   let at = 0;
   for (let frame = frameAt(bytes, at); frame; frame = frameAt(bytes, at)) {

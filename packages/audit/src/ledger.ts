@@ -4,7 +4,8 @@ import { Buffer } from "node:buffer";
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import path from "node:path";
 import { AnchorQueue, keepAnswer, type Anchor, type AnchorResult } from "./anchor.ts";
-import { parseCheckpoint } from "./checkpoint.ts";
+import { isOrigin, parseCheckpoint } from "./checkpoint.ts";
+import { isTime } from "./entry.ts";
 import { AuditError } from "./errors.ts";
 import { listDirectory, makeDirectories, readOptional, replaceFile } from "./files.ts";
 import { headPath, layout } from "./layout.ts";
@@ -275,12 +276,18 @@ export function decodeRecord(bytes: Buffer, seq: number): LedgerEntry {
   } catch {
     // Refused below.
   }
-  if (record?.v !== 1 || record.seq !== seq || !recordTypes.has(record.type)) {
+  const isOne = record?.v === 1 && record.seq === seq && recordTypes.has(record.type);
+  if (!record || !isOne || !isTime(record.time) || !namesSession(record)) {
     throw new AuditError("ERR_NONO_AUDIT_FORMAT", `ledger record ${seq} is not one`, {
       value: seq,
     });
   }
   return record;
+}
+
+function namesSession(record: LedgerEntry): boolean {
+  if (!("session" in record)) return true;
+  return typeof record.session === "string" && isOrigin(record.session);
 }
 
 /** Whether a log's first entry is that of a ledger. */

@@ -1,10 +1,10 @@
 // What ties a session log to the host ledger: its epoch keys, its heads, and the proofs of both kept beside it.
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
 import path from "node:path";
 import type { TreeHead } from "./checkpoint.ts";
 import { AuditError } from "./errors.ts";
 import { EpochKeys, type EpochSchedule } from "./epochs.ts";
-import { replaceFile } from "./files.ts";
+import { readRegular, replaceFile } from "./files.ts";
 import { layout } from "./layout.ts";
 import type { HostLedger, LedgerEntry, LedgerRecord } from "./ledger.ts";
 import { LogReader } from "./reader.ts";
@@ -124,7 +124,8 @@ async function keepEpochs(dir: string, vkeys: readonly string[]): Promise<void> 
 export function readEpochs(dir: string): string[] {
   const file = path.join(dir, layout.epochs);
   return existsSync(file)
-    ? readFileSync(file, "utf8")
+    ? readRegular(file)
+        .toString("utf8")
         .split("\n")
         .filter((line) => line !== "")
     : [];

@@ -232,6 +232,9 @@ function plainVerifier(key: KeyObject, digest: string | null): NoteVerifier["ver
   return (text, signature) => (verify(digest, Buffer.from(text), key, signature) ? {} : undefined);
 }
 
+/** Seconds: of what is later there is no date. */
+const latest = 8.64e12;
+
 function cosignatureVerifier(
   key: KeyObject,
   message: (text: string, timestamp: number) => Buffer | undefined,
@@ -240,7 +243,7 @@ function cosignatureVerifier(
     if (timestamped.length <= 8) return undefined;
     const bytes = Buffer.from(timestamped);
     const timestamp = Number(bytes.readBigUInt64BE(0));
-    const signed = Number.isSafeInteger(timestamp) ? message(text, timestamp) : undefined;
+    const signed = timestamp <= latest ? message(text, timestamp) : undefined;
     return signed && verify(null, signed, key, bytes.subarray(8)) ? { timestamp } : undefined;
   };
 }

@@ -1,8 +1,8 @@
 // Reads a tlog-tiles directory: tiles, entries, and the proofs that follow from them.
 import { Buffer } from "node:buffer";
-import { readFileSync } from "node:fs";
 import path from "node:path";
 import { AuditError, errnoOf } from "./errors.ts";
+import { readRegular } from "./files.ts";
 import {
   consistencyRanges,
   emptyRoot,
@@ -106,7 +106,7 @@ export class LogReader {
 
   #read(name: string, full: string): Buffer {
     try {
-      return readFileSync(path.join(this.dir, name));
+      return readRegular(path.join(this.dir, name));
     } catch (error) {
       if (errnoOf(error) !== "ENOENT") throw error;
       if (name === full) throw damaged(name, "is missing");

@@ -1,9 +1,9 @@
 // The parts of a log directory beside the tree: checkpoint, archived heads, journal, disclosures.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint, sameHead, type TreeHead } from "./checkpoint.ts";
 import { AuditError, errnoOf } from "./errors.ts";
-import { listDirectory, readOptional } from "./files.ts";
+import { listDirectory, readOptional, readRegular } from "./files.ts";
 import { listSegments, readSegment } from "./journal.ts";
 import { headPath, layout } from "./layout.ts";
 import { parseNote, type SignedNote } from "./note.ts";
@@ -11,7 +11,7 @@ import { LogReader } from "./reader.ts";
 import { parseDisclosure, disclosureDigest } from "./redact.ts";
 import { tileWidth, type TileTree } from "./tiles.ts";
 import { journalEnd } from "./unsealed.ts";
-import { problemOf, type Problem } from "./verify-tree.ts";
+import { problemOf, readOrReport, type Problem } from "./verify-tree.ts";
 
 /** A head, the note that signs it, and where it was found. */
 export type SignedHead = TreeHead & { readonly file: string; readonly note: SignedNote };
@@ -55,7 +55,7 @@ export function readArchive(dir: string, head: PublishedHead, problems: Problem[
   return listDirectory(dir, layout.heads).flatMap((name) => {
     const file = headPath(Number(name));
     try {
-      const note = parseNote(readFileSync(path.join(dir, layout.heads, name)));
+      const note = parseNote(readRegular(path.join(dir, layout.heads, name)));
       const archived = parseCheckpoint(note.text);
       if (archived.origin !== head.origin || String(archived.size) !== name) {
         throw new AuditError("ERR_NONO_AUDIT_CORRUPT", "is not the head that its name says");
@@ -79,10 +79,11 @@ export function readArchive(dir: string, head: PublishedHead, problems: Problem[
 /** Every disclosure must belong to its entry; erased ones are simply not there. */
 export function checkDisclosures(dir: string, size: number, problems: Problem[]): void {
   const reader = new LogReader(dir, size);
+  const report = (problem: Problem): void => void problems.push(problem);
   const beyond: { file: string; seq: number }[] = [];
   for (const name of listDirectory(dir, layout.disclosures)) {
     const file = path.posix.join(layout.disclosures, name);
-    const lines = (readOptional(dir, file) ?? "").toString("latin1").split("\n");
+    const lines = (readOrReport(dir, file, report) ?? "").toString("latin1").split("\n");
     if (lines.pop() !== "" || !/^\d+$/.test(name)) problems.push(badDisclosure(file));
     for (const line of lines) {
       const [digits = "", disclosure = ""] = line.split(" ");

@@ -79,7 +79,12 @@ export function epochKeys(
   records: readonly ProvenRecord[],
   problems: Problem[],
 ): Map<number, NoteVerifier> {
-  const vkeys = readEpochs(dir);
+  let vkeys: string[] = [];
+  try {
+    vkeys = readEpochs(dir);
+  } catch (error) {
+    problems.push(problemOf(error, { file: layout.epochs }));
+  }
   const keys = new Map<number, NoteVerifier>();
   for (const { record } of records) {
     if (record.type !== "session.open" && record.type !== "session.keys") continue;

@@ -66,7 +66,7 @@ function readBundle(dir: string, index: number, width: number, report: Report): 
   const names =
     width === tileWidth ? [bundlePath(index)] : [bundlePath(index, width), bundlePath(index)];
   for (const file of names) {
-    const bundle = readOptional(dir, file);
+    const bundle = readOrReport(dir, file, report);
     if (bundle === undefined) continue;
     const expected = file === bundlePath(index) ? tileWidth : width;
     const { count, rest } = countEntries(bundle);
@@ -157,7 +157,7 @@ function compareTile(dir: string, tile: Tile, report: Report): void {
       ? [tilePath(level, index)]
       : [tilePath(level, index, width), tilePath(level, index)];
   for (const file of names) {
-    const found = readOptional(dir, file);
+    const found = readOrReport(dir, file, report);
     if (found === undefined) continue;
     if (file === names[0] && found.length !== data.length) {
       report({
@@ -210,7 +210,7 @@ function comparePartials(
 ): void {
   for (const partial of listPartials(dir, name).filter((other) => other < width)) {
     const file = `${name}.p/${partial}`;
-    const found = readOptional(dir, file);
+    const found = readOrReport(dir, file, report);
     // The writer lets go of those whose full tile is there, also while we look.
     if (found === undefined || found.equals(prefix(partial))) continue;
     const message = "differs from the bundle or tile it is a part of";
@@ -239,6 +239,20 @@ function bundleEnd(bundle: Buffer, count: number): number {
 
 function listPartials(dir: string, name: string): number[] {
   return listDirectory(dir, `${name}.p`).map(Number);
+}
+
+/** A file that is there and can be read; that it cannot is a finding. */
+export function readOrReport(
+  dir: string,
+  file: string,
+  report: (problem: Problem) => void,
+): Buffer | undefined {
+  try {
+    return readOptional(dir, file);
+  } catch (error) {
+    report(problemOf(error, { file }));
+    return undefined;
+  }
 }
 
 /** What an error says, as a finding. */

@@ -1,12 +1,12 @@
 // Whom a verification trusts, and what those have said about a head.
 import path from "node:path";
-import { listDirectory, readOptional } from "./files.ts";
+import { listDirectory } from "./files.ts";
 import { layout } from "./layout.ts";
 import { noteVerifier, verifySignatures, type GoodSignature, type NoteVerifier } from "./note.ts";
 import { parsePolicy, quorumMet, type TrustPolicy } from "./policy.ts";
 import type { Rung, Step } from "./report.ts";
 import type { SignedHead } from "./verify-files.ts";
-import { problemOf, type Problem } from "./verify-tree.ts";
+import { problemOf, readOrReport, type Problem } from "./verify-tree.ts";
 
 /**
  * Reads documents of anchors that the core does not know, such as Sigstore bundles.
@@ -86,7 +86,9 @@ export async function seenByEvidence(
   const seen: Omit<Seen, "size">[] = [];
   for (const name of trust.evidence.length === 0 ? [] : names) {
     const file = path.posix.join(layout.anchors, name);
-    const json = (readOptional(dir, file) ?? "").toString("utf8");
+    const json = (readOrReport(dir, file, (problem) => problems.push(problem)) ?? "").toString(
+      "utf8",
+    );
     const failures: unknown[] = [];
     for (const verifier of trust.evidence) {
       try {

@@ -1,10 +1,10 @@
 // Verification: pure, offline, of a directory or of a single proof.
 import { Buffer } from "node:buffer";
-import { existsSync, statSync, readFileSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import path from "node:path";
 import { decodeEntry, isPlainEventAt } from "./entry.ts";
 import { AuditError } from "./errors.ts";
-import { readOptional } from "./files.ts";
+import { readRegular } from "./files.ts";
 import { layout } from "./layout.ts";
 import { decodeRecord, isLedgerStart } from "./ledger.ts";
 import { parseNote } from "./note.ts";
@@ -36,7 +36,7 @@ import {
   type VerifyPolicy,
 } from "./verify-trust.ts";
 import { verifyBundle } from "./verify-bundle.ts";
-import { problemOf, verifyTree, type Problem } from "./verify-tree.ts";
+import { problemOf, readOrReport, verifyTree, type Problem } from "./verify-tree.ts";
 
 /**
  * Verifies a log or ledger directory, a `.tlog-proof` file, or a `.sigstore.json` bundle. Needs no network and writes nothing.
@@ -53,22 +53,27 @@ export async function verifyLog(target: string, policy: VerifyPolicy = {}): Prom
   if (!existsSync(target))
     throw new AuditError("ERR_NONO_AUDIT_INPUT", `there is no ${target}`, { value: target });
   if (statSync(target).isDirectory()) return verifyDirectory(target, trust);
-  const text = readFileSync(target, "utf8");
+  const text = readRegular(target).toString("utf8");
   return text.trimStart().startsWith("{") ? verifyBundle(text, trust) : verifyProof(text, trust);
 }
 
 /** A directory that its writer changed meanwhile is looked at again. */
 async function verifyDirectory(dir: string, trust: Trust): Promise<Report> {
   for (let round = 0; ; round += 1) {
-    const before = readOptional(dir, layout.checkpoint);
+    const before = published(dir);
     const report = await verifyAsItIs(dir, trust);
-    const after = readOptional(dir, layout.checkpoint);
+    const after = published(dir);
     if (report.problems.length === 0 || round === maxRounds) return report;
     if (before === undefined || (after && before.equals(after))) return report;
   }
 }
 
 const maxRounds = 5;
+
+/** The checkpoint; that it cannot be read is found where it is judged. */
+function published(dir: string): Buffer | undefined {
+  return readOrReport(dir, layout.checkpoint, () => undefined);
+}
 
 async function verifyAsItIs(dir: string, trust: Trust): Promise<Report> {
   const problems: Problem[] = [];

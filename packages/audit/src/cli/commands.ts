@@ -14,6 +14,7 @@ import { readLedger } from "../ledger.ts";
 import { takeLock } from "../lock.ts";
 import { parseNote } from "../note.ts";
 import type { LogReader } from "../reader.ts";
+import { printable } from "../printable.ts";
 import { exitCode, formatReport } from "../report.ts";
 import { formatProof } from "../tlog-proof.ts";
 import { unsealedEntries } from "../unsealed.ts";
@@ -40,7 +41,7 @@ const verify: Command = async (argv, io) => {
   const args = readArguments(argv, 1, ["json", ...trustOptions], 1);
   const trust = await trustOf(args);
   const report = await verifyLog(logOf(args.positionals[0], io), trust);
-  io.stdout(args.flag("json") ? `${JSON.stringify(report)}\n` : formatReport(report));
+  io.stdout(args.flag("json") ? jsonLine(report) : formatReport(report));
   const code = exitCode(report);
   const trustsNobody = trust.keys?.length === 0 && trust.ledgerKeys?.length === 0;
   const vkey = code === 2 && trustsNobody ? await io.records?.vkey?.() : undefined;
@@ -163,7 +164,7 @@ const doctor: Command = async (argv, io) => {
   }
   const list = [...sessions.values()];
   if (args.flag("json")) {
-    io.stdout(`${JSON.stringify({ ledger: report, ...(vkey && { vkey }), sessions: list })}\n`);
+    io.stdout(jsonLine({ ledger: report, ...(vkey && { vkey }), sessions: list }));
   } else {
     io.stdout(formatReport(report));
     if (vkey) io.stdout(`  key of the ledger, to be kept elsewhere: ${vkey}\n`);
@@ -172,7 +173,7 @@ const doctor: Command = async (argv, io) => {
         closed ? `${size} entries` : "not closed",
         ...(present === false ? ["MISSING on disk"] : []),
       ];
-      io.stdout(`  ${session}: ${notes.join(", ")}\n`);
+      io.stdout(`  ${printable(session)}: ${notes.join(", ")}\n`);
     }
   }
   return list.some(({ present }) => present === false) ? 1 : exitCode(report);
@@ -198,6 +199,11 @@ async function doctorsTrust(args: Arguments, vkey: string | undefined): Promise<
     : { ...trust, ledgerKeys: [vkey], require: "SIGNED" };
 }
 
+/** What JSON leaves as it is and a terminal obeys (C1 controls, bidirectional formats) is escaped: the same JSON. */
+function jsonLine(value: unknown): string {
+  return `${printable(JSON.stringify(value))}\n`;
+}
+
 const formats: ReadonlyMap<string, (entry: Entry, origin: string) => unknown> = new Map<
   string,
   (entry: Entry, origin: string) => unknown
@@ -216,7 +222,7 @@ const exportEntries: Command = async (argv, io) => {
   const { reader, note } = openReader(dir);
   const { origin } = parseCheckpoint(parseNote(note).text);
   for (const { seq, entry } of reader.entries(args.number("from"), args.number("to"))) {
-    io.stdout(`${JSON.stringify(format(decodeEntry(entry, seq), origin))}\n`);
+    io.stdout(jsonLine(format(decodeEntry(entry, seq), origin)));
   }
   return 0;
 };

@@ -1,9 +1,10 @@
 // The log that is meant where a command names none.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint } from "../checkpoint.ts";
 import type { HostRecords } from "../cli.ts";
 import { AuditError } from "../errors.ts";
+import { readRegular } from "../files.ts";
 import { layout } from "../layout.ts";
 import { decodeRecord } from "../ledger.ts";
 import { parseNote } from "../note.ts";
@@ -35,7 +36,7 @@ export function lastRun({ ledger, sessions }: HostRecords): string {
 function* backwards(ledger: string): Generator<{ type: string; session: string }> {
   const checkpoint = path.join(ledger, layout.checkpoint);
   if (!existsSync(checkpoint)) return;
-  const { size } = parseCheckpoint(parseNote(readFileSync(checkpoint, "utf8")).text);
+  const { size } = parseCheckpoint(parseNote(readRegular(checkpoint)).text);
   const reader = new LogReader(ledger, size);
   for (let index = Math.ceil(size / tileWidth) - 1; index >= 0; index -= 1) {
     const bundle = reader.bundle(index);

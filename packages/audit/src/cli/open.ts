@@ -1,8 +1,9 @@
 // The log a command is about.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import path from "node:path";
 import { parseCheckpoint } from "../checkpoint.ts";
 import type { AuditIo } from "../cli.ts";
+import { readRegular } from "../files.ts";
 import { layout } from "../layout.ts";
 import { parseNote } from "../note.ts";
 import { LogReader } from "../reader.ts";
@@ -20,6 +21,6 @@ export function logOf(named: string | undefined, { records }: AuditIo): string {
 export function openReader(dir: string): { reader: LogReader; note: string } {
   const file = path.join(dir, layout.checkpoint);
   if (!existsSync(file)) throw new UsageError(`${dir} is not a log: it has no checkpoint`);
-  const note = readFileSync(file, "utf8");
+  const note = readRegular(file).toString("utf8");
   return { reader: new LogReader(dir, parseCheckpoint(parseNote(note).text).size), note };
 }
