@@ -14,6 +14,7 @@ import {
   writeTrustFiles,
 } from "./environment.ts";
 import { type EventSink, type GateEvent, Recorder, type Violation } from "./event.ts";
+import { GateError } from "./errors.ts";
 import { HttpEngine } from "./http/engine.ts";
 import { type HttpLimits, UpstreamPool } from "./http/upstream-pool.ts";
 import { type ConnectionContext, checkEndpoint, serveConnection } from "./net/connection.ts";
@@ -139,7 +140,7 @@ class RunningGate implements Gate {
 
   constructor(options: GateOptions) {
     const { credentials = [], rules = [], intercept = "needed" } = options;
-    this.#limits = { ...defaultLimits, ...options.limits };
+    this.#limits = limitsOf(options.limits);
     this.#recorder = new Recorder(options.sink, options.onEvent);
     this.#allowList = new AllowList(options.allow, options.deny);
     this.#trust = new UpstreamTrust(options.tls ?? {}, this.#limits.connectTimeout);
@@ -263,6 +264,18 @@ class RunningGate implements Gate {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** @throws GateError `ERR_NONO_INVALID_OPTION`: a bound that is no number bounds nothing. */
+function limitsOf(given: Partial<GateLimits> = {}): GateLimits {
+  const named = Object.entries(given).filter(([, value]) => value !== undefined);
+  const wrong = named.find(([, value]) => !(Number.isFinite(value) && value > 0));
+  if (wrong) {
+    throw new GateError("ERR_NONO_INVALID_OPTION", `The limit ${wrong[0]} is no positive number.`, {
+      value: String(wrong[1]),
+    });
+  }
+  return { ...defaultLimits, ...Object.fromEntries(named) };
 }
 
 /** A credential's own rules hold for every request to its hosts. */

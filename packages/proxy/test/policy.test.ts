@@ -126,3 +126,17 @@ test("rules that say two things or nothing are refused when the gate is made", (
     );
   }
 });
+
+test("a scheme that is none, and a bound that is no number, are refused, not taken for nothing", () => {
+  const source = { description: "a test value", read: async () => Buffer.from("12345678") };
+  const refused = expect.objectContaining({ code: "ERR_NONO_INVALID_OPTION" }) as Error;
+  for (const scheme of ["Bearer", "constructor", { type: "heading", header: "x" }]) {
+    const credential = { name: "T", proxyTo: "good.test", source, scheme: scheme as "bearer" };
+    expect(() => createGate({ allow: [], credentials: [credential] })).toThrow(refused);
+  }
+  for (const connections of [Number.NaN, 0, -1, Infinity, "9" as unknown as number]) {
+    expect(() => createGate({ allow: [], limits: { connections } })).toThrow(refused);
+  }
+  const none = { connections: undefined } as unknown as { connections: number };
+  expect(() => createGate({ allow: [], limits: none })).not.toThrow();
+});

@@ -114,8 +114,26 @@ function parseBoundHost(text: string): BoundHost {
   return { pattern, secure: !plain };
 }
 
+const schemes: ReadonlySet<CredentialScheme["type"]> = new Set([
+  "bearer",
+  "header",
+  "basic",
+  "query",
+  "path",
+  "cookie",
+  "aws-sigv4",
+  "oauth2",
+]);
+
 function parseScheme({ scheme = "bearer", name }: CredentialConfig): CredentialScheme {
   const full = typeof scheme === "string" ? { type: scheme } : scheme;
+  if (!schemes.has(full.type)) {
+    const known = [...schemes].join(", ");
+    throw new GateError("ERR_NONO_INVALID_OPTION", `${name} has a scheme that is none.`, {
+      value: String(full.type),
+      remedy: `Use one of: ${known}.`,
+    });
+  }
   if (full.type === "oauth2") checkTokenUrl(name, full.tokenUrl);
   const template =
     full.type === "header" ? (full.template ?? "{}") : full.type === "path" ? full.prefix : "{}";
