@@ -130,7 +130,7 @@ function parseScheme({ scheme = "bearer", name }: CredentialConfig): CredentialS
   if (!schemes.has(full.type)) {
     const known = [...schemes].join(", ");
     throw new GateError("ERR_NONO_INVALID_OPTION", `${name} has a scheme that is none.`, {
-      value: String(full.type),
+      value: full.type,
       remedy: `Use one of: ${known}.`,
     });
   }

@@ -34,7 +34,9 @@ test("the secret key travels in no place, whatever the phantom is written into",
     });
   });
   const sockets = new WebSocketServer({ server });
-  sockets.on("connection", (peer) => peer.on("message", (data) => seen.push(String(data))));
+  sockets.on("connection", (peer) => {
+    peer.on("message", (data: Buffer) => seen.push(data.toString()));
+  });
   const source = { description: "keys", read: async () => Buffer.from(keys) };
   const gate = await openGate(port, {
     credentials: [token(port, { name: "AWS", scheme: "aws-sigv4", source })],
