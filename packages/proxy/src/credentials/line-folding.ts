@@ -2,8 +2,20 @@ import { PatternSet } from "./pattern-set.ts";
 
 /** Line ends as they are and as JSON writes them, with what may stand before the next line's first character. */
 const lineEnds = /(?:[\r\n]|\\[rn])(?:[\r\n\t ]|\\[rn])*/g;
+const tab = 0x09;
 const newline = 0x0a;
+const carriageReturn = 0x0d;
+const space = 0x20;
 const backslash = 0x5c;
+const letterN = 0x6e;
+const letterR = 0x72;
+/** What base64, base64url and hex are written in. */
+const isEncoded = new Uint8Array(256);
+for (const byte of Buffer.from(
+  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_=",
+)) {
+  isEncoded[byte] = 1;
+}
 /** Of this length or half a form, a piece at least is whole: between two line ends, or on one side of a single one. */
 const pieceLength = 28;
 
@@ -24,10 +36,12 @@ export interface Folded {
 export class LineFolding {
   readonly #set: PatternSet;
   readonly #pieces: PatternSet;
+  readonly #shortestPiece: number;
 
   constructor(forms: readonly Buffer[]) {
     this.#set = new PatternSet(forms);
     this.#pieces = new PatternSet(forms.flatMap(piecesOf));
+    this.#shortestPiece = Math.min(...this.#pieces.patterns.map(({ length }) => length));
   }
 
   search(bytes: Buffer): Folded {
@@ -37,7 +51,7 @@ export class LineFolding {
     if (last < 0 || this.#set.patterns.length === 0) return nothing;
     // With as much again for the line ends.
     const context = Math.max(0, end - 2 * this.#set.longest);
-    if (this.#pieces.find(bytes) === undefined) {
+    if (!this.#hasPiece(bytes)) {
       return last < context ? nothing : { ...nothing, context };
     }
     const text = bytes.toString("latin1");
@@ -76,11 +90,49 @@ export class LineFolding {
     return { ranges, context, open: half === 0 ? end : placeOf(whole.length - half) };
   }
 
+  /**
+   * Whether a piece of a form is at either end of a line. Of what encoders write no run as long as a piece is between
+   * two bytes that far apart: so few are looked at, of bytes that nothing has encoded.
+   */
+  #hasPiece(bytes: Buffer): boolean {
+    const step = this.#shortestPiece;
+    for (let at = step - 1; at < bytes.length; at += step) {
+      if (isEncoded[bytes[at] as number] === 0) continue;
+      let start = at;
+      while (start > 0 && isEncoded[bytes[start - 1] as number] === 1) start -= 1;
+      at += 1;
+      while (at < bytes.length && isEncoded[bytes[at] as number] === 1) at += 1;
+      const isLong = at - start >= step;
+      if (isLong && (beginsLine(bytes, start) || endsLine(bytes, at))) {
+        if (this.#pieces.find(bytes.subarray(start, at))) return true;
+      }
+    }
+    return false;
+  }
+
   /** Overwrites the forms with zeroes, and what is known of them. */
   wipe(): void {
     for (const form of this.#set.patterns) form.fill(0);
     for (const piece of this.#pieces.patterns) piece.fill(0);
   }
+}
+
+function endsLine(bytes: Buffer, at: number): boolean {
+  const byte = bytes[at];
+  return byte === newline || byte === carriageReturn || (byte === backslash && isLetter(bytes, at));
+}
+
+/** What JSON writes for a line end looks like the first letter of what follows. */
+function beginsLine(bytes: Buffer, at: number): boolean {
+  let before = at - 1;
+  while (bytes[before] === space || bytes[before] === tab) before -= 1;
+  if (bytes[before] === newline || bytes[before] === carriageReturn) return true;
+  return bytes[before] === backslash ? isLetter(bytes, before) : isLetter(bytes, before - 1);
+}
+
+/** Whether the byte behind a place is the letter of a line end as JSON writes it. */
+function isLetter(bytes: Buffer, at: number): boolean {
+  return bytes[at] === backslash && (bytes[at + 1] === letterN || bytes[at + 1] === letterR);
 }
 
 function piecesOf(form: Buffer): Buffer[] {

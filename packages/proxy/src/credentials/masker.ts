@@ -13,6 +13,7 @@ const isTokenByte = (byte: number): boolean => (byte > 0x20 && byte < 0x7f) || b
 
 /** Takes a response's bytes and returns them with every secret masked. */
 export interface MaskingStream {
+  /** Either a part of the chunk, or in memory that nothing else is in. */
   push(chunk: Buffer): Buffer;
   /** What is held back though nothing has come for a while: all but the greater part of a secret. */
   pause(): Buffer;
@@ -57,6 +58,13 @@ function distinct(forms: readonly Buffer[]): Buffer[] {
   return [...new Map(forms.map((form) => [form.toString("latin1"), form])).values()];
 }
 
+function inMemoryOfItsOwn(...parts: Buffer[]): Buffer {
+  const whole = Buffer.allocUnsafeSlow(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) at += part.copy(whole, at);
+  return whole;
+}
+
 /**
  * Masks across the borders of chunks. What it holds back at the end of one says nothing of the secrets but their length:
  * if only their beginnings were held, whoever can have a server say a guess at the end of a chunk would see in what
@@ -75,16 +83,16 @@ class TailHolder implements MaskingStream {
   }
 
   push(chunk: Buffer): Buffer {
-    const bytes = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk]);
+    const bytes = this.#held.length === 0 ? chunk : inMemoryOfItsOwn(this.#held, chunk);
     let masked = bytes;
     let from = 0;
     for (let match = this.#set.find(bytes); match; match = this.#set.find(bytes, from)) {
       from = match.at + (this.#set.patterns[match.pattern]?.length ?? 1);
-      if (masked === bytes) masked = Buffer.from(bytes);
+      if (masked === bytes) masked = inMemoryOfItsOwn(bytes);
       masked.fill(asterisk, match.at, from);
     }
     const { ranges, context, open } = this.#folding.search(bytes);
-    if (ranges.length > 0 && masked === bytes) masked = Buffer.from(bytes);
+    if (ranges.length > 0 && masked === bytes) masked = inMemoryOfItsOwn(bytes);
     for (const [first, last] of ranges) masked.fill(asterisk, first, last);
     const tail = Math.max(this.#set.openTail(bytes, from), this.#tokens(bytes, from));
     const end = Math.min(bytes.length - tail, open);

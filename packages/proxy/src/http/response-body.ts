@@ -4,7 +4,7 @@ import type { MaskingStream } from "../credentials/masker.ts";
 import { codingsIn, decoderFor, innerCodingsIn, knownCodings } from "./content-coding.ts";
 import { type FlatHeaders, withoutFields } from "./headers.ts";
 import { type GateResponse, breakOff } from "./refusal.ts";
-import { release } from "./spent.ts";
+import { release, releaseAround } from "./spent.ts";
 
 /** Takes a response's body as it comes and gives it to the client. */
 export interface BodyWriter {
@@ -82,7 +82,8 @@ class PlainWriter implements BodyWriter {
   #pause(): void {
     if (this.#response.destroyed || !this.#response.writable || !this.#masker) return;
     if (this.#response.writableLength > 0) return void this.#quiet?.refresh();
-    const passed = this.#masker.pause();
+    // The masker goes on remembering it.
+    const passed = Buffer.from(this.#masker.pause());
     this.#pass(passed, passed);
   }
 
@@ -91,7 +92,7 @@ class PlainWriter implements BodyWriter {
     this.begun = true;
     return this.#response.write(passed, (error?: Error | null) => {
       if (error) return; // the kernel may still be reading from it
-      release(passed);
+      if (passed.buffer !== chunk.buffer) releaseAround(passed);
       release(chunk);
     });
   }

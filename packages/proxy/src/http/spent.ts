@@ -12,6 +12,11 @@ export function release(chunk: Buffer): void {
   if (alone && memory instanceof ArrayBuffer) memory.transfer(0);
 }
 
+/** The same for a part of memory of which nobody needs the rest. */
+export function releaseAround(part: Buffer): void {
+  if (part.buffer instanceof ArrayBuffer) part.buffer.transfer(0);
+}
+
 /** Bytes before each frame of HTTP/2 (RFC 9113 section 4.1). */
 const frameHeader = 9;
 
