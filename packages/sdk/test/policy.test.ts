@@ -210,6 +210,11 @@ describe("nono policy", () => {
     const file = write("printed.json", '{ "read": ["$WORKSPACE"] }');
     const printed = nono(["policy", "print", file, "--cwd", "/work"]).stdout;
     expect(JSON.parse(printed)).toMatchObject({ read: ["/work"], network: "blocked" });
+    // What is printed is a policy, and means the same.
+    const marked = write("marked.json", JSON.stringify({ read: [write("name?", "x") + "?"] }));
+    const again = write("again.json", nono(["policy", "print", marked]).stdout);
+    const twice = nono(["policy", "print", again, "--json"]).stdout;
+    expect(JSON.parse(twice)).toMatchObject({ read: [expect.stringMatching(/\/name\?\?$/)] });
     expect(nono(["policy", "list"]).stdout).toContain("claude-code");
     expect(JSON.parse(nono(["policy", "list", "--json"]).stdout)).toContainEqual(
       expect.objectContaining({ name: "git" }),

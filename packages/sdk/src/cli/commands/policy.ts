@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { ArgumentError } from "@nono/core";
 import { presets } from "../../policy/presets/index.ts";
 import { resolvePolicy } from "../../policy/resolve.ts";
+import { policyPath } from "../../policy/variables.ts";
 import type { Command, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { workspaceOf } from "../sandbox-flags.ts";
@@ -65,8 +66,15 @@ function check(values: Values, names: readonly string[]): number {
 
 function show(values: Values, names: readonly string[]): number {
   const resolved = resolve(values, names);
-  if (values.has("json")) printJson(resolved);
-  else print(JSON.stringify(resolved, null, 2));
+  // A policy again: there the ? at a name's end would be a mark.
+  const kinds = ["read", "write", "exec", "unixSockets"] as const;
+  const paths = kinds.flatMap((kind) => {
+    const given = resolved[kind];
+    return given ? [[kind, given.map(policyPath)] as const] : [];
+  });
+  const shown = { ...resolved, ...Object.fromEntries(paths) };
+  if (values.has("json")) printJson(shown);
+  else print(JSON.stringify(shown, null, 2));
   return 0;
 }
 
