@@ -1,11 +1,12 @@
 //! Descriptors that calls have made.
 
-use std::ffi::{CString, c_int, c_long};
+use std::ffi::{CStr, CString, c_int, c_long};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// The result of a call that makes a descriptor, or fails with a negative number and an errno.
 ///
@@ -39,14 +40,8 @@ pub(crate) fn open_place(path: impl AsRef<Path>, flags: c_int) -> io::Result<Fil
 /// The same of a path that was found to be free of symbolic links: should one have taken the place of
 /// anything on it meanwhile, it is not followed (ELOOP).
 pub(crate) fn open_resolved_place(path: &Path) -> io::Result<File> {
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    how.resolve = libc::RESOLVE_NO_SYMLINKS;
     let name = CString::new(path.as_os_str().as_bytes())?;
-    let (call, directory, size) = (libc::SYS_openat2, libc::AT_FDCWD, size_of_val(&how));
-    // SAFETY: a C string and a structure of the size that is told; a new descriptor is made.
-    match unsafe { owned(libc::syscall(call, directory, name.as_ptr(), &raw const how, size)) } {
+    match openat2(libc::AT_FDCWD, &name, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS) {
         // Refused to this process, as it is in a sandbox: the kernel then says where it has arrived.
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
             let place = open_place(path, libc::O_NOFOLLOW)?;
@@ -56,6 +51,32 @@ pub(crate) fn open_resolved_place(path: &Path) -> io::Result<File> {
         }
         opened => opened.map(File::from),
     }
+}
+
+/// Opens `path` as `openat2(2)` does, again where that gives up for the moment: a scoped lookup that
+/// meets `..` fails with EAGAIN whenever anything on the machine is being renamed or mounted, also
+/// for as long as another processor is at it and not running (a virtual one).
+pub(crate) fn openat2(base: RawFd, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
+    const TRIES: u32 = 500;
+    const AT_ONCE: u32 = 16;
+    const PAUSE: Duration = Duration::from_micros(50);
+    // SAFETY: all-zero is a valid open_how.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    for attempt in 0..TRIES {
+        if attempt >= AT_ONCE {
+            std::thread::sleep(PAUSE);
+        }
+        let (path, how, size) = (path.as_ptr(), &raw const how, size_of_val(&how));
+        // SAFETY: a C string and a structure of the size that is told; a new descriptor is made.
+        let opened = unsafe { owned(libc::syscall(libc::SYS_openat2, base, path, how, size)) };
+        match opened {
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
+            other => return other,
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN))
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::memory_file;
 use super::place::{self, Place, View, errno};
 use super::who::Status;
-use super::{memory_file, process};
-use crate::mountinfo;
+use crate::{descriptor, mountinfo};
 
 /// What a path comes to once the names that stand for the caller are replaced.
 pub(super) enum Expanded {
@@ -114,7 +114,7 @@ impl Named {
             rest => CString::new(rest)?,
         };
         let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV;
-        let file = process::openat2(directory.as_raw_fd(), &rest, libc::O_PATH, resolve)?;
+        let file = descriptor::openat2(directory.as_raw_fd(), &rest, libc::O_PATH, resolve)?;
         Place::about_caller(file.into(), self.rest.clone())
     }
 }

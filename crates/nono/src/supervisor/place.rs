@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::own_process::{Expanded, expand};
-use super::process;
-use crate::descriptor::open_place;
+use crate::descriptor::{self, open_place};
 
 /// An object that exists.
 pub(super) struct Place {
@@ -168,7 +167,7 @@ impl View {
     fn open_by(&self, path: &Path, flags: i32, resolve: u64) -> io::Result<File> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         let resolve = resolve | libc::RESOLVE_IN_ROOT;
-        process::openat2(self.root.as_raw_fd(), &path, flags, resolve).map(File::from)
+        descriptor::openat2(self.root.as_raw_fd(), &path, flags, resolve).map(File::from)
     }
 
     /// Whether there is a symbolic link on the way, as far as that goes.

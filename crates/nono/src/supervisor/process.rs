@@ -3,14 +3,13 @@
 //! All of this names the process by its number, so it is worth something only if the call is still
 //! parked afterwards ([`super::notif::Listener::is_parked`]).
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::descriptor::{self, owned};
 
@@ -123,38 +122,12 @@ pub(super) fn open_place(thread: i32, path: &Path) -> io::Result<OwnedFd> {
     // nothing inside can change.
     let cwd = std::fs::read_link(format!("{process}/cwd"))?;
     let path = CString::new(cwd.join(path).into_os_string().into_vec())?;
-    openat2(
+    descriptor::openat2(
         root.as_raw_fd(),
         &path,
         libc::O_PATH,
         libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
     )
-}
-
-/// Opens `path` as `openat2(2)` does, again where that gives up for the moment: a scoped lookup that
-/// meets `..` fails with EAGAIN whenever anything on the machine is being renamed or mounted, also
-/// for as long as another processor is at it and not running (a virtual one).
-pub(super) fn openat2(base: RawFd, path: &CStr, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
-    const TRIES: u32 = 500;
-    const AT_ONCE: u32 = 16;
-    const PAUSE: Duration = Duration::from_micros(50);
-    // SAFETY: all-zero is a valid open_how.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
-    how.resolve = resolve;
-    for attempt in 0..TRIES {
-        if attempt >= AT_ONCE {
-            std::thread::sleep(PAUSE);
-        }
-        let (path, how, size) = (path.as_ptr(), &raw const how, size_of_val(&how));
-        // SAFETY: a C string and a structure of the size that is told; a new descriptor is made.
-        let opened = unsafe { owned(libc::syscall(libc::SYS_openat2, base, path, how, size)) };
-        match opened {
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
-            other => return other,
-        }
-    }
-    Err(io::Error::from_raw_os_error(libc::EAGAIN))
 }
 
 /// The path of a place, as the mount namespace that it is in has it.

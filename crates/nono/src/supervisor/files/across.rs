@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::super::place::{Entry, Place, errno};
-use super::super::process;
+use crate::descriptor;
 
 /// Something in the sandbox's view that is known by a path, and what of it must not be read-only.
 pub(super) trait Seen: Sized {
@@ -62,7 +62,7 @@ fn same(inside: &File, path: &Path, flags: i32) -> io::Result<File> {
     let told = unsafe { libc::fstatvfs(inside.as_raw_fd(), &raw mut mount) };
     let path = CString::new(path.as_os_str().as_bytes())?;
     let flags = libc::O_PATH | flags;
-    let outside = process::openat2(libc::AT_FDCWD, &path, flags, libc::RESOLVE_NO_SYMLINKS)?;
+    let outside = descriptor::openat2(libc::AT_FDCWD, &path, flags, libc::RESOLVE_NO_SYMLINKS)?;
     let outside = File::from(outside);
     let (a, b) = (inside.metadata()?, outside.metadata()?);
     let is_same = (a.dev(), a.ino()) == (b.dev(), b.ino());
