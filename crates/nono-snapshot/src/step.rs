@@ -79,6 +79,11 @@ impl Place {
         spot.refuse_fixed()?;
         Ok(spot.look()?.map(Item::new))
     }
+
+    /// The same of what must be there.
+    fn present(&self, dirs: &Directories) -> Result<Item> {
+        self.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(self.full()))
+    }
 }
 
 /// What is going to be renamed.
@@ -186,7 +191,7 @@ impl Step {
 
     /// Plans a move of what is at `from` now.
     pub(crate) fn shift(dirs: &Directories, from: Place, to: Place) -> Result<Self> {
-        let what = from.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(from.full()))?;
+        let what = from.present(dirs)?;
         Ok(Self::Move { from, to, what })
     }
 
@@ -197,8 +202,8 @@ impl Step {
         origin: &Place,
         b: Place,
     ) -> Result<Self> {
-        let was_a = origin.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
-        let was_b = b.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(b.full()))?;
+        let was_a = origin.present(dirs)?;
+        let was_b = b.present(dirs)?;
         Ok(Self::Exchange { a, b, was_a, was_b })
     }
 
@@ -209,7 +214,7 @@ impl Step {
         origin: &Place,
         to: Place,
     ) -> Result<Self> {
-        let what = origin.movable(dirs)?.ok_or_else(|| Error::ChangedMeanwhile(origin.full()))?;
+        let what = origin.present(dirs)?;
         Ok(Self::Move { from, to, what })
     }
 
