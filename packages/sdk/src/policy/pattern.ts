@@ -1,5 +1,4 @@
 // Patterns below directories whose names are no patterns.
-import { realpathSync } from "node:fs";
 import path from "node:path";
 
 /** What has a meaning in a pattern, unless a backslash is before it. */
@@ -15,8 +14,7 @@ export function patternBelow(directory: string, text: string): string {
   const first = names.findIndex(isSpecial);
   const plain = first === -1 ? names.length : first;
   const place = path.join(directory, ...names.slice(0, plain));
-  // Of a place with nothing special in it, links are followed by whoever matches; of a pattern they are not.
-  const start = isSpecial(place) ? literally(canonical(place)) : place;
+  const start = literally(place);
   return [start === "/" ? "" : start, ...names.slice(plain)].join("/") || "/";
 }
 
@@ -26,14 +24,4 @@ function isSpecial(text: string): boolean {
 
 function literally(text: string): string {
   return text.replaceAll(special, String.raw`\$&`);
-}
-
-/** Without symbolic links, as far as it exists. */
-function canonical(name: string): string {
-  try {
-    return realpathSync(name);
-  } catch {
-    const parent = path.dirname(name);
-    return parent === name ? name : path.join(canonical(parent), path.basename(name));
-  }
 }
