@@ -140,10 +140,12 @@ impl View {
             }
             let target = if is_process_file(&file) {
                 let link = Place::new(file, None)?.path;
-                if link != *"/proc/self" && link != *"/proc/thread-self" {
-                    break; // of another process: not followed on anybody's behalf
+                match link.to_str() {
+                    Some("/proc/self" | "/proc/thread-self") => link,
+                    Some("/proc/mounts") => PathBuf::from("/proc/self/mounts"),
+                    Some("/proc/net") => PathBuf::from("/proc/self/net"),
+                    _ => break, // of another process: not followed on anybody's behalf
                 }
-                link
             } else {
                 read_link_at(&file, c"")?
             };
