@@ -20,7 +20,7 @@ pub(crate) fn python(sandbox: &Sandbox, script: &str) -> String {
 
 pub(crate) fn prelude(script: &str) -> String {
     let prelude = r#"
-import ctypes, errno, os, select, socket, struct, sys, threading
+import ctypes, errno, os, select, socket, struct, sys, threading, time
 from errno import *
 libc = ctypes.CDLL(None, use_errno=True)
 def attempt(what, call):

@@ -13,6 +13,16 @@ use crate::gate::{gated, prelude, python};
 use crate::test_gate::with_gate;
 use nono::{Capabilities, Child, Command, Options, Question, Sandbox, TierName};
 
+/// Connects to a port whose server was closed until that is refused. What the supervisor holds of a
+/// socket for a moment is also held by a process that its owner, here this one with all its tests,
+/// starts just then, until that executes its program: so long the server is there still.
+const REFUSED: &str = r#"
+def refused(port):
+    for _ in range(1000):
+        socket.create_connection(('127.0.0.1', port)).close(); time.sleep(0.01)
+    sys.exit('port %d is not refused' % port)
+"#;
+
 #[test]
 fn servers_of_its_own_are_reached_however_they_were_bound() {
     let script = r#"
@@ -38,9 +48,10 @@ attempt('gate port', lambda: serve(socket.AF_INET, '127.0.0.1', 8080))
 for port in [80, 53, 81]: attempt('privileged', lambda: serve(socket.AF_INET, '127.0.0.1', port))
 attempt('elsewhere', lambda: socket.socket().bind(('192.0.2.1', 4000)))
 s = serve(socket.AF_INET, '127.0.0.1', 3003); attempt('taken', lambda: socket.socket().bind(('127.0.0.1', 3003)))
-s.close(); attempt('closed', lambda: socket.create_connection(('127.0.0.1', 3003)))
+s.close(); attempt('closed', lambda: refused(3003))
 serve(socket.AF_INET, '127.0.0.1', 3003).close()
 "#;
+    let script = &format!("{REFUSED}{script}");
     in_each_setting(&gated(&[80, 8080]), |sandbox| {
         let output = python(sandbox, script);
         let (servers, refusals) = output.split_at(output.find("gate port").unwrap_or(0));
@@ -63,10 +74,8 @@ serve(socket.AF_INET, '127.0.0.1', 3003).close()
 
 #[test]
 fn a_server_leaves_no_port_taken_and_no_client_waiting() {
-    // What the supervisor holds for a moment is also held by a process that its owner, here this one with
-    // all its tests, starts just then, until that executes its program: then the port is free a little later.
+    // The port may be free a little later: `REFUSED` says why.
     let script = r#"
-import time
 def bind(s, turn):
     end = time.time() + 10
     while True:
@@ -80,8 +89,9 @@ for turn in range(300): # bound or made, and dropped: as a program does that loo
 s = socket.create_server(('127.0.0.1', 4001)); c = socket.create_connection(('127.0.0.1', 4001)); p, _ = s.accept()
 c.close(); p.settimeout(20); print(p.recv(1)) # the end of the client is seen at once
 c = socket.create_connection(('127.0.0.1', 4001)); p, _ = s.accept(); p.close(); c.settimeout(20); print(c.recv(1)); c.close()
-s.close(); attempt('closed', lambda: socket.create_connection(('127.0.0.1', 4001)))
+s.close(); attempt('closed', lambda: refused(4001))
 "#;
+    let script = &format!("{REFUSED}{script}");
     in_each_setting(&gated(&[80]), |sandbox| {
         assert_eq!(python(sandbox, script), "b''\nb''\nclosed ECONNREFUSED\n");
     });
@@ -111,21 +121,20 @@ fn a_service_of_every_address_of_the_host_is_not_taken_for_its_own() {
     // sandbox's own is refused, even after a server of its own was there.
     let script = |port: u16| {
         format!(
-            r#"
+            r#"{REFUSED}
 for turn in range(2):
     s = socket.socket()
     try: s.bind(('127.0.0.1', {port})); s.listen(); s.close(); print('bound', end=' ')
     except OSError as error: print(errno.errorcode[error.errno], end=' ')
-    try: socket.create_connection(('127.0.0.1', {port})); print('REACHED')
+    try: refused({port})
     except OSError as error: print(errno.errorcode[error.errno])
-    if turn == 0: print(input())
 "#
         )
     };
     in_each_setting(&gated(&[80]), |sandbox| {
         let host = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = host.local_addr().unwrap().port();
-        let output = python(sandbox, &script(port).replace("print(input())", "pass"));
+        let output = python(sandbox, &script(port));
         assert_eq!(output.matches(" ECONNREFUSED").count(), 2, "{output}");
         host.set_nonblocking(true).unwrap();
         assert!(host.accept().is_err(), "the host's service was reached");
