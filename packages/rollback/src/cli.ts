@@ -66,9 +66,9 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
     const words = rest.includes("--") ? rest.slice(0, rest.indexOf("--")) : rest;
     if (words.includes("--json")) {
       const remedy = `See nono ${command} --help.`;
-      printError(io, { code: "ERR_NONO_INVALID_OPTION", message, remedy });
+      printJson(io, { error: { code: "ERR_NONO_INVALID_OPTION", message, remedy } });
     }
-    io.stderr.write(`nono ${command}: ${message}\n${usage}`);
+    io.stderr.write(`nono ${command}: ${printable(message)}\n${usage}`);
     return 2;
   }
   try {
@@ -76,21 +76,21 @@ export async function runRollbackCommand(argv: readonly string[], io: CommandIo)
     const shown = io.stdout.isTTY === true ? withoutControl : (text: string): string => text;
     const print = (line: string): unknown => io.stdout.write(`${shown(line)}\n`);
     const result = await run(invocation, invocation.json === true ? () => {} : print);
-    if (invocation.json === true) io.stdout.write(`${JSON.stringify(result)}\n`);
+    if (invocation.json === true) printJson(io, result);
     return 0;
   } catch (error) {
     if (!(error instanceof RollbackError)) throw error;
     if (invocation.json === true) {
       const { code, message, path: about } = error;
-      printError(io, { code, message, path: about });
+      printJson(io, { error: { code, message, path: about } });
     }
-    io.stderr.write(`nono ${command}: ${error.message} (${error.code})\n`);
+    io.stderr.write(`nono ${command}: ${printable(error.message)} (${error.code})\n`);
     return 1;
   }
 }
 
-function printError(io: CommandIo, error: Readonly<Record<string, string | undefined>>): void {
-  io.stdout.write(`${JSON.stringify({ error })}\n`);
+function printJson(io: CommandIo, value: unknown): void {
+  io.stdout.write(`${printable(JSON.stringify(value))}\n`);
 }
 
 type Invocation = ReturnType<typeof parse>;

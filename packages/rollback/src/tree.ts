@@ -99,11 +99,16 @@ function octal(mode: number | undefined): string {
   return ((mode ?? 0) & 0o7777).toString(8).padStart(4, "0");
 }
 
-/** File names may hold escape sequences for the terminal, and marks that turn the direction of text. */
+/**
+ * File names may hold escape sequences for the terminal, marks that turn the direction of text or hide it, and
+ * what some readers take for the end of a line. They are spelt out as in JSON, which stays what it was.
+ */
 export function printable(name: string): string {
-  // oxlint-disable-next-line no-control-regex -- these are what must not reach the terminal
-  return name.replaceAll(/[\u0000-\u001F\u007F-\u009F\u202A-\u202E\u2066-\u2069]/gu, (char) => {
-    const code = char.codePointAt(0) ?? 0;
-    return `\\u${code.toString(16).padStart(4, "0")}`;
-  });
+  return name.replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) =>
+    Array.from({ length: character.length }, (_, at) => escaped(character.charCodeAt(at))).join(""),
+  );
+}
+
+function escaped(unit: number): string {
+  return `\\u${unit.toString(16).padStart(4, "0")}`;
 }

@@ -299,6 +299,30 @@ test("what an agent wrote does not steer the terminal", async () => {
   expect(pipe.text()).toContain("+\u001B]0;owned\u0007\u202Etxt\n");
 });
 
+test("names that an agent chose are text, and JSON is one line", async () => {
+  const { project, store } = await scratch();
+  await using before = await checkpoint(project, { store });
+  const name = "\u009B31m\u2028\u007F\u{E0041}\nnono diff: x";
+  const unsafe = /[^\P{C}\n]|[\p{Zl}\p{Zp}]/u;
+  await writeFile(path.join(project, name), "");
+  const where = ["--checkpoint", before.id, "--store", store];
+  for (const args of [
+    ["diff"],
+    ["diff", "--json"],
+    ["rollback", `no/${name}`, "--json"],
+    ["diff", `--${name}`],
+  ]) {
+    const io = capture();
+    await runRollbackCommand([...args, ...where], io);
+    expect(io.text()).not.toMatch(unsafe);
+    expect(io.text()).not.toMatch(/^nono diff: x/mu);
+    if (!args.includes("--json")) continue;
+    const [line = "", ...more] = io.text().split("\n");
+    expect(JSON.stringify(JSON.parse(line))).toContain("\u009B31m");
+    expect(more.at(-1)).toBe("");
+  }
+});
+
 test("a new directory with much in it is one line", async () => {
   const { project, store } = await scratch();
   await using before = await checkpoint(project, { store });

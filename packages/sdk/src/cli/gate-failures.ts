@@ -1,8 +1,7 @@
 // Requests that nobody refused and that failed at the gate all the same, such as for a credential that
 // can't be had. The command is told by an answer of HTTP, which many try again for minutes without a word.
-import process from "node:process";
 import type { GateEvent } from "@nono/proxy";
-import { printable } from "../printable.ts";
+import { tell } from "./output.ts";
 
 /** Tells each of them once, on stderr. */
 export class GateFailures {
@@ -24,7 +23,7 @@ export class GateFailures {
   readonly note = ({ decision, object }: GateEvent): void => {
     if (decision !== "error" || object.reason === undefined) return;
     const host = "host" in object ? `${object.host}: ` : "";
-    const line = printable(`${host}${object.reason}`);
+    const line = `${host}${object.reason}`;
     if (this.#known.has(line)) return;
     this.#known.add(line);
     this.#untold.push(line);
@@ -33,6 +32,6 @@ export class GateFailures {
 
   /** Tells those that have not been told. */
   tellRest(): void {
-    for (const line of this.#untold.splice(0)) process.stderr.write(`nono: ${line}\n`);
+    this.#untold.splice(0).forEach(tell);
   }
 }

@@ -2,13 +2,14 @@
 // agent.
 import process from "node:process";
 import { ArgumentError } from "@nono/core";
+import { printableLines } from "../printable.ts";
 import { suggestion } from "../suggest.ts";
 import { allCommands, commandNamed, commandNames } from "./commands/index.ts";
 import { ownFailure } from "./exit-status.ts";
 import { helpOf, overview, version } from "./help.ts";
-import { print, printJson, toJson } from "./output.ts";
-import { asksForJson, parse } from "./parse.ts";
-import { isRefusal } from "./refusal.ts";
+import { print, printJson, tell, toJson } from "./output.ts";
+import { asksForJson, flagsOf, parse } from "./parse.ts";
+import { errorInJson, isRefusal } from "./refusal.ts";
 
 let wasParsed = false;
 
@@ -56,21 +57,21 @@ function explainCwd(error: unknown): unknown {
 }
 
 /** On stderr for people; with `--json` for programs too: on stdout, unless that is the command's. */
-async function tell(error: unknown, [name = "", ...args]: readonly string[]): Promise<void> {
+async function tellError(error: unknown, [name = "", ...args]: readonly string[]): Promise<void> {
   const command = await commandNamed(name);
-  if (isRefusal(error) && command && "flags" in command && asksForJson(command, args)) {
-    const { code, message, remedy, details } = error;
-    const isOnStdout = !command.flags.some((flag) => flag.name === "json-fd");
-    if (isOnStdout) printJson({ error: { code, message, remedy, details } });
+  if (asksForJson(command, args)) {
+    const isOnStdout = !flagsOf(command).some((flag) => flag.name === "json-fd");
+    if (isOnStdout) printJson(errorInJson(error));
     // What was found out later is reported where the result would be.
-    else if (!wasParsed) process.stderr.write(`${toJson({ error: { code, message, remedy } })}\n`);
+    else if (!wasParsed) process.stderr.write(`${toJson(errorInJson(error))}\n`);
   }
   if (!isRefusal(error)) {
-    process.stderr.write(`nono: ${error instanceof Error ? error.stack : String(error)}\n`);
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.stderr.write(`nono: ${printableLines(stack)}\n`);
     return;
   }
-  process.stderr.write(`nono: ${error.message} (${error.code})\n`);
-  if (error.remedy) process.stderr.write(`nono: ${error.remedy}\n`);
+  tell(`${error.message} (${error.code})`);
+  if (error.remedy) tell(error.remedy);
 }
 
 // The reader of a pipe has seen enough: nono … | head.
@@ -83,6 +84,6 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
 try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
-  await tell(explainCwd(error), process.argv.slice(2));
+  await tellError(explainCwd(error), process.argv.slice(2));
   process.exitCode = ownFailure;
 }

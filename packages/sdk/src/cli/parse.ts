@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { ArgumentError } from "@nono/core";
 import { suggestion } from "../suggest.ts";
-import { type Command, type Flag, Values } from "./command.ts";
+import { type Command, type Flag, type ForeignCommand, Values } from "./command.ts";
 
 /** Every command has it. */
 export const helpFlag: Flag = { name: "help", short: "h", help: "show this" };
@@ -62,10 +62,22 @@ function checked(
   throw refuse(`${written} needs a value`, written, `Write ${written} ${flag.value}.`);
 }
 
-/** Whether `--json` was asked for, though the flags may not be what they should; what follows is the program's. */
-export function asksForJson(command: Command, args: readonly string[]): boolean {
-  const end = command.runsProgram ? endOfFlags(args, command.flags) : args.length;
-  return args.slice(0, end).includes("--json");
+/**
+ * Whether `--json` was asked for, though the flags may not be what they should, or the command is none; what
+ * follows them is the program's.
+ */
+export function asksForJson(
+  command: Command | ForeignCommand | undefined,
+  args: readonly string[],
+): boolean {
+  const runsProgram = command !== undefined && "runsProgram" in command;
+  const end = runsProgram ? endOfFlags(args, flagsOf(command)) : args.indexOf("--");
+  return args.slice(0, end < 0 ? args.length : end).includes("--json");
+}
+
+/** The flags of a command, as far as they are known here. */
+export function flagsOf(command: Command | ForeignCommand | undefined): readonly Flag[] {
+  return command !== undefined && "flags" in command ? command.flags : [];
 }
 
 /** Where the program begins: behind `--`, or at the first word that is neither flag nor value. */

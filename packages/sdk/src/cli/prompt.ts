@@ -1,5 +1,6 @@
 import process from "node:process";
 import type { ReadStream } from "node:tty";
+import { printable } from "../printable.ts";
 
 const interrupt = "\u0003"; // Ctrl-C
 const end = "\u0004"; // Ctrl-D
@@ -34,7 +35,7 @@ export async function typedLine(
 /** Asks on the terminal for a line that is not shown while it is typed; empty after Ctrl-C. */
 export async function askHidden(question: string): Promise<string> {
   const { stdin, stderr } = process;
-  stderr.write(question);
+  stderr.write(printable(question));
   stdin.setRawMode(true);
   try {
     return (await typedLine(stdin)) ?? "";

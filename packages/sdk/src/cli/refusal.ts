@@ -13,3 +13,10 @@ export interface Refusal {
 export function isRefusal(error: unknown): error is Refusal {
   return error instanceof Error && "code" in error && String(error.code).startsWith("ERR_NONO_");
 }
+
+/** Any error as `--json` tells it: whoever reads that must not be left without an answer. */
+export function errorInJson(error: unknown): { readonly error: Refusal } {
+  if (!(error instanceof Error)) return { error: { code: "Error", message: String(error) } };
+  const { code = error.name, message, value, remedy, details } = error as Error & Partial<Refusal>;
+  return { error: { code: String(code), message, value, remedy, details } as Refusal };
+}

@@ -1,9 +1,7 @@
 // What was refused, for whoever ran the command: in words, with the flag that would let it pass.
-import process from "node:process";
 import type { Exit, Suggestion } from "@nono/core";
 import type { LearnedRefusal } from "../learn/learn.ts";
 import { Never } from "../learn/never.ts";
-import { printable } from "../printable.ts";
 import { shellWord } from "../shell-word.ts";
 import {
   describeViolation,
@@ -13,6 +11,7 @@ import {
   suggestionFor,
   wouldPass,
 } from "../violation.ts";
+import { tell } from "./output.ts";
 
 const flags: Readonly<Record<Suggestion["capability"], string>> = {
   read: "--allow-read",
@@ -105,7 +104,7 @@ export function tellRefusals(refused: readonly PolicyViolation[], workspace: str
   }
   const shim = refused.map(shimOf).find((path) => path !== undefined);
   if (shim === undefined) return;
-  tell(`${printable(shim)} is a script that chooses a program. Name the program itself,`);
+  tell(`${shim} is a script that chooses a program. Name the program itself,`);
   tell("or use a preset that finds it (nono policy list), such as --policy python");
 }
 
@@ -119,8 +118,4 @@ function weight(violation: PolicyViolation): number {
 function shimOf(violation: PolicyViolation): string | undefined {
   if (violation.layer === "gate" || violation.operation !== "execute") return undefined;
   return violation.process.arguments.map(String).find((word) => /\/shims\/[^/]+$/.test(word));
-}
-
-function tell(line: string): void {
-  process.stderr.write(`nono: ${line}\n`);
 }

@@ -13,7 +13,7 @@ import { GateFailures } from "./gate-failures.ts";
 import { toJson } from "./output.ts";
 import { number, refuse, seconds } from "./parse.ts";
 import { withProgress } from "./progress.ts";
-import { isRefusal } from "./refusal.ts";
+import { errorInJson } from "./refusal.ts";
 import type { Epilogue } from "./refusals.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
@@ -59,10 +59,7 @@ export async function runInSandbox(
     }
     return end.status;
   } catch (error) {
-    if (isRefusal(error)) {
-      const { code, message, value, remedy } = error;
-      report({ error: { code, message, value, remedy } });
-    }
+    report(errorInJson(error));
     throw error;
   }
 }

@@ -3,6 +3,7 @@ import path from "node:path";
 import { homeDirectory } from "../home.ts";
 import type { Policy } from "../policy/policy.ts";
 import { nameOf } from "../policy/variables.ts";
+import { printableJson } from "../printable.ts";
 import { shellWord } from "../shell-word.ts";
 import { isBelow } from "../state.ts";
 
@@ -48,7 +49,7 @@ export function formatPolicy(
 ): string {
   if (format === "typescript") return typescript(policy, workspace);
   if (format === "flags") return `${flags(policy).join(" \\\n")}\n`;
-  return `${JSON.stringify(withVariables(policy, workspace), null, 2)}\n`;
+  return `${printableJson(JSON.stringify(withVariables(policy, workspace), null, 2))}\n`;
 }
 
 function typescript(policy: LearnablePolicy, workspace: string): string {
@@ -82,7 +83,7 @@ function call(method: string, values: readonly (string | number)[] = []): string
 
 /** JSON is JavaScript (ECMA-262, "JSON superset"). */
 function literal(value: unknown): string {
-  return JSON.stringify(value);
+  return printableJson(JSON.stringify(value));
 }
 
 function flags(policy: LearnablePolicy): string[] {

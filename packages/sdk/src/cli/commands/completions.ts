@@ -1,7 +1,7 @@
 import { ArgumentError } from "@nono/core";
 import type { Command } from "../command.ts";
 import { bash, fish, zsh } from "../completion-scripts.ts";
-import { print } from "../output.ts";
+import { printText } from "../output.ts";
 import { allCommands } from "./index.ts";
 
 const scripts: Readonly<Record<string, () => Promise<string>>> = {
@@ -32,7 +32,7 @@ fish  nono completions fish | source              in ~/.config/fish/config.fish`
         },
       );
     }
-    print((await script()).trimEnd());
+    printText((await script()).trimEnd());
     return 0;
   },
 };

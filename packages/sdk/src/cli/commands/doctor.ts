@@ -1,7 +1,7 @@
 import { createSandbox, type Guarantee, type Support, support } from "@nono/core";
 import type { Command } from "../command.ts";
 import { checkKeychain, checkKernel, checkNode, checkState, type Finding } from "../diagnosis.ts";
-import { colored, print, printJson } from "../output.ts";
+import { type Colored, print, printJson, printText } from "../output.ts";
 
 interface Report {
   readonly support: Support;
@@ -39,33 +39,33 @@ async function examine(): Promise<Report> {
 
 function show({ findings, tiers }: Report): void {
   for (const { what, status, detail, remedy } of findings) {
-    print(`${symbol(status)} ${what}: ${detail}`);
+    print(symbol(status), ` ${what}: ${detail}`);
     if (remedy !== undefined) print(`    ${remedy}`);
   }
   for (const [tier, guarantees] of Object.entries(tiers)) {
-    print(
-      `\nguarantees in the tier ${tier}${tier === Object.keys(tiers)[0] ? " (the default here)" : ""}`,
-    );
+    printText("");
+    const isDefault = tier === Object.keys(tiers)[0];
+    print(`guarantees in the tier ${tier}${isDefault ? " (the default here)" : ""}`);
     const width = Math.max(...guarantees.map(({ name }) => name.length));
     for (const { name, status, mechanism, reason } of guarantees) {
-      print(`${symbol(status)} ${name.padEnd(width)}  ${status.padEnd(8)}  ${mechanism}`);
-      if (reason !== undefined)
-        print(colored("dim", `  ${" ".repeat(width)}            ${reason}`));
+      print(symbol(status), ` ${name.padEnd(width)}  ${status.padEnd(8)}  ${mechanism}`);
+      if (reason === undefined) continue;
+      print({ color: "dim", text: `  ${" ".repeat(width)}            ${reason}` });
     }
   }
 }
 
-function symbol(status: Finding["status"] | Guarantee["status"]): string {
+function symbol(status: Finding["status"] | Guarantee["status"]): Colored {
   switch (status) {
     case "ok":
     case "enforced":
-      return colored("green", "+");
+      return { color: "green", text: "+" };
     case "gap":
     case "partial":
-      return colored("yellow", "!");
+      return { color: "yellow", text: "!" };
     case "absent":
-      return colored("yellow", "-");
+      return { color: "yellow", text: "-" };
     default:
-      return colored("red", "x");
+      return { color: "red", text: "x" };
   }
 }

@@ -22,9 +22,9 @@ injectCredential and --credential NAME=HOST take it from there.`,
   ],
   async run(values, [action, name]) {
     const service = values.one("service") ?? "nono";
-    const say = (line: string, value: unknown): void => {
+    const say = (lines: string | readonly string[], value: unknown): void => {
       if (values.has("json")) printJson(value);
-      else print(line);
+      else for (const line of [lines].flat()) print(line);
     };
     switch (action) {
       case "set": {
@@ -35,7 +35,7 @@ injectCredential and --credential NAME=HOST take it from there.`,
       }
       case "list": {
         const names = await listEntries(service);
-        say(names.length > 0 ? names.join("\n") : "no entries", names);
+        say(names.length > 0 ? names : "no entries", names);
         return 0;
       }
       case "rm": {

@@ -5,7 +5,7 @@ import { formatPolicy, type LearnablePolicy } from "../../learn/format.ts";
 import { learn as learnPolicy, type LearnedRefusal } from "../../learn/learn.ts";
 import { policyPath } from "../../policy/variables.ts";
 import type { Command, Flag, Values } from "../command.ts";
-import { print, printJson } from "../output.ts";
+import { printJson, printText, tell } from "../output.ts";
 import { choice, number, pair, seconds } from "../parse.ts";
 import { reasons } from "../refusals.ts";
 import { degraded, denyPattern, programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
@@ -79,7 +79,7 @@ something is.
       ...(rounds !== undefined && { maxRounds: number("--rounds", rounds) }),
     });
     if (values.has("json")) printJson(learned);
-    else print(formatPolicy(learned.policy, format, workspace).trimEnd());
+    else printText(formatPolicy(learned.policy, format, workspace).trimEnd());
     learned.refused.forEach(tellRefusal);
     if (learned.exitCode !== 0) {
       tell(`the command did not succeed (${learned.exitCode ?? "ended"}): it may need more`);
@@ -138,8 +138,4 @@ class Interruption implements Disposable {
   [Symbol.dispose](): void {
     for (const name of ["SIGINT", "SIGTERM", "SIGHUP"]) process.off(name, this.#end);
   }
-}
-
-function tell(line: string): void {
-  process.stderr.write(`nono: ${line}\n`);
 }

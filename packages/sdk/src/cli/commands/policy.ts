@@ -4,7 +4,8 @@ import { presets } from "../../policy/presets/index.ts";
 import { resolvePolicy } from "../../policy/resolve.ts";
 import { policyPath } from "../../policy/variables.ts";
 import type { Command, Values } from "../command.ts";
-import { print, printJson } from "../output.ts";
+import { printableJson } from "../../printable.ts";
+import { print, printJson, printText } from "../output.ts";
 import { workspaceOf } from "../sandbox-flags.ts";
 
 const actions = ["check", "list", "print", "schema"] as const;
@@ -40,10 +41,7 @@ as ./nono.jsonc.`,
       case "list":
         return list(values);
       case "schema":
-        print(
-          readFileSync(new URL("../../policy/policy.schema.json", import.meta.url), "utf8").trim(),
-        );
-        return 0;
+        return schema(values);
       default:
         throw new ArgumentError(
           "ERR_NONO_INVALID_ARGV",
@@ -74,7 +72,15 @@ function show(values: Values, names: readonly string[]): number {
   });
   const shown = { ...resolved, ...Object.fromEntries(paths) };
   if (values.has("json")) printJson(shown);
-  else print(JSON.stringify(shown, null, 2));
+  else printText(printableJson(JSON.stringify(shown, null, 2)));
+  return 0;
+}
+
+function schema(values: Values): number {
+  const file = new URL("../../policy/policy.schema.json", import.meta.url);
+  const text = readFileSync(file, "utf8").trim();
+  if (values.has("json")) printJson(JSON.parse(text));
+  else printText(text);
   return 0;
 }
 

@@ -4,7 +4,7 @@ import type { HostQuestion } from "../../explain-host.ts";
 import { Never } from "../../learn/never.ts";
 import { wouldPass } from "../../violation.ts";
 import type { Command, Flag, Values } from "../command.ts";
-import { colored, print, printJson } from "../output.ts";
+import { print, printJson } from "../output.ts";
 import { number } from "../parse.ts";
 import { flagFor, reasons } from "../refusals.ts";
 import { programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
@@ -77,11 +77,14 @@ function hostOf(text: string): HostQuestion {
 }
 
 function show({ allowed, rule, path: canonical, suggestion }: Explanation, never: Never): void {
-  print(`${allowed ? colored("green", "allowed") : colored("red", "refused")}: ${rule}`);
+  print(
+    allowed ? { color: "green", text: "allowed" } : { color: "red", text: "refused" },
+    `: ${rule}`,
+  );
   if (canonical !== undefined) print(`path: ${String(canonical)}`);
   if (suggestion === undefined) return;
   print(wouldPass(suggestion));
   print(`on the command line: ${flagFor(suggestion)}`);
   const why = never.granting(suggestion);
-  if (why !== undefined) print(colored("yellow", `better not allowed: ${reasons[why]}`));
+  if (why !== undefined) print({ color: "yellow", text: `better not allowed: ${reasons[why]}` });
 }
