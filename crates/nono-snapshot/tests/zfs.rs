@@ -5,10 +5,14 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::mount::Pool;
 use common::{Scratch, fingerprint};
 use nono_snapshot::{Checkpoint, FileDiff, Options};
+
+/// Where clones are mounted.
+const PLACES: &str = "/run/nono-rollback";
 
 fn begin(scratch: &Scratch) -> Checkpoint {
     let dirs = std::slice::from_ref(&scratch.project);
@@ -22,8 +26,9 @@ struct Apart(Child);
 
 impl Apart {
     fn start() -> Self {
-        let mut command = Command::new("unshare");
-        let child = command.args(["--mount", "--propagation", "private", "sleep", "600"]).spawn();
+        // In a user namespace it could not unmount what it got there.
+        let namespaces = ["--user", "--map-root-user", "--mount", "--propagation", "private"];
+        let child = Command::new("unshare").args(namespaces).args(["sleep", "600"]).spawn();
         let apart = Self(child.unwrap());
         let own = fs::read_link("/proc/self/ns/mnt").unwrap();
         let of = format!("/proc/{}/ns/mnt", apart.0.id());
@@ -74,6 +79,33 @@ fn a_sandbox_outlives_it(scratch: &Scratch) {
     assert_eq!(fs::read_dir(scratch.store.path()).unwrap().count(), 0);
 }
 
+/// A sandbox that is started while the clone is mounted has it mounted as well, until we are done with it.
+fn a_sandbox_has_a_mount_of_the_clone(scratch: &Scratch) {
+    scratch.write("file", "before\n");
+    let mut checkpoint = begin(scratch);
+    scratch.write("file", "after\n");
+    let mut own = Checkpoint::open(&scratch.store, checkpoint.id()).unwrap();
+    let is_found = AtomicBool::new(false);
+    let sandbox = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_found.load(Ordering::Relaxed) {
+                own.changes().unwrap();
+            }
+        });
+        let mut sandboxes = std::iter::repeat_with(Apart::start);
+        let found = sandboxes.find(|sandbox| sandbox.has_mounted_below(Path::new(PLACES)));
+        is_found.store(true, Ordering::Relaxed);
+        found.unwrap()
+    });
+    assert!(!sandbox.has_mounted_below(Path::new(PLACES)));
+    let changes = checkpoint.changes().unwrap();
+    assert_eq!(changes.iter().map(|change| &change.path).collect::<Vec<_>>(), [Path::new("file")]);
+    let (before, after) = (changes[0].before_file.as_deref(), changes[0].after_file.as_deref());
+    let text = "@@ -1 +1 @@\n-before\n+after\n".to_owned();
+    assert_eq!(checkpoint.diff(before, after).unwrap(), FileDiff::Text(text));
+    checkpoint.dispose().unwrap();
+}
+
 /// Several look at the same time, and each takes the mount away again.
 fn many_look_at_once(scratch: &Scratch) {
     scratch.write("file", "before");
@@ -109,6 +141,7 @@ fn names_as_long_as_they_can_be(scratch: &Scratch) {
 fn on_one_pool() {
     let Some(pool) = Pool::new() else { return };
     a_sandbox_outlives_it(&pool.scratch("sandbox"));
+    a_sandbox_has_a_mount_of_the_clone(&pool.scratch("mounted"));
     many_look_at_once(&pool.scratch("many"));
     names_as_long_as_they_can_be(&pool.scratch("long"));
 }

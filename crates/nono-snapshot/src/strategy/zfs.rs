@@ -205,21 +205,25 @@ impl Zfs {
     }
 
     /// Takes the mount away: each mount namespace made while it is there, as that of a sandbox, has it as
-    /// well, and as long as it lives the clone could not be destroyed. By `zfs`, which lets the kernel forget
-    /// what it has of the file system first: zfs-fuse stands still when a mount ends before its files are closed.
+    /// well, and as long as it had it the clone could neither be mounted again nor destroyed. By `zfs`, which lets
+    /// the kernel forget what it has of the file system first: zfs-fuse stands still when a mount ends before its
+    /// files are closed. And with the directory, whose removal ends what others have mounted there (Linux 3.18).
     fn unmount(placement: &Placement) -> Result<()> {
         let at = Self::place(placement);
-        if !at.is_dir() || !plan::is_mount_point(&at)? {
+        if !at.is_dir() {
             return Ok(());
         }
-        // What was written to mapped memory and is flushed meanwhile is in its way, too.
-        sync_file_system(&placement.dir)?;
-        let clone = clone_of(&Self::snapshot(placement)?).unwrap_or_default();
-        patiently(&["unmount", &clone]).map(drop).map_err(|reason| Error::Io {
-            action: "unmount",
-            path: at,
-            source: std::io::Error::other(reason),
-        })
+        if plan::is_mount_point(&at)? {
+            // What was written to mapped memory and is flushed meanwhile is in its way, too.
+            sync_file_system(&placement.dir)?;
+            let clone = clone_of(&Self::snapshot(placement)?).unwrap_or_default();
+            patiently(&["unmount", &clone]).map(drop).map_err(|reason| Error::Io {
+                action: "unmount",
+                path: at.clone(),
+                source: std::io::Error::other(reason),
+            })?;
+        }
+        std::fs::remove_dir(&at).context("remove", &at)
     }
 
     /// Does what looks at the clone, which is mounted meanwhile.
