@@ -4,6 +4,9 @@
 //
 // By default 100,000 files of 20 KB, 30,000 of 4 KiB and 1000 of 1 MiB.
 //
+// `floor` is a program without a walk, a list or attributes (`floor.c`): what the kernel's own work costs,
+// below which nothing that keeps a second tree can get.
+//
 // As root each round runs on a fresh file system in an image file: ext4 looks for a free inode past
 // each one that was freed within the last minutes (fs/ext4/ialloc.c, recently_deleted), so
 // whoever copies a tree after another copy was deleted would pay for that. Otherwise, and with
@@ -65,6 +68,12 @@ const targets = new Map([
  */
 const ratios = new Map([["copy: begin", 0.6]]);
 const copying = "cp -a --reflink=never";
+/** What the kernel's part of each costs. */
+const floors = new Map([
+  ["copy: begin", "floor: bytes"],
+  ["reflink: begin", "floor: share"],
+]);
+const floor = path.join(scratch, "floor");
 
 function note(name: string, value: number): void {
   samples.set(name, [...(samples.get(name) ?? []), value]);
@@ -167,8 +176,10 @@ async function attempt(name: string, work: () => void | Promise<void>): Promise<
   try {
     await work();
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const isMissing = code === "ERR_NONO_STRATEGY_UNSUPPORTED" || code === "ENOENT";
+    const { code, message, status } = error as NodeJS.ErrnoException & { status?: number };
+    // The last is EX_UNAVAILABLE, by which `floor` says that there are no blocks to share.
+    const isMissing =
+      code === "ERR_NONO_STRATEGY_UNSUPPORTED" || code === "ENOENT" || status === 69;
     if (!isMissing) process.exitCode = 1;
     if (!skipped.has(name)) {
       console.log(`${isMissing ? "SKIPPED" : "FAILED"}: ${name}: ${message.trim()}`);
@@ -188,6 +199,8 @@ async function round(root: string, shape: Shape): Promise<void> {
     ["cp -a", "cp", "-a", project, path.join(root, "cp")],
     [copying, "cp", "-a", "--reflink=never", project, path.join(root, "copied")],
     ["rsync -a", "rsync", "-a", `${project}/`, path.join(root, "rsync")],
+    ["floor: bytes", floor, "bytes", project, path.join(root, "floor-bytes")],
+    ["floor: share", floor, "share", project, path.join(root, "floor-share")],
     // What a list costs at least that looks at every file, in one thread.
     ["find -size", "find", project, "-size", "+1G"],
   ] as const) {
@@ -217,11 +230,11 @@ async function onImage(
   const [image, root] = [path.join(scratch, "image"), path.join(scratch, "mnt")];
   writeFileSync(image, "");
   // Sparse: it takes as much as is written.
-  truncateSync(image, 4e9 + files * bytes * 9);
+  truncateSync(image, 4e9 + files * bytes * 11);
   mkdirSync(root, { recursive: true });
   run(`mkfs.${kind}`, [
     "-q",
-    ...(kind === "ext4" ? ["-N", String(files * 9 + 100_000)] : []),
+    ...(kind === "ext4" ? ["-N", String(files * 11 + 100_000)] : []),
     image,
   ]);
   run("mount", ["-o", "loop", image, root]);
@@ -264,6 +277,8 @@ async function measure(shape: Shape): Promise<void> {
     if (!name.includes("disk")) {
       columns.push("ms ", ratio.toFixed(3), "x cp -a");
       const [most, share] = [targets.get(name), ratios.get(name)];
+      const least = samples.get(floors.get(name) ?? "");
+      if (least !== undefined) columns.push(` ${(value / median(least)).toFixed(2)} x floor`);
       if (most !== undefined) columns.push(` target ${most} ms: ${value <= most}`);
       if (share !== undefined) {
         const multiple = value / copied;
@@ -286,6 +301,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
   });
 }
 try {
+  run("cc", ["-O2", "-o", floor, path.join(import.meta.dirname, "floor.c"), "-lpthread"]);
   // oxlint-disable-next-line no-await-in-loop -- one after the other
   for (const shape of shapes) await measure(shape);
 } finally {
