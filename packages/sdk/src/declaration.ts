@@ -8,6 +8,7 @@ import {
 } from "@nono/core";
 import { type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
 import { credentialOf } from "./policy/credential.ts";
+import { keepPolicies } from "./policy/keep.ts";
 import type { Policy } from "./policy/policy.ts";
 import { type PolicyContext, resolvePolicy } from "./policy/resolve.ts";
 import { Scratch } from "./scratch.ts";
@@ -78,8 +79,9 @@ export abstract class Declaration {
   #setEnv: Record<string, string> = {};
   #limits: Limits = {};
   readonly #surroundings: Defined<Surroundings>;
-  #network: "blocked" | "open" = "blocked";
   readonly #networkPolicy = new NetworkPolicy();
+  /** Files that have said something of this. */
+  readonly #policyFiles = new Set<string>();
   #rollback: RollbackSettings | undefined;
   readonly #scratch = new Scratch();
   #declared: Declared | undefined;
@@ -105,7 +107,11 @@ export abstract class Declaration {
    */
   use(policy: string | Policy, context: PolicyContext = {}): this {
     this.#refuseIfFixed("use");
-    const { network, ...said } = resolvePolicy(policy, context, () => this.#scratch.directory);
+    const { network, ...said } = resolvePolicy(policy, context, {
+      scratch: () => this.#scratch.directory,
+      base: { network: this.#networkPolicy.access, env: { allow: [], set: this.#setEnv } },
+      onFile: (file) => void this.#policyFiles.add(file),
+    });
     if (context.workspace !== undefined) this.#named.push(context.workspace);
     this.#read.push(...said.read);
     this.#write.push(...said.write);
@@ -113,8 +119,7 @@ export abstract class Declaration {
     this.allowLocalhost(said.localhostPorts).publish(said.publish);
     this.allowUnixSocket(said.unixSockets).allowEnv(said.env.allow).setEnv(said.env.set);
     this.limit(said.limits);
-    if (network === "open") this.openNetwork();
-    else if (network !== "blocked") this.allowNetwork(network.allow, network);
+    this.#networkPolicy.access = network;
     for (const credential of said.credentials) this.injectCredential(credentialOf(credential));
     if (said.rollback) this.enableRollback(said.rollback === true ? {} : said.rollback);
     const { protect, privateTmp, baseProfile } = said;
@@ -293,8 +298,8 @@ export abstract class Declaration {
   }
 
   /**
-   * Cuts commands off from every network, the loopback interface of this machine included. This is
-   * the default.
+   * Cuts commands off from every network, the loopback interface of this machine included, whatever
+   * was allowed before. This is the default.
    *
    * @example
    * ```ts
@@ -303,14 +308,14 @@ export abstract class Declaration {
    */
   blockNetwork(): this {
     this.#refuseIfFixed("blockNetwork");
-    this.#network = "blocked";
+    this.#networkPolicy.access = "blocked";
     return this;
   }
 
   /**
    * Lets commands connect to hosts, by TCP and by name, whether they know of a proxy or not: whatever
    * a command connects to arrives at a gate outside the sandbox, which lets through what is listed.
-   * All else is refused.
+   * All else is refused. What several calls and policies say adds up.
    *
    * @param hosts `host`, `host:port`, `*.suffix[:port]`, addresses, CIDR ranges; without a port: 443
    *   and 80. Private, loopback and metadata addresses only when they are named themselves.
@@ -348,7 +353,8 @@ export abstract class Declaration {
   }
 
   /**
-   * Lifts every restriction of the network.
+   * Lifts every restriction of the network, whatever was said of it before. Then there is no gate, so no
+   * credential can be injected.
    *
    * @example
    * ```ts
@@ -357,7 +363,7 @@ export abstract class Declaration {
    */
   openNetwork(): this {
     this.#refuseIfFixed("openNetwork");
-    this.#network = "open";
+    this.#networkPolicy.access = "open";
     return this;
   }
 
@@ -393,9 +399,7 @@ export abstract class Declaration {
       ...(this.#unixSockets.length > 0 && { unixSockets: [...this.#unixSockets] }),
       ...(this.#localhostPorts.length > 0 && { localhostPorts: [...this.#localhostPorts] }),
       ...(this.#publish.length > 0 && { publish: [...this.#publish] }),
-      ...(this.#networkPolicy.needsGate
-        ? { network: "gate", gatePorts: this.#networkPolicy.ports }
-        : { network: this.#network }),
+      ...this.#networkPolicy.capabilities,
       env: { allow: [...this.#allowEnv], set: { ...this.#setEnv } },
       limits: { ...this.#limits },
       ...this.#surroundings,
@@ -413,6 +417,13 @@ export abstract class Declaration {
       scratch: this.#scratch,
     };
     return this.#declared;
+  }
+
+  /** @internal @throws for what is fine by itself and can't be together. */
+  protected check(): void {
+    this.#networkPolicy.check();
+    const { protect = true } = this.#surroundings;
+    if (protect) keepPolicies([...this.#policyFiles], this.#write, this.#deny);
   }
 
   #isGranted(name: Path): boolean {

@@ -1,8 +1,10 @@
-// The network of a sandbox with an allow-list: its policy while it is being declared, and the gate of
-// @nono/proxy that serves it. The package is loaded only then.
+// The network of a sandbox: its policy while it is being declared, and the gate of @nono/proxy that serves
+// an allow-list. The package is loaded only then.
 import { isIPv6 } from "node:net";
 import { ArgumentError, CapabilitiesError, type Capabilities } from "@nono/core";
 import type { CredentialConfig, CredentialSource, Gate, GateOptions } from "@nono/proxy";
+import { mergeNetworks, type ResolvedPolicy } from "./policy/merge.ts";
+import type { NetworkAccess } from "./policy/policy.ts";
 import type { OneOrMore } from "./validate.ts";
 
 /** A credential that commands may use and never see: see {@link Sandbox.injectCredential}. */
@@ -27,21 +29,38 @@ export interface NetworkOptions extends Pick<
 
 /** What commands may reach, as declared so far. */
 export class NetworkPolicy {
-  readonly #allow: string[] = [];
+  /** Hosts with what is denied and ruled of them, or a word for all networks; the later word counts. */
+  access: ResolvedPolicy["network"] = "blocked";
   readonly #credentials = new Map<string, Credential>();
-  #options: NetworkOptions = {};
+  #options: Omit<NetworkOptions, "deny" | "rules"> = {};
+
+  get #gated(): NetworkAccess {
+    return typeof this.access === "string" ? { allow: [] } : this.access;
+  }
 
   /** Whether a gate is needed. */
   get needsGate(): boolean {
-    return this.#allow.length > 0 || this.#credentials.size > 0;
+    return this.#gated.allow.length > 0 || this.#credentials.size > 0;
   }
 
-  /** What commands may connect to of it: the ports that its hosts are named with. */
-  get ports(): number[] {
-    return [...new Set(this.#allow.flatMap(portsOf))];
+  /** As of `Capabilities` of `@nono/core`: with a gate, the ports that its hosts are named with. */
+  get capabilities(): Pick<Capabilities, "network" | "gatePorts"> {
+    if (!this.needsGate) return { network: this.access === "open" ? "open" : "blocked" };
+    return { network: "gate", gatePorts: [...new Set(this.#gated.allow.flatMap(portsOf))] };
   }
 
-  allow(hosts: OneOrMore<string>, options: NetworkOptions): void {
+  /** @throws {@link ArgumentError} for credentials that nothing could put in their places. */
+  check(): void {
+    const [name] = this.#credentials.keys();
+    if (this.access !== "open" || name === undefined) return;
+    throw new ArgumentError(
+      "ERR_NONO_INVALID_OPTION",
+      `the network is open, so there is no gate at which ${name} could be put in its place`,
+      { value: name, remedy: "Name the hosts that may be reached, or leave the credential out." },
+    );
+  }
+
+  allow(hosts: OneOrMore<string>, { deny, rules, ...options }: NetworkOptions): void {
     for (const host of list(hosts)) {
       if (typeof host !== "string" || host === "") {
         throw new CapabilitiesError(
@@ -50,8 +69,12 @@ export class NetworkPolicy {
           { value: host, remedy: 'Give "host", "host:port", "*.suffix", an address or a range.' },
         );
       }
-      this.#allow.push(host);
     }
+    this.access = mergeNetworks(this.access, {
+      allow: list(hosts),
+      ...(deny !== undefined && { deny: list(deny) }),
+      ...(rules !== undefined && { rules }),
+    });
     this.#options = { ...this.#options, ...options };
   }
 
@@ -79,16 +102,15 @@ export class NetworkPolicy {
         source: tokenFrom ?? keychainEntry(proxy.fromKeychain, credential.name, tokenFromKeychain),
       }),
     );
-    const { deny, onEvent: asked, ...options } = this.#options;
+    const { onEvent: asked, ...options } = this.#options;
     return proxy.createGate({
       ...options,
-      allow: this.#allow,
+      ...this.#gated,
       credentials,
       onEvent: (event) => {
         asked?.(event);
         onEvent(event);
       },
-      ...(deny !== undefined && { deny: list(deny) }),
       ...(sink !== undefined && { sink }),
     });
   }

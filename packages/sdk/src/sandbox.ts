@@ -335,6 +335,7 @@ export class Sandbox extends Declaration {
   }
 
   async #start(declared: Declared): Promise<Running> {
+    this.check();
     const { audit = {}, onViolation } = this.#settings;
     const canRollBack = declared.rollback !== undefined;
     if (onViolation === "rollback" && !canRollBack) throw noCheckpoint("rollback");

@@ -92,20 +92,20 @@ test("a policy with such names is shown as text, and as the same policy", () => 
   expect(shownBy(["policy", "check", "./wrong.json"]).status).toBe(125);
 });
 
-describe("what a command was refused", () => {
-  const refused = (...flags: string[]): Outcome => {
-    const secret = path.join(workspace.directory, "secret");
-    mkdirSync(secret, { recursive: true });
-    writeFileSync(path.join(secret, `x${hostile}`), "");
-    mkdirSync(path.join(workspace.directory, "work"), { recursive: true });
-    const script =
-      'cd ../secret 2>/dev/null; for name in "$1"/*; do cat "$name"; done 2>/dev/null; exit 1';
-    const grants = ["--no-audit", "--no-private-tmp", "--policy", "shell", "--cwd", "work"];
-    const traverse = ["--allow-read", secret, "--deny", `${secret}/x*`];
-    const command = ["--", "sh", "-c", script, "sh", secret];
-    return shownBy(["run", ...grants, ...traverse, ...flags, ...command]);
-  };
+function refused(...flags: readonly string[]): Outcome {
+  const secret = path.join(workspace.directory, "secret");
+  mkdirSync(secret, { recursive: true });
+  writeFileSync(path.join(secret, `x${hostile}`), "");
+  mkdirSync(path.join(workspace.directory, "work"), { recursive: true });
+  const script =
+    'cd ../secret 2>/dev/null; for name in "$1"/*; do cat "$name"; done 2>/dev/null; exit 1';
+  const grants = ["--no-audit", "--no-private-tmp", "--policy", "shell", "--cwd", "work"];
+  const traverse = ["--allow-read", secret, "--deny", `${secret}/x*`];
+  const command = ["--", "sh", "-c", script, "sh", secret];
+  return shownBy(["run", ...grants, ...traverse, ...flags, ...command]);
+}
 
+describe("what a command was refused", () => {
   test("is text on stderr", () => {
     expect(refused().stderr).toContain(String.raw`x\u{1b}]0;title\u{7}x`);
   });

@@ -147,8 +147,14 @@ export function workspaceOf(values: Values): string {
   return path.resolve(current, named ?? ".");
 }
 
+/** The paths that a flag names, from the current directory on. */
+export function paths(values: Values, flag: string): string[] {
+  return values.all(flag).map((text) => path.resolve(named(`--${flag}`, text)));
+}
+
 /** What `--deny` says, which is from the current directory on, as paths are. */
 export function denyPattern(text: string): string {
+  named("--deny", text);
   if (text.startsWith("**/")) return text;
   return path.isAbsolute(text) ? path.resolve(text) : patternBelow(process.cwd(), text);
 }
@@ -183,16 +189,18 @@ export function sandboxFrom(
     ...(values.has("no-private-tmp") && { privateTmp: false }),
     ...(values.has("no-audit") && { audit: false }),
   });
-  for (const policy of values.all("policy")) sandbox.use(policy, { workspace });
+  // Together, as nono policy print shows them: of single values the later one counts.
+  const policies = values.all("policy");
+  if (policies.length > 0) sandbox.use({ extends: policies }, { workspace });
   sandbox
-    .allowRead(values.all("allow-read").map((name) => path.resolve(name)))
-    .allowWrite(values.all("allow-write").map((name) => path.resolve(name)))
+    .allowRead(paths(values, "allow-read"))
+    .allowWrite(paths(values, "allow-write"))
     .allowExec(values.all("allow-exec").map(programPath))
     .allowExec(program === undefined ? [] : program)
     .deny(values.all("deny").map(denyPattern))
     .allowLocalhost(values.all("allow-localhost").map((port) => number("--allow-localhost", port)))
     .publish(values.all("publish").map((port) => number("--publish", port)))
-    .allowUnixSocket(values.all("allow-unix-socket").map((name) => path.resolve(name)))
+    .allowUnixSocket(paths(values, "allow-unix-socket"))
     .allowEnv(values.all("allow-env"))
     .setEnv(Object.fromEntries(values.all("env").map((text) => pair("--env", text))))
     .limit(Object.fromEntries(values.all("limit").map(limit)));
@@ -207,7 +215,19 @@ export function sandboxFrom(
 
 /** A program as the user names it: a bare name is looked up in PATH, anything else is a path. */
 export function programPath(name: string): string {
-  return name.includes("/") ? path.resolve(name) : name;
+  return name.includes("/") ? path.resolve(named("a program", name)) : name;
+}
+
+/**
+ * What names a path. Nothing, as of a variable that is not set, would be the current directory, and `~`, which
+ * shells leave alone in `--deny=~/.ssh`, a name in it.
+ */
+function named(flag: string, text: string): string {
+  if (text === "")
+    throw refuse(`${flag} names nothing`, text, "Name a path: . for this directory.");
+  if (!/^~(\/|$)/.test(text)) return text;
+  const remedy = 'Write "$HOME" for it, or ./~ for what is called so.';
+  throw refuse(`${flag}: ${text} does not mean the home directory`, text, remedy);
 }
 
 function withNetwork(sandbox: Sandbox, values: Values): Sandbox {

@@ -68,7 +68,8 @@ export function mergePolicies(base: ResolvedPolicy, policy: Policy): ResolvedPol
   };
 }
 
-function mergeNetworks(
+/** `added` on top of `base`: hosts, denials and rules add up; a word takes the place of what was before it. */
+export function mergeNetworks(
   base: ResolvedPolicy["network"],
   added: Policy["network"],
 ): ResolvedPolicy["network"] {

@@ -2,7 +2,7 @@
 // and the parser are loaded only when a policy is used.
 import { createRequire } from "node:module";
 import type { ErrorObject, ValidateFunction } from "ajv";
-import type { ParseError } from "jsonc-parser";
+import type { Node, ParseError } from "jsonc-parser";
 import { PolicyError, type PolicyPlace } from "./errors.ts";
 import schema from "./policy.schema.json" with { type: "json" };
 import { suggestion } from "../suggest.ts";
@@ -16,18 +16,9 @@ const require = createRequire(import.meta.url);
  * @throws {@link PolicyError} that names line and column.
  */
 export function parsePolicy(text: string, source: string): Policy {
-  const { parseTree, getNodeValue, findNodeAtLocation, printParseErrorCode } =
-    require("jsonc-parser") as typeof import("jsonc-parser");
-  const errors: ParseError[] = [];
-  const tree = parseTree(text, errors, { allowTrailingComma: true });
-  const [error] = errors;
-  if (error !== undefined || tree === undefined) {
-    const what = error ? words(printParseErrorCode(error.error)) : "the file is empty";
-    throw new PolicyError(placeAt(text, error?.offset ?? 0, source), what, {
-      remedy: "A policy is an object in JSON; comments and trailing commas are welcome.",
-    });
-  }
-  return checkPolicy(getNodeValue(tree), source, (pointer) => {
+  const { findNodeAtLocation } = require("jsonc-parser") as typeof import("jsonc-parser");
+  const { tree, value } = read(text, source);
+  return checkPolicy(value, source, (pointer) => {
     const node =
       findNodeAtLocation(tree, pointer) ?? findNodeAtLocation(tree, pointer.slice(0, -1));
     return placeAt(
@@ -36,6 +27,41 @@ export function parsePolicy(text: string, source: string): Policy {
       source,
     );
   });
+}
+
+function read(text: string, source: string): { tree: Node; value: unknown } {
+  const { parseTree, getNodeValue, printParseErrorCode } =
+    require("jsonc-parser") as typeof import("jsonc-parser");
+  const refused = (what: string, offset = 0): PolicyError =>
+    new PolicyError(placeAt(text, offset, source), what, {
+      remedy: "A policy is an object in JSON; comments and trailing commas are welcome.",
+    });
+  try {
+    const errors: ParseError[] = [];
+    const tree = parseTree(text, errors, { allowTrailingComma: true });
+    const [error] = errors;
+    if (error !== undefined) throw refused(words(printParseErrorCode(error.error)), error.offset);
+    if (tree === undefined) throw refused("the file is empty");
+    const twice = repeatedName(tree);
+    if (twice) throw refused(`${JSON.stringify(twice.value)} is there twice`, twice.offset);
+    return { tree, value: getNodeValue(tree) };
+  } catch (error) {
+    // The stack is used up: each level is a call.
+    throw error instanceof RangeError ? refused("it is nested too deeply") : error;
+  }
+}
+
+/** A name that an object has twice: of the two, one would not count, whatever it denies. */
+function repeatedName({ type, children = [] }: Node): Node | undefined {
+  const names = new Set<unknown>();
+  for (const child of children) {
+    const [name] = type === "object" ? (child.children ?? []) : [];
+    if (name && names.has(name.value)) return name;
+    names.add(name?.value);
+    const inner = repeatedName(child);
+    if (inner) return inner;
+  }
+  return undefined;
 }
 
 /** Whether `value` is of the schema; else a {@link PolicyError} for the first thing that is not. */

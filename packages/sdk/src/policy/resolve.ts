@@ -1,5 +1,4 @@
 // From a policy as it is written to one with nothing left open.
-import { readFileSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { PolicyError } from "./errors.ts";
@@ -8,6 +7,7 @@ import { emptyPolicy, mergePolicies, type ResolvedPolicy } from "./merge.ts";
 import { checkPolicy, parsePolicy } from "./parse.ts";
 import type { Policy } from "./policy.ts";
 import { presets } from "./presets/index.ts";
+import { readPolicy } from "./read.ts";
 import { expandPaths, expandPatterns, expandPrograms, expandValues } from "./variables.ts";
 
 /** What the variables of a policy stand for. */
@@ -16,31 +16,60 @@ export interface PolicyContext {
   readonly workspace?: string;
 }
 
+/** What a policy is read for. */
+export interface PolicyUse {
+  /** Makes or names the sandbox's own temporary directory, if a policy needs it. */
+  readonly scratch?: () => string;
+  /** What it adds to. Default: nothing. */
+  readonly base?: Partial<ResolvedPolicy>;
+  /** Called for each file that says something of it. */
+  readonly onFile?: (file: string) => void;
+}
+
 /**
  * Reads a policy and all that it extends, and resolves its variables on this machine.
  *
  * @param policy As of {@link Sandbox.use}.
- * @param scratch Makes or names the sandbox's own temporary directory, if a policy needs it.
  * @throws {@link PolicyError}
  */
 export function resolvePolicy(
   policy: string | Policy,
   { workspace = process.cwd() }: PolicyContext,
-  scratch: () => string = () => "$SCRATCH",
+  { scratch = () => "$SCRATCH", base = {}, onFile = () => {} }: PolicyUse = {},
 ): ResolvedPolicy {
   const host = new Host(path.resolve(workspace), scratch);
-  return resolve(policy, process.cwd(), host, emptyPolicy, []);
+  const reading = { host, onFile, count: 0 };
+  return resolve(policy, process.cwd(), reading, { ...emptyPolicy, ...base }, []);
+}
+
+/** Policies in one: those that extend others twice can be as many as one likes. */
+const most = 256;
+
+interface Reading {
+  readonly host: Host;
+  readonly onFile: (file: string) => void;
+  /** Policies so far. */
+  count: number;
 }
 
 /** Adds `policy` and what it extends to `base`. `chain` are the sources that led here. */
 function resolve(
   policy: string | Policy,
   directory: string,
-  host: Host,
+  reading: Reading,
   base: ResolvedPolicy,
   chain: readonly string[],
 ): ResolvedPolicy {
-  const found = typeof policy === "string" ? find(policy, directory, host, chain) : inline(policy);
+  const { host } = reading;
+  reading.count += 1;
+  if (reading.count > most) {
+    throw new PolicyError({ source: chain[0] ?? "policy" }, `extends more than ${most} policies`, {
+      value: chain.at(-1),
+      remedy: "Extend each of them once.",
+    });
+  }
+  const found =
+    typeof policy === "string" ? find(policy, directory, reading, chain) : inline(policy);
   const { source, said } = found;
   if (chain.includes(source)) {
     throw new PolicyError({ source }, `extends itself: ${[...chain, source].join(" → ")}`, {
@@ -50,7 +79,7 @@ function resolve(
   }
   let merged = base;
   for (const parent of [said.extends ?? []].flat()) {
-    merged = resolve(parent, found.directory, host, merged, [...chain, source]);
+    merged = resolve(parent, found.directory, reading, merged, [...chain, source]);
   }
   return mergePolicies(merged, expand(said, host, merged, source));
 }
@@ -67,7 +96,12 @@ function inline(policy: Policy): Found {
   return { source, said: checkPolicy(policy, source), directory: process.cwd() };
 }
 
-function find(name: string, directory: string, host: Host, chain: readonly string[]): Found {
+function find(
+  name: string,
+  directory: string,
+  { host, onFile }: Reading,
+  chain: readonly string[],
+): Found {
   if (!name.includes("/")) {
     const preset = Object.hasOwn(presets, name) ? presets[name] : undefined;
     if (preset !== undefined) return { source: name, said: preset.policy(host), directory };
@@ -77,20 +111,8 @@ function find(name: string, directory: string, host: Host, chain: readonly strin
     });
   }
   const file = path.resolve(directory, name);
-  return { source: file, said: parsePolicy(read(file), file), directory: path.dirname(file) };
-}
-
-function read(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (cause) {
-    const { code = "" } = cause as NodeJS.ErrnoException;
-    throw new PolicyError({ source: file }, `the policy can't be read (${code})`, {
-      value: file,
-      remedy: "Name a file that exists, or a preset (nono policy list).",
-      cause,
-    });
-  }
+  onFile(file);
+  return { source: file, said: parsePolicy(readPolicy(file), file), directory: path.dirname(file) };
 }
 
 function expand(policy: Policy, host: Host, base: ResolvedPolicy, source: string): Policy {

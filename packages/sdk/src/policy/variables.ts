@@ -8,6 +8,7 @@ import { patternBelow } from "./pattern.ts";
 export function expandPaths(texts: readonly string[], host: Host, source: string): string[] {
   return texts.flatMap((text) => {
     const { name, isOptional } = optional(text);
+    refuseVague(text, name, source);
     const expanded = expand(name, host, source);
     // $SCRATCH stays as it is where no sandbox is made: nono policy print.
     const absolute = expanded.startsWith("$") ? expanded : path.resolve(host.workspace, expanded);
@@ -18,6 +19,7 @@ export function expandPaths(texts: readonly string[], host: Host, source: string
 /** Absolute paths and patterns; one that begins with a double asterisk holds everywhere. */
 export function expandPatterns(texts: readonly string[], host: Host, source: string): string[] {
   return texts.map((text) => {
+    refuseVague(text, text, source);
     if (/^(\/|\*\*\/)/.test(text)) return text;
     const { name, rest } = variableIn(text);
     const directory = name === undefined ? host.workspace : variable(name, host, source);
@@ -30,6 +32,7 @@ export function expandPrograms(texts: readonly string[], host: Host, source: str
   return texts.flatMap((text) => {
     const { name, isOptional } = optional(text);
     if (name.includes("/") || name.startsWith("$")) return expandPaths([text], host, source);
+    refuseVague(text, name, source);
     return isOptional && host.program(name) === undefined ? [] : [name];
   });
 }
@@ -62,6 +65,23 @@ function optional(text: string): { name: string; isOptional: boolean } {
   return text.endsWith("?")
     ? { name: text.slice(0, -1), isOptional: true }
     : { name: text, isOptional: false };
+}
+
+/**
+ * What is nothing would be the workspace, and `~` a name in it: a denial of `~/.ssh` would deny nothing.
+ *
+ * @throws {@link PolicyError}
+ */
+function refuseVague(text: string, name: string, source: string): void {
+  if (name !== "" && !/^~(\/|$)/.test(name)) return;
+  const problem = name === "" ? "names nothing" : "does not mean the home directory";
+  throw new PolicyError({ source }, `${JSON.stringify(text)} ${problem}`, {
+    value: text,
+    remedy:
+      name === ""
+        ? "Write $WORKSPACE for all of the workspace."
+        : "Write $HOME for it, or ./~ for what is called so.",
+  });
 }
 
 /** The variable that a path begins with, and the rest of it. */

@@ -1,4 +1,3 @@
-import path from "node:path";
 import process from "node:process";
 import { ArgumentError } from "@nono/core";
 import { formatPolicy, type LearnablePolicy } from "../../learn/format.ts";
@@ -8,7 +7,14 @@ import type { Command, Flag, Values } from "../command.ts";
 import { printJson, printText, tell } from "../output.ts";
 import { choice, number, pair, seconds } from "../parse.ts";
 import { reasons } from "../refusals.ts";
-import { degraded, denyPattern, programPath, sandboxFlags, workspaceOf } from "../sandbox-flags.ts";
+import {
+  degraded,
+  denyPattern,
+  paths,
+  programPath,
+  sandboxFlags,
+  workspaceOf,
+} from "../sandbox-flags.ts";
 
 /** Of the flags of `nono run`, those that a learned policy begins with. */
 const baseFlags = new Set(
@@ -91,16 +97,15 @@ something is.
 /** What the flags grant from the start. */
 function baseOf(values: Values): LearnablePolicy {
   const has = (...names: string[]): boolean => names.some((name) => values.has(name));
-  const paths = (name: string): string[] =>
-    values.all(name).map((text) => policyPath(path.resolve(text)));
+  const named = (flag: string): string[] => paths(values, flag).map(policyPath);
   return {
     ...(has("policy") && { extends: values.all("policy") }),
-    ...(has("allow-read") && { read: paths("allow-read") }),
-    ...(has("allow-write") && { write: paths("allow-write") }),
+    ...(has("allow-read") && { read: named("allow-read") }),
+    ...(has("allow-write") && { write: named("allow-write") }),
     ...(has("allow-exec") && { exec: values.all("allow-exec").map(programPath).map(policyPath) }),
     ...(has("deny") && { deny: values.all("deny").map(denyPattern) }),
     ...(has("allow-net") && { network: { allow: values.all("allow-net") } }),
-    ...(has("allow-unix-socket") && { unixSockets: paths("allow-unix-socket") }),
+    ...(has("allow-unix-socket") && { unixSockets: named("allow-unix-socket") }),
     ...(has("allow-localhost") && {
       localhostPorts: values
         .all("allow-localhost")

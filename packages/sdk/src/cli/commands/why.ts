@@ -1,4 +1,3 @@
-import path from "node:path";
 import { ArgumentError, type Explanation, type Question } from "@nono/core";
 import type { HostQuestion } from "../../explain-host.ts";
 import { Never } from "../../learn/never.ts";
@@ -7,7 +6,7 @@ import type { Command, Flag, Values } from "../command.ts";
 import { print, printJson } from "../output.ts";
 import { number } from "../parse.ts";
 import { flagFor, reasons } from "../refusals.ts";
-import { programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
+import { paths, programPath, sandboxFlags, sandboxFrom, workspaceOf } from "../sandbox-flags.ts";
 
 const questionFlags: readonly Flag[] = [
   { name: "read", value: "PATH", complete: "path", help: "whether it could read a path" },
@@ -57,17 +56,19 @@ function questionOf(values: Values): Question | HostQuestion {
     });
   }
   const value = values.one(flag.name) ?? "";
+  const isAboutPath = flag.complete === "path";
+  const [file = ""] = isAboutPath ? paths(values, flag.name).slice(-1) : [];
   switch (flag.name) {
     case "exec":
       return { exec: programPath(value) };
     case "host":
       return hostOf(value);
     case "socket":
-      return { unixSocket: path.resolve(value) };
+      return { unixSocket: file };
     case "variable":
       return { env: value };
     default:
-      return { path: path.resolve(value), access: flag.name === "write" ? "write" : "read" };
+      return { path: file, access: flag.name === "write" ? "write" : "read" };
   }
 }
 

@@ -1,0 +1,92 @@
+// Policy files that commands could change.
+import { readlinkSync, realpathSync } from "node:fs";
+import path from "node:path";
+import { CapabilitiesError, type Path } from "@nono/core";
+import { isBelow } from "../state.ts";
+import { isDirectory } from "../validate.ts";
+
+/** Names that no command may change, wherever they are: see `protect` in policy.ts. */
+const kept = new Set(["nono.json", "nono.jsonc"]);
+
+/**
+ * Refuses grants by which commands could change what they may do the next time. A policy can name programs that
+ * nono runs outside of any sandbox (`credentials`), so they could do anything then.
+ *
+ * @throws {@link CapabilitiesError} `ERR_NONO_INVALID_CAPABILITIES`
+ */
+export function keepPolicies(
+  files: readonly string[],
+  writable: readonly Path[],
+  denied: readonly Path[],
+): void {
+  const grants = writable.flatMap(canonical);
+  // What is denied stays where it is, with all directories that lead to it. Patterns hold for names.
+  const fixed = denied.map(String).filter((pattern) => !/[*?[{\\]/.test(pattern));
+  const places = fixed.flatMap(canonical);
+  for (const file of files) {
+    const changeable = entriesOf(file).find(
+      (entry) => grants.some((grant) => gives(grant, entry)) && !places.some(isOnWay(entry)),
+    );
+    if (changeable === undefined) continue;
+    const link = changeable === file ? "" : ` by ${changeable}`;
+    throw new CapabilitiesError(
+      "ERR_NONO_INVALID_CAPABILITIES",
+      `${file} is a policy, and commands could change it${link}: what they may do the next time would be theirs to say`,
+      {
+        value: file,
+        remedy:
+          "Call it nono.jsonc, right in the directory that may be written (no command may change it there), " +
+          "keep it where nothing may be written, or deny it.",
+      },
+    );
+  }
+}
+
+/**
+ * Every name that the path of a file leads through, itself included, as the directory without links that it is
+ * in and the name there: who may write in that directory can put something else in its place.
+ */
+function entriesOf(file: string, links = 0): string[] {
+  const names = file.split("/").filter((name) => name !== "");
+  const entries: string[] = [];
+  let directory = "/";
+  for (const name of names) {
+    const entry = path.join(directory, name);
+    const target = targetOf(entry);
+    entries.push(entry);
+    // The kernel's own bound of links in one path (path_resolution(7)).
+    if (target !== undefined && links < 40)
+      entries.push(...entriesOf(path.resolve(directory, target), links + 1));
+    directory = canonical(entry)[0] ?? entry;
+  }
+  return entries;
+}
+
+function targetOf(entry: string): string | undefined {
+  try {
+    return readlinkSync(entry);
+  } catch {
+    return undefined; // no link
+  }
+}
+
+/** Whether a writable place lets commands put something else where `entry` is, or into it. */
+function gives(grant: string, entry: string): boolean {
+  if (!isBelow(entry, grant)) return false;
+  // In the granted directory itself; deeper down, the directory that it is in could be another one.
+  const isKept = kept.has(path.basename(entry).toLowerCase()) && path.dirname(entry) === grant;
+  return !isKept && (entry !== grant || !isDirectory(entry));
+}
+
+function isOnWay(entry: string): (place: string) => boolean {
+  return (place) => isBelow(place, entry) || isBelow(entry, place);
+}
+
+/** Nothing, where there is nothing: it can be neither granted nor read. */
+function canonical(name: Path): string[] {
+  try {
+    return [realpathSync(typeof name === "string" ? name : Buffer.from(name)).toString()];
+  } catch {
+    return [];
+  }
+}
