@@ -141,6 +141,20 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
     expect(question).not.toContain("\u001B");
   });
 
+  test("a name can't push the question away, nor go on as if nono said it", async () => {
+    const deep = Array.from({ length: 13 }, (_, level) => `${level}`.padEnd(250, "x")).join("/");
+    const blanks = `a${" ".repeat(90)}nono:${"\u3000\u2003\u3164\u2800".repeat(12)}z`;
+    const file = path.join(directory, deep, blanks);
+    mkdirSync(path.dirname(file), { recursive: true });
+    writeFileSync(file, "deep\n");
+    const shown = await ask(`cat '${file}'; exit 0`, [[prompt, "d\r"]]);
+    const question = shown.slice(shown.indexOf("nono: "), shown.indexOf("[o]nce"));
+    expect(Math.ceil(question.length / 80)).toBeLessThan(20);
+    expect(question).toContain(`wants to read ${directory}/0xxx`);
+    expect(question).toMatch(/x \[\d+ characters\] .*z\r?\n/);
+    expect(question).not.toMatch(/\p{Zs}{4}|[\u3000\u3164\u2800]/u);
+  });
+
   test("a unix socket is asked about", async () => {
     const server = createServer((socket) => socket.end("from the server\n"));
     const socket = path.join(directory, "socket");

@@ -270,6 +270,17 @@ describe("completions", () => {
     expect(bashOffers("nono", "diff", "/etc/passw")).toContain("/etc/passwd");
   });
 
+  test.runIf(has("bash", "completions of bash"))("bash, whatever files are called", () => {
+    const names = ["a file", "a $(touch made)", "a *"].map((name) => path.join(directory, name));
+    for (const name of names) writeFileSync(name, "");
+    const offered = bashOffers("nono", "diff", path.join(directory, "a"));
+    expect(offered.toSorted()).toEqual(names.toSorted());
+    // A policy file needs a slash.
+    expect(bashOffers("nono", "run", "-p", "a")).toEqual(["aider"]);
+    expect(bashOffers("nono", "run", "-p", `${directory}/a f`)).toEqual([names[0]]);
+    for (const name of names) rmSync(name);
+  });
+
   test.runIf(has("zsh", "completions of zsh"))("zsh", () => {
     const script =
       "autoload -Uz compinit; compinit -D -u; source <(nono completions zsh); print $_comps[nono]";

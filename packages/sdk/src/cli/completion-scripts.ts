@@ -16,7 +16,7 @@ export function bash(commands: Commands): string {
         ${values.join("\n        ")}
       esac
       if [[ $current == -* ]]; then
-        COMPREPLY=($(compgen -W '${flagsOf(command).map(dashed).join(" ")}' -- "$current"))
+        ${bashWords(flagsOf(command).map(dashed))}
       else
         ${bashReply(command.complete)}
       fi ;;`;
@@ -25,7 +25,7 @@ export function bash(commands: Commands): string {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]}
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
-    COMPREPLY=($(compgen -W '${commands.map(({ name }) => name).join(" ")} --help --version' -- "$current"))
+    ${bashWords([...commands.map(({ name }) => name), "--help", "--version"])}
     return
   fi
   local at
@@ -34,7 +34,7 @@ export function bash(commands: Commands): string {
       # The program, then what it is given.
       local kind=-f
       ((at + 1 == COMP_CWORD)) && kind=-c
-      COMPREPLY=($(compgen $kind -- "$current"))
+      ${bashFill("$kind")}
       return
     fi
   done
@@ -111,11 +111,22 @@ function bashNames({ name, short }: Flag): string {
 }
 
 function bashReply(completion: Completion | undefined): string {
-  if (completion === "program") return 'COMPREPLY=($(compgen -c -- "$current"));';
+  if (completion === "program") return `${bashFill("-c")};`;
+  if (completion === "path") return `${bashFill("-f")};`;
   const words = wordsOf(completion);
-  const list = words.length > 0 ? ` -W '${words.join(" ")}'` : "";
-  const files = completion === "path" || completion === "preset" ? " -f" : "";
-  return list + files === "" ? ":;" : `COMPREPLY=($(compgen${list}${files} -- "$current"));`;
+  if (words.length === 0) return ":;";
+  if (completion !== "preset") return `${bashWords(words)};`;
+  // What has no slash is no file.
+  return `if [[ $current == */* ]]; then ${bashFill("-f")}; else ${bashWords(words)}; fi;`;
+}
+
+function bashWords(words: readonly string[]): string {
+  return bashFill(`-W '${words.join(" ")}'`);
+}
+
+/** By lines: a name may have spaces, and be a pattern. */
+function bashFill(options: string): string {
+  return `mapfile -t COMPREPLY < <(compgen ${options} -- "$current")`;
 }
 
 function zshFlag({ name, short, value, many, help, complete }: Flag): string {

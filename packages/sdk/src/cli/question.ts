@@ -33,8 +33,11 @@ const startled = 500;
  */
 const plain = "\u001B[0m\u001B(B\u000F\n";
 
-/** Enough to recognise a command by, in characters. */
+/** Enough to recognise a program, a command and a directory by, in characters. */
 const recognisable = 160;
+
+/** Enough for what is asked about; all of a question fits on a screen of 24 lines of 80. */
+const decisive = 320;
 
 /** Whether there is a terminal to ask on. */
 export function hasTerminal(): boolean {
@@ -82,14 +85,33 @@ export async function askWhether(
   }
 }
 
-function question(request: Violation, never: Never): string {
-  const { process, operation, rule } = request;
-  const command = process.arguments.map(String).join(" ").slice(0, recognisable);
+/** The lines that say who wants what. */
+export function question(request: Violation, never: Never): string {
+  const { to, ...first } = request;
+  const { process, operation, rule } = first;
   const advised = advice(request, never);
+  const program = shown(String(process.executable) || "a process", recognisable);
+  const command = shown(process.arguments.map(String).join(" "), recognisable);
+  const target = to === undefined ? "" : ` to ${shown(String(to), decisive)}`;
   const lines = [
-    `${String(process.executable) || "a process"} wants to ${operation} ${objectOf(request)}`,
-    `  it is ${command} (pid ${process.pid}) in ${String(process.cwd)}`,
-    `  ${rule}${advised === undefined ? "" : `; ${advised}`}`,
+    `${program} wants to ${operation} ${shown(objectOf(first), decisive)}${target}`,
+    `  it is ${command} (pid ${process.pid}) in ${shown(String(process.cwd), recognisable)}`,
+    `  ${shown(`${rule}${advised === undefined ? "" : `; ${advised}`}`, decisive)}`,
   ];
-  return lines.map((line) => `nono: ${printable(line)}\n`).join("");
+  return lines.map((line) => `nono: ${line}\n`).join("");
+}
+
+/** What looks like nothing: with enough of it a name could go on in the next line, as if nono said it. */
+const blank = /(?<= )[ ]|[^\P{Zs} ]|[\p{Default_Ignorable_Code_Point}\u2800]/gu;
+
+/** `text` for the screen, its middle left out when there is more than `most` of it. */
+function shown(text: string, most: number): string {
+  const visible = printable(text).replaceAll(
+    blank,
+    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
+  );
+  if (visible.length <= most) return visible;
+  const half = Math.floor(most / 2);
+  const left = visible.length - 2 * half;
+  return `${visible.slice(0, half)} [${left} characters] ${visible.slice(-half)}`;
 }
