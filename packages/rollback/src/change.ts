@@ -60,13 +60,13 @@ export class Change {
   readonly before: FileState | undefined;
   /** Now; absent for what was deleted. */
   readonly after: FileState | undefined;
-  readonly #beforeFile: Buffer | undefined;
-  readonly #afterFile: Buffer | undefined;
+  readonly #native: native.Change;
   readonly #store: string;
   readonly #checkpoint: string;
 
   /** @internal `checkpoint` is the id. */
   constructor(change: native.Change, store: string, checkpoint: string) {
+    this.#native = change;
     this.#store = store;
     this.#checkpoint = checkpoint;
     this.dir = change.dir.toString();
@@ -77,20 +77,33 @@ export class Change {
     this.rawFrom = change.from;
     this.before = change.before;
     this.after = change.after;
-    this.#beforeFile = change.beforeFile;
-    this.#afterFile = change.afterFile;
   }
 
   /**
-   * Compares the contents line by line. Files over 1 MiB and files with a NUL byte are not compared.
+   * Compares the contents line by line. Files over 1 MiB, with a NUL byte or not in UTF-8 are not compared.
    * Call it before the checkpoint is rolled back or committed.
    *
    * @throws {@link RollbackError} `ERR_NONO_ROLLBACK_IO` when one side can no longer be read.
    */
   async diff(): Promise<FileDiff> {
+    const { beforeFile, afterFile } = this.#native;
     const diff = await translated(
-      binding().diff(this.#store, this.#checkpoint, this.#beforeFile, this.#afterFile),
+      binding().diff(this.#store, this.#checkpoint, beforeFile, afterFile),
     );
     return diff.kind === "text" ? { kind: "text", text: diff.text ?? "" } : { kind: diff.kind };
+  }
+
+  /** @internal What went and what came, of an entry that has become another one. */
+  apart(): readonly [Change, Change] {
+    const gone: native.Change = { ...this.#native, kind: "deleted" };
+    const come: native.Change = { ...this.#native, kind: "added" };
+    delete gone.after;
+    delete gone.afterFile;
+    delete come.before;
+    delete come.beforeFile;
+    return [
+      new Change(gone, this.#store, this.#checkpoint),
+      new Change(come, this.#store, this.#checkpoint),
+    ];
   }
 }

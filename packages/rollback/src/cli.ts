@@ -216,11 +216,12 @@ async function newest(store: Invocation["store"], paths: readonly string[]): Pro
   );
 }
 
-/** From within a directory of the checkpoint, relative to where one is; from elsewhere, to its first. */
+/** Meant from where one is, unless neither that nor what is named is in a directory of the checkpoint: then from its first. */
 function resolved(name: string, dirs: readonly string[]): string {
   const here = workingDirectory();
-  const inside = dirs.some((dir) => isWithin(here, dir));
-  return path.resolve(inside ? here : (dirs[0] ?? ""), name);
+  const full = path.resolve(here, name);
+  const isMeant = dirs.some((dir) => isWithin(here, dir) || isWithin(full, dir));
+  return isMeant ? full : path.resolve(dirs[0] ?? "", name);
 }
 
 function isWithin(inner: string, outer: string): boolean {

@@ -12,7 +12,7 @@ const marks: Readonly<Record<ChangeKind, string>> = {
 };
 
 /** Kinds that are not what happened to the entry. */
-const names: Partial<Record<ChangeKind, string>> = {
+export const names: Partial<Record<ChangeKind, string>> = {
   mode: "with another mode",
   owner: "with another owner",
   xattr: "with other attributes",
@@ -42,7 +42,9 @@ export function renderTree(changes: readonly Change[]): string {
   }
   const lines: string[] = [];
   for (const [dir, branch] of roots) {
-    lines.push(printable(dir));
+    const { change } = branch;
+    const what = change && (note(change) || ` (${names[change.kind] ?? change.kind})`);
+    lines.push(`${printable(dir)}${what ?? ""}`);
     draw(branch, "", lines);
   }
   lines.push(counts(changes));

@@ -1,9 +1,8 @@
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmod, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 import process from "node:process";
-import { afterEach, expect, onTestFinished, test, vi } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { runRollbackCommand } from "../src/cli.ts";
 import {
   type Change,
@@ -13,22 +12,7 @@ import {
   recover,
   type SnapshotEvent,
 } from "../src/index.ts";
-
-const scratches: string[] = [];
-
-async function scratch(): Promise<{ project: string; store: string }> {
-  const root = await mkdtemp(path.join(tmpdir(), "nono-rollback-"));
-  scratches.push(root);
-  const project = path.join(root, "project");
-  await mkdir(path.join(project, "src"), { recursive: true });
-  await writeFile(path.join(project, "src/a.txt"), "one\ntwo\nthree\n");
-  await writeFile(path.join(project, "notes"), "untracked");
-  return { project, store: path.join(root, "state") };
-}
-
-afterEach(async () => {
-  await Promise.all(scratches.splice(0).map((root) => rm(root, { recursive: true })));
-});
+import { capture, scratch } from "./support.ts";
 
 async function listed(changes: AsyncIterable<Change>): Promise<Change[]> {
   const list: Change[] = [];
@@ -189,44 +173,6 @@ test("the commands", async () => {
   expect((await nono("diff", "--nonsense"))[0]).toBe(2);
 });
 
-test("a patch is what git apply takes, and repeats what was undone", async () => {
-  const { project, store } = await scratch();
-  await writeFile(path.join(project, "script"), "#!/bin/sh\necho one\n", { mode: 0o644 });
-  await writeFile(path.join(project, "gone"), "without a newline at the end");
-  await using before = await checkpoint(project, { store });
-  const states = ["src/a.txt", "script", "gone", "new.txt", "moved"];
-  const look = async (): Promise<string[]> =>
-    Promise.all(
-      states.map(async (name) => {
-        const file = path.join(project, name);
-        const found = await stat(file).catch(() => undefined);
-        return found === undefined
-          ? "none"
-          : `${found.mode & 0o777} ${await readFile(file, "utf8")}`;
-      }),
-    );
-  await writeFile(path.join(project, "src/a.txt"), "one\n2\nthree\nfour");
-  await writeFile(path.join(project, "new.txt"), "new\n");
-  await chmod(path.join(project, "script"), 0o755);
-  await rm(path.join(project, "gone"));
-  await rename(path.join(project, "notes"), path.join(project, "moved"));
-  const after = await look();
-  const io = capture();
-  expect(
-    await runRollbackCommand(["diff", "-p", "--checkpoint", before.id, "--store", store], io),
-  ).toBe(0);
-  await before.rollback();
-  expect(await look()).not.toEqual(after);
-  execFileSync("git", ["apply", "--unidiff-zero", "-"], { cwd: project, input: io.text() });
-  expect(await look()).toEqual(after);
-});
-
-function capture(isTTY = false) {
-  let text = "";
-  const stream = { write: (chunk: string) => (text += chunk), isTTY };
-  return { stdout: stream, stderr: stream, text: () => text };
-}
-
 test("a rename in JSON has both names", async () => {
   const { project, store } = await scratch();
   await using before = await checkpoint(project, { store });
@@ -347,6 +293,19 @@ test("a directory that was deleted comes back from within", async () => {
   await expect(readFile(path.join(project, "notes"), "utf8")).resolves.toBe("untracked");
 });
 
+test("a directory that is gone itself is said to be", async () => {
+  const { project, store } = await scratch();
+  await using before = await checkpoint(project, { store });
+  await rm(project, { recursive: true });
+  const argv = (...flags: string[]): string[] => ["diff", ...flags, "--store", store, project];
+  const [tree, patch] = [capture(), capture()];
+  expect(await runRollbackCommand(argv(), tree)).toBe(0);
+  expect(tree.text()).toContain(`${project} (deleted)\n- ├─ notes\n`);
+  expect(await runRollbackCommand(argv("-p"), patch)).toBe(0);
+  expect(patch.text()).toMatch(/^# deleted directory \.$/mu);
+  await before.rollback();
+});
+
 test("names are meant from where one is, and the checkpoint of that place", async () => {
   const { project, store } = await scratch();
   const other = await scratch();
@@ -362,8 +321,12 @@ test("names are meant from where one is, and the checkpoint of that place", asyn
     execFileSync(
       process.execPath,
       ["--input-type=module", "-e", script, "--", ...args, "--store", store],
-      { cwd: path.join(project, "src"), encoding: "utf8" },
+      { cwd, encoding: "utf8" },
     );
+  // Above it as well: nothing else can be meant by its name.
+  let cwd = path.dirname(project);
+  expect(nono("diff", "project/notes")).toContain("1 modified");
+  cwd = path.join(project, "src");
   expect(nono("diff", "a.txt")).toContain("1 modified");
   expect(nono("rollback", "a.txt", "../notes")).toBe(
     `rolled back ${project}/src/a.txt ${project}/notes\n`,
