@@ -131,6 +131,35 @@ describe.for(tiers)("in the tier %s", (tier) => {
     }
   });
 
+  test.runIf(which("git"))("git has the user's configuration without the secrets in it", () => {
+    const secrets = [
+      '[url "https://me:s3cret@host.test/"]\n  insteadOf = https://host.test/\n',
+      '[http "https://host.test"]\n  extraHeader = Authorization: Bearer s3cret\n',
+      "[github]\n  token = s3cret\n[sendemail]\n  smtpPass = s3cret\n",
+      '[credential]\n  helper = "!f() { echo password=s3cret; }; f"\n',
+    ];
+    put("home/more", `${secrets.slice(1).join("")}[user]\n  name = $a$$b\n`);
+    put("home/.gitconfig", `[include]\n  path = more\n[alias]\n  st = status -s\n[a]\n  b\n`);
+    const file = put("home/.config/git/config", `${secrets[0]}[user]\n  email = a@example.test\n`);
+    const HOME = path.join(directory, "home");
+    const git = (...args: string[]): string => {
+      const env = { HOME, XDG_CONFIG_HOME: "" };
+      const { stdout, stderr } = inSandbox("git", ["git", ...args], env, flags);
+      return stdout + stderr;
+    };
+    spawnSync("git", ["init", "--quiet"], { cwd: workspace });
+    const all = git("config", "--list");
+    expect(all).toContain("user.email=a@example.test\n");
+    expect(all).toContain("user.name=$a$$b\n");
+    expect(all).toContain("a.b=true\n");
+    expect(git("st")).toBe("");
+    expect(all).not.toContain("s3cret");
+    for (const place of [file, `${HOME}/more`]) {
+      const read = inSandbox("git", ["git", "config", "--file", place, "--list"], { HOME }, flags);
+      expect(read.stdout + read.stderr).not.toContain("s3cret");
+    }
+  });
+
   test.runIf(which("git"))(
     "git reads the repository of a worktree, which nothing else can claim to be",
     () => {

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { Host } from "../host.ts";
+import { holdsSecrets, withoutSecrets } from "./git-secrets.ts";
 import { developerTools, installationOf } from "./installation.ts";
 import type { Preset } from "./preset.ts";
 
@@ -11,6 +12,7 @@ export const git: Preset = {
     const program = host.program("git");
     const said = host.ask("git", ["--exec-path"]);
     const own = said && !host.isTooWide(said) ? said : "/usr/lib/git-core?";
+    const { files, env } = configuration(host);
     return {
       extends: "scratch",
       // Hooks, aliases and `git rebase -i` run by sh.
@@ -20,18 +22,25 @@ export const git: Preset = {
         ...(program === undefined ? [] : installationOf(host, program)),
         ...developerTools,
         ...repositoryOf(host.workspace),
-        ...configuration(host).map((file) => `${file}?`),
+        ...files.map((file) => `${file}?`),
       ],
       env: {
         allow: ["GIT_AUTHOR_*", "GIT_COMMITTER_*", "GIT_CONFIG_GLOBAL", "XDG_CONFIG_HOME"],
-        set: { GIT_PAGER: "cat", GIT_TERMINAL_PROMPT: "0" },
+        set: { GIT_PAGER: "cat", GIT_TERMINAL_PROMPT: "0", ...env },
       },
     };
   },
 };
 
+interface Configuration {
+  /** What may be read. */
+  readonly files: readonly string[];
+  /** What stands in for files that may not be. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
 /** The files of the user's configuration (git-config(1), "FILES"), and those that they name. */
-function configuration(host: Host): string[] {
+function configuration(host: Host): Configuration {
   const own = path.join(host.named("XDG_CONFIG_HOME") ?? path.join(host.home, ".config"), "git");
   const global = host.named("GIT_CONFIG_GLOBAL");
   const files =
@@ -39,7 +48,11 @@ function configuration(host: Host): string[] {
       ? [global]
       : [path.join(own, "config"), path.join(host.home, ".gitconfig")];
   const named = files.flatMap((file) => namedIn(host, file, 0));
-  return [...files, path.join(own, "ignore"), path.join(own, "attributes"), ...named];
+  const lists = [path.join(own, "ignore"), path.join(own, "attributes")];
+  const settings = [...files, ...named].filter((file) => holdsSecrets(host, file));
+  if (settings.length === 0) return { files: [...files, ...lists, ...named], env: {} };
+  const others = named.filter((file) => !settings.includes(file));
+  return { files: [...lists, ...others], env: withoutSecrets(host, files) };
 }
 
 /**

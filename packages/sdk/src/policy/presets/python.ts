@@ -64,7 +64,9 @@ const script =
   "site.getusersitepackages(), sep='\\n')";
 
 function interpreter(host: Host): Interpreter {
-  const said = host.ask("python3", ["-I", "-S", "-c", script])?.split("\n") ?? [];
+  const answer = host.ask("python3", ["-I", "-S", "-c", script])?.split("\n") ?? [];
+  // What only has the name may say anything.
+  const said = answer.every((name) => path.isAbsolute(name)) ? answer : [];
   const [executable = "/usr/bin/python3", chosen = executable, prefix = "/usr"] = said;
   const userSite = said[3] ?? path.join(host.home, ".local/lib/python3");
   const found = host.link("python3") ?? executable;
