@@ -63,6 +63,12 @@ export class Host {
     }
   }
 
+  /** The same, if it is a path: what only has a tool's name may print anything. */
+  askPath(name: string, args: readonly string[], env?: NodeJS.ProcessEnv): string | undefined {
+    const said = this.ask(name, args, env);
+    return said !== undefined && path.isAbsolute(said) ? said : undefined;
+  }
+
   /** The path that a variable of nono's own environment names. A relative one is what commands make it. */
   named(variable: string): string | undefined {
     const said = process.env[variable] ?? "";

@@ -10,7 +10,7 @@ export const git: Preset = {
   summary: "git, with the user's configuration but not the stored credentials",
   policy: (host) => {
     const program = host.program("git");
-    const said = host.ask("git", ["--exec-path"]);
+    const said = host.askPath("git", ["--exec-path"]);
     const own = said && !host.isTooWide(said) ? said : "/usr/lib/git-core?";
     const { files, env } = configuration(host);
     return {

@@ -9,7 +9,7 @@ export const go: Preset = {
   summary: "go and its tools; executes what it builds",
   policy: (host) => {
     // Without local, it would fetch and run what go.mod asks for.
-    const said = host.ask("go", ["env", "GOROOT"], { GOTOOLCHAIN: "local" });
+    const said = host.askPath("go", ["env", "GOROOT"], { GOTOOLCHAIN: "local" });
     const root = said && !host.isTooWide(said) ? said : "/usr/local/go";
     return {
       extends: "scratch",

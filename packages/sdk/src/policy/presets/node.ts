@@ -45,5 +45,5 @@ export const node: Preset = {
 function chosenNode(host: Host): string | undefined {
   const found = host.program("node");
   if (found === undefined || !isShim(found, "node")) return undefined;
-  return host.ask("node", ["-p", "process.execPath"]);
+  return host.askPath("node", ["-p", "process.execPath"]);
 }

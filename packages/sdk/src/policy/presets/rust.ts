@@ -30,7 +30,7 @@ export const rust: Preset = {
   policy: (host) => {
     const rustup = host.named("RUSTUP_HOME") ?? path.join(host.home, ".rustup");
     const toolchains = [`${rustup}/toolchains?`, ...linked(host, `${rustup}/toolchains`)];
-    const sysroot = host.ask("rustc", ["--print", "sysroot"], { RUSTUP_AUTO_INSTALL: "0" });
+    const sysroot = host.askPath("rustc", ["--print", "sysroot"], { RUSTUP_AUTO_INSTALL: "0" });
     return {
       extends: "scratch",
       exec: [
