@@ -1,11 +1,13 @@
 // The directory of the trust files ends with its gate: also when the process was killed, by the next gate.
 import { spawn } from "node:child_process";
+import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import {
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -77,4 +79,38 @@ test("no link is followed, and nothing but trust files is deleted", async () => 
   renameSync(precious, stale);
   await useGate();
   expect(readdirSync(stale)).toEqual(["other"]);
+});
+
+/** The certificates of a Java key store, DER, if its digest is right. */
+function certificatesOf(store: Buffer): Buffer[] {
+  const body = store.subarray(0, -20);
+  const digest = createHash("sha1")
+    .update(Buffer.from("changeit", "utf16le").swap16())
+    .update("Mighty Aphrodite")
+    .update(body);
+  expect(store.subarray(-20)).toEqual(digest.digest());
+  let at = 0;
+  const uint = (size: number): number => body.readUIntBE((at += size) - size, size);
+  const bytes = (size: number): Buffer => body.subarray(at, (at += size));
+  expect([uint(4), uint(4)]).toEqual([0xfeedfeed, 2]);
+  const certificates = Array.from({ length: uint(4) }, (_, index) => {
+    expect([uint(4), bytes(uint(2)).toString()]).toEqual([2, `nono${index}`]);
+    expect(Math.abs(Number(bytes(8).readBigUInt64BE()) - Date.now())).toBeLessThan(60_000);
+    expect(bytes(uint(2)).toString()).toBe("X.509");
+    return bytes(uint(4));
+  });
+  expect(at).toBe(body.length);
+  return certificates;
+}
+
+test("the Java key store has the bundle's certificates, however they were written", async () => {
+  await using other = createGate({ allow: [] });
+  const pem = readFileSync(other.trustFiles.certificate, "utf8").trim();
+  const ca = [pem, `A root of ours\n${pem}`, pem.replaceAll(" CERTIFICATE", " X509 CERTIFICATE")];
+  await using gate = createGate({ allow: [], tls: { ca } });
+  const bundle = readFileSync(gate.trustFiles.bundle, "utf8");
+  const written = bundle.match(/-----BEGIN[^-]+-----[^-]+-----END[^-]+-----/g) ?? [];
+  const certificates = certificatesOf(readFileSync(gate.trustFiles.javaStore));
+  expect(certificates.length).toBeGreaterThan(ca.length);
+  expect(certificates).toEqual(written.map((text) => new X509Certificate(text).raw));
 });

@@ -1,6 +1,5 @@
 import type { Socket } from "node:net";
 import { callbackify } from "node:util";
-import { Agent, request } from "undici";
 import { GateError } from "../errors.ts";
 import { type Endpoint, parseHost } from "../net/host.ts";
 import type { UpstreamTrust } from "../tls/upstream-trust.ts";
@@ -21,6 +20,7 @@ export interface TokenEndpointOptions {
 export function tokenRequester(options: TokenEndpointOptions): TokenRequest {
   const { trust, timeout } = options;
   return async (url, form) => {
+    const { Agent, request } = await import("undici");
     const dispatcher = new Agent({
       allowH2: false,
       connect: ({ hostname, protocol, port }, callback) => {

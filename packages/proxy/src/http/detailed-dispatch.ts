@@ -1,8 +1,9 @@
-import http from "node:http";
+import type http from "node:http";
 import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { callbackify } from "node:util";
 import type { Dispatcher } from "undici";
+import { nodeHttp } from "../net/node-http.ts";
 import { awaitAnswer } from "./answer-timeout.ts";
 import { type FlatHeaders, pairsOf, valuesOf } from "./headers.ts";
 
@@ -52,7 +53,7 @@ export class DetailedDispatcher {
     // Node would not frame the body of a GET or DELETE by itself.
     if (valuesOf(headers, "content-length").length === 0)
       added.push("transfer-encoding", "chunked");
-    const outgoing = http.request({
+    const outgoing = nodeHttp.request({
       agent: this.#agents[url.protocol],
       host: url.hostname,
       port: url.port,
@@ -120,7 +121,7 @@ export class DetailedDispatcher {
 }
 
 /** Keeps connections that are opened by the gate's own dialler. */
-class ConnectingAgent extends http.Agent {
+class ConnectingAgent extends nodeHttp.Agent {
   readonly #connect: Connect;
   readonly #protocol: string;
 

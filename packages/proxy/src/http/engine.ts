@@ -1,9 +1,10 @@
-import http from "node:http";
+import type http from "node:http";
 import http2 from "node:http2";
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { GateError } from "../errors.ts";
 import { buffered } from "../net/buffers.ts";
+import { nodeHttp } from "../net/node-http.ts";
 import type { CertificateAuthority } from "../tls/authority.ts";
 import { type ForwardContext, forward, requestEvent } from "./forward.ts";
 import { windows } from "./http2-sessions.ts";
@@ -53,7 +54,7 @@ export class HttpEngine {
   ) {
     this.#context = context;
     this.#authority = authority;
-    this.#http1 = http.createServer({
+    this.#http1 = nodeHttp.createServer({
       maxHeaderSize: limits.headerBytes,
       requestTimeout: 0, // uploads may take as long as they need
       headersTimeout: limits.clientTimeout,

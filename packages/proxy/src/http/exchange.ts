@@ -145,6 +145,8 @@ export class Exchange {
   ): void {
     const { path, headers, body, expectsContinue } = this.#injection;
     const { endpoint, secure } = this.#destination;
+    // Whoever is gone, as all are when the gate closes, has nobody dialled for them.
+    if (this.#response.destroyed) return abort(clientGone());
     if (body?.errored) return abort(body.errored);
     body?.once("error", abort);
     const request = this.#request;

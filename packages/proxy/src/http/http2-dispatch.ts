@@ -1,7 +1,7 @@
-import http from "node:http";
 import http2 from "node:http2";
 import { callbackify } from "node:util";
 import type { Dispatcher } from "undici";
+import { nodeHttp } from "../net/node-http.ts";
 import { awaitAnswer } from "./answer-timeout.ts";
 import type { UpstreamRequest } from "./detailed-dispatch.ts";
 import { type FlatHeaders, grouped, pairsOf } from "./headers.ts";
@@ -232,7 +232,7 @@ class StreamController implements Dispatcher.DispatchController {
 
 function headersOf(request: UpstreamRequest, authority: string): http2.OutgoingHttpHeaders {
   const { method, path, headers, expectsContinue } = request;
-  http.validateHeaderName(method); // a token too
+  nodeHttp.validateHeaderName(method); // a token too
   validate(headers);
   return {
     ...grouped(headers),
@@ -247,8 +247,8 @@ function headersOf(request: UpstreamRequest, authority: string): http2.OutgoingH
 /** Node's HTTP/2 sends any value: a server that goes on in HTTP/1.1 would take a line end in one for the next field. */
 function validate(headers: FlatHeaders): void {
   for (const [name, value] of pairsOf(headers)) {
-    http.validateHeaderName(name);
-    http.validateHeaderValue(name, value);
+    nodeHttp.validateHeaderName(name);
+    nodeHttp.validateHeaderValue(name, value);
   }
 }
 

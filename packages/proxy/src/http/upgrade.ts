@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
-import http from "node:http";
+import type http from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { GateError } from "../errors.ts";
 import type { GateEvent } from "../event.ts";
 import type { Dialer } from "../net/dial.ts";
+import { nodeHttp } from "../net/node-http.ts";
 import type { UpstreamTrust } from "../tls/upstream-trust.ts";
 import { type ForwardContext, requestEvent } from "./forward.ts";
 import { type FlatHeaders, endToEnd, withField, withoutFields } from "./headers.ts";
@@ -144,7 +145,7 @@ function handshake(
   const authority = port === (secure ? 443 : 80) ? host.text : `${host.text}:${port}`;
   const upgraded = withField(withField(headers, "connection", "Upgrade"), "upgrade", "websocket");
   return new Promise((resolve, reject) => {
-    const outgoing = http.request({
+    const outgoing = nodeHttp.request({
       createConnection: () => upstream,
       path,
       headers: ["host", authority, ...withoutFields(upgraded, ["host"])],
@@ -169,7 +170,7 @@ function answerInstead(
   headers: FlatHeaders,
   masker: Parameters<typeof bodyWriterFor>[2],
 ): void {
-  const reply = new http.ServerResponse(request);
+  const reply = new nodeHttp.ServerResponse(request);
   reply.shouldKeepAlive = false;
   reply.sendDate = false;
   reply.assignSocket(client);

@@ -1,6 +1,7 @@
+import { createRequire } from "node:module";
 import { PassThrough, type Readable } from "node:stream";
 import { callbackify } from "node:util";
-import { Agent, type Dispatcher } from "undici";
+import type { Agent, Dispatcher } from "undici";
 import { GateError } from "../errors.ts";
 import type { Dialer } from "../net/dial.ts";
 import { type Endpoint, bracketed, parseHost } from "../net/host.ts";
@@ -10,6 +11,8 @@ import { valuesOf, withoutFields } from "./headers.ts";
 import { Http2Dispatcher } from "./http2-dispatch.ts";
 import { Http2Sessions } from "./http2-sessions.ts";
 import { readByRecord } from "./spent.ts";
+
+const require = createRequire(import.meta.url);
 
 /** Limits of HTTP exchanges; every one has a default in `createGate`. */
 export interface HttpLimits {
@@ -23,7 +26,8 @@ export interface HttpLimits {
 
 /** Keep-alive connections to upstream servers, dialled by the gate's own rules. Nothing is shared between gates. */
 export class UpstreamPool {
-  readonly #plain: Agent;
+  readonly #newPlain: () => Agent;
+  #plain: Agent | undefined;
   /** For requests over HTTP/1.1 that wait for 100 or may end in trailers. */
   readonly #detailed: DetailedDispatcher;
   readonly #http2: Http2Dispatcher;
@@ -40,22 +44,7 @@ export class UpstreamPool {
         return connection.alpnProtocol === "h2" ? connection : readByRecord(connection);
       };
     const http1 = connector(["http/1.1"]);
-    const open = callbackify(http1);
-    this.#plain = new Agent({
-      allowH2: false,
-      // One request at a time on a connection: a slow one must not hold up another's answer.
-      pipelining: 1,
-      maxHeaderSize: limits.headerBytes,
-      headersTimeout: limits.responseTimeout,
-      bodyTimeout: 0, // server-sent events may be silent for hours
-      keepAliveTimeout: 30_000,
-      connect: ({ hostname, protocol, port }, callback) => {
-        open(hostname, protocol, port, (error, socket) => {
-          if (error) callback(error, null);
-          else callback(null, socket);
-        });
-      },
-    });
+    this.#newPlain = () => newAgent(http1, limits);
     this.#detailed = new DetailedDispatcher(http1, limits);
     const sessions = new Http2Sessions(connector(["h2", "http/1.1"]), limits.headerBytes);
     this.#http2 = new Http2Dispatcher(sessions, limits);
@@ -71,7 +60,8 @@ export class UpstreamPool {
   #overHttp1(request: UpstreamRequest, version: number, handler: Dispatcher.DispatchHandler): void {
     const { origin, path, method, headers, body } = request;
     const plain = { origin, path, method, headers };
-    if (!body) return void this.#plain.dispatch({ ...plain, body: null }, handler);
+    const agent = (this.#plain ??= this.#newPlain());
+    if (!body) return void agent.dispatch({ ...plain, body: null }, handler);
     // Trailers need chunks (RFC 9112 section 7.1.2), and behind chunks they may come announced or not.
     const announced = valuesOf(headers, "trailer").length > 0;
     const chunked = announced || valuesOf(headers, "content-length").length === 0;
@@ -81,14 +71,35 @@ export class UpstreamPool {
     }
     const copy = new PassThrough();
     if (version === 2) body.once("end", () => refuseTrailers(request, copy));
-    this.#plain.dispatch({ ...plain, body: detach(body, copy) }, handler);
+    agent.dispatch({ ...plain, body: detach(body, copy) }, handler);
   }
 
   async close(): Promise<void> {
     this.#detailed.close();
     this.#http2.close();
-    await this.#plain.destroy();
+    await this.#plain?.destroy();
   }
+}
+
+/** undici is loaded only here: that takes a good part of a gate's start, and many a gate sends no request. */
+function newAgent(connect: Connect, limits: HttpLimits): Agent {
+  const undici = require("undici") as typeof import("undici");
+  const open = callbackify(connect);
+  return new undici.Agent({
+    allowH2: false,
+    // One request at a time on a connection: a slow one must not hold up another's answer.
+    pipelining: 1,
+    maxHeaderSize: limits.headerBytes,
+    headersTimeout: limits.responseTimeout,
+    bodyTimeout: 0, // server-sent events may be silent for hours
+    keepAliveTimeout: 30_000,
+    connect: ({ hostname, protocol, port }, callback) => {
+      open(hostname, protocol, port, (error, socket) => {
+        if (error) callback(error, null);
+        else callback(null, socket);
+      });
+    },
+  });
 }
 
 /**

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import http from "node:http";
+import type http from "node:http";
 import type { Socket } from "node:net";
 import { GateError } from "../errors.ts";
 import type { Recorder } from "../event.ts";
@@ -7,6 +7,7 @@ import type { GateRequest, GateResponse } from "../http/refusal.ts";
 import { asGateError, refuseOnSocket, refuseRequest } from "../http/refusal.ts";
 import type { Destination } from "../http/request-target.ts";
 import { type Endpoint, parseAuthority } from "./host.ts";
+import { nodeHttp } from "./node-http.ts";
 
 /** What the explicit proxy hands its work to. */
 export interface ProxyHandlers {
@@ -48,7 +49,7 @@ export function createExplicitProxy(
     recorder.deny({ type: "net.connect", object }, error);
   };
 
-  const server = http.createServer({
+  const server = nodeHttp.createServer({
     maxHeaderSize: headerBytes,
     requestTimeout: 0,
     noDelay: true,
