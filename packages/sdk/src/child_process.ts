@@ -12,8 +12,10 @@
  *
  * What differs from Node: `pid` is undefined until `"spawn"`, and is the number inside the sandbox. Of
  * `env`, only what is not the same in this process's own environment is passed on: the rest is for the
- * policy to allow. `detached` is always so, as everything ends with the sandbox. There is no IPC
- * channel, no `uid`, `gid` and `argv0`, and nothing synchronous.
+ * policy to allow. A program that the policy does not allow is one without permission (`EACCES`); `cause` of an
+ * error is nono's own, with its code and remedy. `detached` is always so, as everything ends with the sandbox.
+ * Pipes beyond stderr can only be read. There is no IPC channel, no `uid`, `gid` and `argv0`, nothing
+ * synchronous, and what is returned is no instance of Node's `ChildProcess`.
  *
  * @packageDocumentation
  */

@@ -10,6 +10,7 @@ import type {
 import { promisify } from "node:util";
 import type { Sandbox } from "../sandbox.ts";
 import { SandboxedChild } from "./child.ts";
+import { wrongType } from "./options.ts";
 
 /** The type of Node's `spawn`. */
 export type SpawnFunction = typeof nodeSpawn;
@@ -51,7 +52,7 @@ export function childProcessApi(sandboxFor: () => Sandbox): ChildProcessApi {
   const execFile = (file: string, ...rest: unknown[]): ChildProcess => {
     const { args, options, callback } = split(rest);
     const child = new SandboxedChild(sandboxFor(), file, args, { ...options, stdio: "pipe" });
-    if (callback) child.collect(options, callback);
+    if (callback) child.collect([file, ...args].join(" "), options, callback);
     return child.asChildProcess();
   };
   const exec = (command: string, ...rest: unknown[]): ChildProcess => {
@@ -72,6 +73,8 @@ function split(rest: readonly unknown[]): {
   options: SpawnOptions & ExecFileOptions;
   callback: Callback | undefined;
 } {
+  const wrong = rest.find((value) => !["object", "undefined", "function"].includes(typeof value));
+  if (wrong !== undefined) throw wrongType("args", "object", wrong);
   return {
     args: (rest.find((value) => Array.isArray(value)) ?? []) as readonly string[],
     options: rest.find(isOptions) ?? {},
@@ -87,13 +90,13 @@ function isOptions(value: unknown): value is object {
 function withPromise(
   run: (file: string, ...rest: unknown[]) => ChildProcess,
 ): (file: string, ...rest: unknown[]) => ChildProcess {
-  const asPromise = (file: string, ...rest: unknown[]): Promise<unknown> =>
-    new Promise((resolve, reject) => {
-      const done: Callback = (error, stdout, stderr) => {
-        if (error) reject(Object.assign(error, { stdout, stderr }));
-        else resolve({ stdout, stderr });
-      };
-      run(file, ...rest, done);
-    });
+  const asPromise = (file: string, ...rest: unknown[]): Promise<unknown> => {
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    const child = run(file, ...rest, ((error, stdout, stderr) => {
+      if (error) reject(Object.assign(error, { stdout, stderr }));
+      else resolve({ stdout, stderr });
+    }) satisfies Callback);
+    return Object.assign(promise, { child });
+  };
   return Object.assign(run, { [promisify.custom]: asPromise });
 }

@@ -12,7 +12,8 @@ import { PassThrough, type Readable, type Writable } from "node:stream";
 import { finished } from "node:stream/promises";
 import type { Exit, SandboxedProcess } from "@nono/core";
 import type { Sandbox } from "../sandbox.ts";
-import { argvOf, commandOptions } from "./options.ts";
+import { startFailure, tooMuchOutput } from "./node-errors.ts";
+import { argvOf, checkCall, commandOptions, knownSignal } from "./options.ts";
 
 /** Node's default of `maxBuffer`. */
 const defaultMaxBuffer = 1024 * 1024;
@@ -36,6 +37,7 @@ export class SandboxedChild extends EventEmitter {
 
   constructor(sandbox: Sandbox, file: string, args: readonly string[], options: SpawnOptions) {
     super();
+    checkCall(file, args, options);
     const argv = argvOf(file, args, options);
     const command = commandOptions(options);
     this.spawnfile = argv[0] ?? file;
@@ -49,7 +51,8 @@ export class SandboxedChild extends EventEmitter {
   }
 
   /** As Node's: true if a signal was sent, or will be when the command has started. */
-  kill(signal: NodeJS.Signals | number = "SIGTERM"): boolean {
+  kill(name: NodeJS.Signals | number = "SIGTERM"): boolean {
+    const signal = knownSignal(name);
     if (this.exitCode !== null || this.signalCode !== null) return false;
     if (this.#process) this.#process.kill(signal);
     else this.#early.push(signal);
@@ -75,8 +78,9 @@ export class SandboxedChild extends EventEmitter {
     return this as unknown as ChildProcess;
   }
 
-  /** Calls back with the whole output, as `execFile` does. */
+  /** Calls back with the whole output, as `execFile` does; `cmd` is what errors say was run. */
   collect(
+    cmd: string,
     { encoding = "utf8", maxBuffer = defaultMaxBuffer }: ExecFileOptions,
     callback: (
       error: ExecFileException | null,
@@ -84,11 +88,15 @@ export class SandboxedChild extends EventEmitter {
       stderr: string | Buffer,
     ) => void,
   ): void {
-    const outputs = [this.stdout, this.stderr].map((stream) =>
-      gather(stream, maxBuffer, () => this.kill()),
+    let overflow: RangeError | undefined;
+    const outputs = (["stdout", "stderr"] as const).map((name) =>
+      gather(this[name], maxBuffer, () => {
+        overflow ??= tooMuchOutput(name);
+        this.kill();
+      }),
     );
     const text = (): (string | Buffer)[] =>
-      outputs.map(({ chunks }) => {
+      outputs.map((chunks) => {
         const all = Buffer.concat(chunks).subarray(0, maxBuffer);
         return encoding === null || encoding === "buffer"
           ? all
@@ -101,14 +109,12 @@ export class SandboxedChild extends EventEmitter {
       const [stdout = "", stderr = ""] = text();
       callback(failure as ExecFileException | null, stdout, stderr);
     };
-    this.once("error", (error) => done(error as Error));
+    this.once("error", (error: Error) => done(Object.assign(error, { cmd })));
     this.once("close", (code: number | null, signal: NodeJS.Signals | null) => {
-      if (code === 0 && !outputs.some(({ overflowed }) => overflowed)) return done(null);
-      const cmd = this.spawnargs.join(" ");
-      const overflow = outputs.some(({ overflowed }) => overflowed);
+      if (overflow) return done(Object.assign(overflow, { cmd }));
+      if (code === 0) return done(null);
       const failure = new Error(`Command failed: ${cmd}\n${String(text()[1])}`);
-      const why = overflow ? "ERR_CHILD_PROCESS_STDIO_MAXBUFFER" : code;
-      done(Object.assign(failure, { code: why, killed: this.killed, signal, cmd }));
+      done(Object.assign(failure, { code, killed: this.killed, signal, cmd }));
     });
   }
 
@@ -129,20 +135,31 @@ export class SandboxedChild extends EventEmitter {
   }
 
   async #run(start: () => Promise<SandboxedProcess>): Promise<void> {
+    let command: SandboxedProcess;
     try {
-      const command = await start();
-      this.#process = command;
+      command = await start();
       this.pid = await command.started;
-      this.emit("spawn");
-      for (const signal of this.#early.splice(0)) command.kill(signal);
-      const flushed = this.#connect(command);
-      this.#end(await command.exited);
-      await flushed;
-      this.emit("close", this.exitCode, this.signalCode);
     } catch (error) {
-      for (const stream of this.stdio) stream?.destroy();
-      this.emit("error", error);
+      return this.#fail(startFailure(error, this.spawnargs));
     }
+    this.#process = command;
+    this.emit("spawn");
+    for (const signal of this.#early.splice(0)) command.kill(signal);
+    const flushed = this.#connect(command);
+    this.#end(await command.exited);
+    await flushed;
+    this.emit("close", this.exitCode, this.signalCode);
+  }
+
+  /** As Node's: an error, and the end of all streams. */
+  #fail(error: unknown): void {
+    const { errno = -1 } = error as NodeJS.ErrnoException;
+    this.exitCode = errno;
+    this.stdin?.destroy();
+    for (const stream of this.stdio.slice(1)) stream?.end();
+    // Once whoever reads the streams has seen their end.
+    setImmediate(() => this.emit("close", errno, null));
+    this.emit("error", error);
   }
 
   /** Resolves when all that the command has written has been handed on. */
@@ -166,19 +183,14 @@ export class SandboxedChild extends EventEmitter {
   }
 }
 
-function gather(
-  stream: Readable | null,
-  limit: number,
-  onOverflow: () => void,
-): { readonly chunks: Buffer[]; overflowed: boolean } {
-  const gathered = { chunks: [] as Buffer[], overflowed: false };
+function gather(stream: Readable | null, limit: number, onOverflow: () => void): readonly Buffer[] {
+  const chunks: Buffer[] = [];
   let size = 0;
   stream?.on("data", (chunk: Buffer) => {
-    gathered.chunks.push(chunk);
+    const before = size;
     size += chunk.length;
-    if (size <= limit || gathered.overflowed) return;
-    gathered.overflowed = true;
-    onOverflow();
+    if (before <= limit) chunks.push(chunk);
+    if (before <= limit && size > limit) onOverflow();
   });
-  return gathered;
+  return chunks;
 }

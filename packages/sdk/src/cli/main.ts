@@ -9,7 +9,7 @@ import { ownFailure } from "./exit-status.ts";
 import { helpOf, overview, version } from "./help.ts";
 import { print, printJson, tell, toJson } from "./output.ts";
 import { asksForJson, flagsOf, parse } from "./parse.ts";
-import { errorInJson, isRefusal } from "./refusal.ts";
+import { errorInJson, isRefusal } from "../refusal.ts";
 
 let wasParsed = false;
 

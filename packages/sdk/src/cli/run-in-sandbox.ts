@@ -13,7 +13,7 @@ import { GateFailures } from "./gate-failures.ts";
 import { toJson } from "./output.ts";
 import { number, refuse, seconds } from "./parse.ts";
 import { withProgress } from "./progress.ts";
-import { errorInJson } from "./refusal.ts";
+import { errorInJson } from "../refusal.ts";
 import type { Epilogue } from "./refusals.ts";
 import { workspaceOf } from "./sandbox-flags.ts";
 import { SignalForwarding } from "./signals.ts";
