@@ -1,6 +1,6 @@
 // The command when it is held wrongly, or stands where it can't work.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import process from "node:process";
@@ -58,6 +58,18 @@ describe("errors are JSON too", () => {
   test("but what the program is given asks for nothing", () => {
     expect(nono(["run", "--nope", "--", "sh", "--json"]).stderr).not.toContain("{");
   });
+});
+
+test("a result that nobody reads, or that has no room, is an error of nono's own", () => {
+  const command = `${process.execPath} ${main} run --no-audit --allow-read .`;
+  const statusOf = (line: string): string =>
+    spawnSync("bash", ["-c", `${line}; echo $?`], { cwd: workspace, encoding: "utf8" }).stdout;
+  expect(statusOf(`${command} --json-fd 3 -- true 3>/dev/full 2>told`)).toBe("125\n");
+  const told = readFileSync(path.join(workspace, "told"), "utf8");
+  expect(told).toMatch(/^nono: The result can't be written to descriptor 3 \(ENOSPC\) .*\n.*\n$/);
+  expect(statusOf(`${command} --json -- true 2>/dev/full`)).toBe("125\n");
+  expect(statusOf(`${command} --json -- true 2> >(true)`)).toBe("125\n");
+  expect(statusOf(`${command} -- false 2>/dev/full`)).toBe("1\n");
 });
 
 test("a guarantee that there is none of is no gap that can be accepted", () => {

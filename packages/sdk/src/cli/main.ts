@@ -80,6 +80,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   process.stderr.write(`nono: stdout can't be written (${error.message})\n`);
   process.exit(ownFailure);
 });
+// There is nowhere left to tell of it; the exit status still says how it went.
+process.stderr.on("error", () => {});
 
 try {
   process.exitCode = await main(process.argv.slice(2));

@@ -1,9 +1,9 @@
 // What `nono run` and `nono shell` have in common: one command in one sandbox, its streams the
 // caller's own, its end reported.
-import { fstatSync, writeSync } from "node:fs";
+import { fstatSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import process from "node:process";
-import type { Exit, SandboxedProcess } from "@nono/core";
+import { ArgumentError, type Exit, type SandboxedProcess } from "@nono/core";
 import type { Sandbox, SandboxSettings } from "../sandbox.ts";
 import type { PolicyViolation } from "../violation.ts";
 import { Asker } from "./ask.ts";
@@ -59,7 +59,11 @@ export async function runInSandbox(
     }
     return end.status;
   } catch (error) {
-    report(errorInJson(error));
+    try {
+      report(errorInJson(error));
+    } catch {
+      // It is told on stderr, whatever it is.
+    }
     throw error;
   }
 }
@@ -125,7 +129,18 @@ function reporter(values: Values): (result: unknown) => void {
   const text = values.one("json-fd");
   if (text === undefined && !values.has("json")) return () => {};
   const fd = text === undefined ? 2 : descriptor(text);
-  return (result) => void writeSync(fd, `${toJson(result)}\n`);
+  return (result) => write(fd, `${toJson(result)}\n`);
+}
+
+function write(fd: number, text: string): void {
+  try {
+    writeFileSync(fd, text); // all of it, unlike writeSync
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const message = `The result can't be written to descriptor ${fd} (${code})`;
+    const remedy = "Read it to its end, and leave room for it.";
+    throw new ArgumentError("ERR_NONO_INVALID_OPTION", message, { value: fd, remedy, cause });
+  }
 }
 
 function descriptor(text: string): number {
