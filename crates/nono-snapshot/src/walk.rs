@@ -91,8 +91,8 @@ pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
 pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Files of one directory handed to a thread together: large directories are shared among threads,
-/// small ones are not worth it.
+/// Files of one directory handed to a thread together: a large directory is shared among threads that would
+/// have nothing to do otherwise.
 const BATCH: usize = 64;
 
 /// Directories with a longer path below the root are refused. It is twice what a path in a system call
@@ -129,14 +129,19 @@ pub(crate) fn walk_open<V: Visitor>(
         visitor,
         builder: Mutex::new(builder),
         next_id: AtomicUsize::new(1),
-        queue: Mutex::new(Queue { tasks: Vec::new(), unfinished: 0, failure: None }),
+        queue: Mutex::new(Queue {
+            directories: Vec::new(),
+            batches: Vec::new(),
+            unfinished: 0,
+            failure: None,
+        }),
         wake: Condvar::new(),
         failed: AtomicBool::new(false),
     };
     let data = visitor.enter(&fd, None, OsStr::new(""), Path::new(""))?;
     let (path, reach) = (PathBuf::new(), select.root());
     let dir = Dir { fd, path, meta: stat.meta, data, reach, id: 0 };
-    walk.push(vec![Task::List(Arc::new(dir))]);
+    walk.push(vec![Task::List(Arc::new(dir))], Vec::new());
     std::thread::scope(|scope| {
         for _ in 1..threads() {
             scope.spawn(|| walk.work());
@@ -162,14 +167,45 @@ enum Task<D> {
     /// Open the sub-directory of that name and read it.
     Descend { parent: Arc<Dir<D>>, name: OsString, meta: Meta, reach: Reach, id: usize },
     /// Visit these entries.
-    Entries { dir: Arc<Dir<D>>, entries: Vec<(OsString, Meta)> },
+    Entries(Batch<D>),
+}
+
+/// Entries of a directory that are visited by one thread.
+struct Batch<D> {
+    dir: Arc<Dir<D>>,
+    entries: Vec<(OsString, Meta)>,
+}
+
+impl<D> Task<D> {
+    /// The directory that it is about.
+    fn id(&self) -> usize {
+        match self {
+            Self::List(dir) => dir.id,
+            Self::Descend { id, .. } => *id,
+            Self::Entries(batch) => batch.dir.id,
+        }
+    }
 }
 
 struct Queue<D> {
     /// Taken from the end: depth first keeps the number of open directories small.
-    tasks: Vec<Task<D>>,
+    directories: Vec<Task<D>>,
+    batches: Vec<Batch<D>>,
     unfinished: usize,
     failure: Option<Error>,
+}
+
+impl<D> Queue<D> {
+    /// For a thread that was in that directory. Two that make files in one wait for each other there: each
+    /// stays in its own, and helps in another's only when there is no further one.
+    fn next(&mut self, own: Option<usize>) -> Option<Task<D>> {
+        let found = self.batches.iter().rposition(|batch| Some(batch.dir.id) == own);
+        let batch = found.map(|index| self.batches.remove(index));
+        batch
+            .map(Task::Entries)
+            .or_else(|| self.directories.pop())
+            .or_else(|| self.batches.pop().map(Task::Entries))
+    }
 }
 
 struct Walk<'a, V: Visitor> {
@@ -190,15 +226,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<V: Visitor> Walk<'_, V> {
-    fn push(&self, tasks: Vec<Task<V::Dir>>) {
+    fn push(&self, directories: Vec<Task<V::Dir>>, batches: Vec<Batch<V::Dir>>) {
         let mut queue = lock(&self.queue);
-        queue.unfinished += tasks.len();
-        queue.tasks.extend(tasks);
+        queue.unfinished += directories.len() + batches.len();
+        queue.directories.extend(directories);
+        queue.batches.extend(batches);
         self.wake.notify_all();
     }
 
     fn work(&self) {
-        while let Some(task) = self.next() {
+        let mut own = None;
+        while let Some(task) = self.next(own) {
+            own = Some(task.id());
             let outcome = if self.failed.load(Ordering::Relaxed) { Ok(()) } else { self.run(task) };
             let mut queue = lock(&self.queue);
             if let Err(error) = outcome {
@@ -212,10 +251,10 @@ impl<V: Visitor> Walk<'_, V> {
         }
     }
 
-    fn next(&self) -> Option<Task<V::Dir>> {
+    fn next(&self, own: Option<usize>) -> Option<Task<V::Dir>> {
         let mut queue = lock(&self.queue);
         loop {
-            if let Some(task) = queue.tasks.pop() {
+            if let Some(task) = queue.next(own) {
                 return Some(task);
             }
             if queue.unfinished == 0 {
@@ -245,7 +284,7 @@ impl<V: Visitor> Walk<'_, V> {
                 self.release(parent)?;
                 self.list(Arc::new(Dir { fd, path, meta: opened.meta, data, reach, id }))
             }
-            Task::Entries { dir, entries } => {
+            Task::Entries(Batch { dir, entries }) => {
                 let mut visited = Vec::with_capacity(entries.len());
                 for (name, mut meta) in entries {
                     self.visitor.entry(&dir, &name, &mut meta)?;
@@ -298,14 +337,15 @@ impl<V: Visitor> Walk<'_, V> {
             builder.directories(dir.id, directories);
             builder.excluded(excluded);
         }
+        let mut batches = Vec::new();
         while files.len() > BATCH {
             let entries = files.split_off(files.len() - BATCH);
-            tasks.push(Task::Entries { dir: Arc::clone(&dir), entries });
+            batches.push(Batch { dir: Arc::clone(&dir), entries });
         }
-        if !tasks.is_empty() {
-            self.push(tasks);
+        if !tasks.is_empty() || !batches.is_empty() {
+            self.push(tasks, batches);
         }
-        self.run(Task::Entries { dir, entries: files })
+        self.run(Task::Entries(Batch { dir, entries: files }))
     }
 
     fn same_file_system(&self, stat: &Stat, path: &Path) -> Result<()> {
@@ -365,4 +405,28 @@ pub(crate) fn open_beneath(root: &OwnedFd, path: &Path) -> std::io::Result<Owned
 pub(crate) fn split(path: &Path) -> (&Path, &OsStr) {
     let name = path.file_name().unwrap_or_else(|| OsStr::from_bytes(b""));
     (path.parent().unwrap_or_else(|| Path::new("")), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_stays_in_its_directory_and_helps_last() {
+        let dir = |id| {
+            let (fd, path) = (open_directory(Path::new("/")).unwrap(), PathBuf::new());
+            let (meta, reach) = (Meta::default(), Selection::All.root());
+            Arc::new(Dir { fd, path, meta, data: (), reach, id })
+        };
+        let batch = |id| Batch { dir: dir(id), entries: Vec::new() };
+        let mut queue = Queue {
+            directories: vec![Task::List(dir(3)), Task::List(dir(4))],
+            batches: vec![batch(1), batch(1), batch(2)],
+            unfinished: 5,
+            failure: None,
+        };
+        let order: Vec<usize> =
+            std::iter::from_fn(|| queue.next(Some(1))).map(|task| task.id()).collect();
+        assert_eq!(order, [1, 1, 4, 3, 2]);
+    }
 }
