@@ -25,6 +25,29 @@ test("environment, file and command give the value without its line end", async 
   expect(String(await fromCommand(["echo", "from-command"]).read())).toBe("from-command");
 });
 
+const sayer = (where = "", says = ""): void =>
+  writeFileSync(path.join(where, "say-secret"), `#!/bin/sh\necho ${says}; pwd\n`, { mode: 0o755 });
+
+test("a command is the one that was there when the source was made", async () => {
+  const [early, late] = ["early", "late"].map((name) => mkdtempSync(at(name)));
+  sayer(late, "own");
+  const before = process.env["PATH"];
+  try {
+    process.env["PATH"] = `${early}:relative:${late}:${before}`;
+    const source = fromCommand(["say-secret"], { cwd: "/" });
+    const nothing = fromCommand(["no-such-program"]);
+    // An agent at work, in a directory that npx has put into PATH.
+    sayer(early, "planted");
+    writeFileSync(path.join(early ?? "", "no-such-program"), "#!/bin/sh\necho planted\n", {
+      mode: 0o755,
+    });
+    expect(String(await source.read())).toBe("own\n/");
+    await expect(nothing.read()).rejects.toMatchObject({ code: "ERR_NONO_CREDENTIAL_MISSING" });
+  } finally {
+    process.env["PATH"] = before;
+  }
+});
+
 test("a file that others may read is refused, and says how to mend it", async () => {
   writeFileSync(at("open"), "value", { mode: 0o644 });
   await expect(fromFile(at("open")).read()).rejects.toMatchObject({

@@ -8,8 +8,8 @@ import {
 } from "@nono/core";
 import { type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
 import { credentialOf } from "./policy/credential.ts";
-import { keepPolicies } from "./policy/keep.ts";
-import type { Policy } from "./policy/policy.ts";
+import { keepPolicies, keepPrograms } from "./policy/keep.ts";
+import type { Policy, PolicySource } from "./policy/policy.ts";
 import { type PolicyContext, resolvePolicy } from "./policy/resolve.ts";
 import { Scratch } from "./scratch.ts";
 import { isBelow } from "./state.ts";
@@ -38,6 +38,8 @@ export interface Declared {
   readonly allowDegraded: readonly GuaranteeName[];
   /** What commands may write for themselves; no part of their work. */
   readonly scratch: Scratch;
+  /** Where credentials of policies come from, by their names. */
+  readonly sources: ReadonlyMap<string, PolicySource>;
 }
 
 /** What a sandbox is like beyond what is declared; see `Capabilities` of `@nono/core`. */
@@ -82,6 +84,8 @@ export abstract class Declaration {
   readonly #networkPolicy = new NetworkPolicy();
   /** Files that have said something of this. */
   readonly #policyFiles = new Set<string>();
+  /** Where credentials of policies come from, by their names. */
+  readonly #sources = new Map<string, PolicySource>();
   #rollback: RollbackSettings | undefined;
   readonly #scratch = new Scratch();
   #declared: Declared | undefined;
@@ -120,7 +124,10 @@ export abstract class Declaration {
     this.allowUnixSocket(said.unixSockets).allowEnv(said.env.allow).setEnv(said.env.set);
     this.limit(said.limits);
     this.#networkPolicy.access = network;
-    for (const credential of said.credentials) this.injectCredential(credentialOf(credential));
+    for (const credential of said.credentials) {
+      this.injectCredential(credentialOf(credential));
+      if (credential.from) this.#sources.set(credential.name, credential.from);
+    }
     if (said.rollback) this.enableRollback(said.rollback === true ? {} : said.rollback);
     const { protect, privateTmp, baseProfile } = said;
     Object.assign(this.#surroundings, withoutUndefined({ protect, privateTmp, baseProfile }));
@@ -415,6 +422,7 @@ export abstract class Declaration {
       cwd: this.#named.find((name) => this.#isGranted(name) && isDirectory(name)),
       allowDegraded: [...this.#allowDegraded],
       scratch: this.#scratch,
+      sources: this.#sources,
     };
     return this.#declared;
   }
@@ -423,7 +431,12 @@ export abstract class Declaration {
   protected check(): void {
     this.#networkPolicy.check();
     const { protect = true } = this.#surroundings;
-    if (protect) keepPolicies([...this.#policyFiles], this.#write, this.#deny);
+    const writable = { write: this.#write, deny: this.#deny };
+    if (protect) keepPolicies(this.#policyFiles, writable);
+    const programs = [...this.#sources.values()].flatMap((from) =>
+      "command" in from ? from.command.slice(0, 1) : [],
+    );
+    keepPrograms(programs, writable);
   }
 
   #isGranted(name: Path): boolean {

@@ -18,6 +18,7 @@ import { SandboxEmitter } from "./events.ts";
 import { explainHost, type HostQuestion } from "./explain-host.ts";
 import type { SandboxResult } from "./result.ts";
 import { Running } from "./running.ts";
+import { keepSecrets } from "./policy/secrets.ts";
 import { explainStart } from "./start-error.ts";
 import { traced } from "./telemetry.ts";
 import { KeptStates, noCheckpoint, refuseUnderway } from "./undo.ts";
@@ -343,11 +344,18 @@ export class Sandbox extends Declaration {
     const record = await this.#record;
     if (this.#states.isEmpty) await this.#keepState();
     const options = { ...this.#settings, mounts: await this.#states.mounts() };
-    return Running.start(declared, options, {
+    const running = await Running.start(declared, options, {
       events: this.events,
       record,
       recordsReads: this.#settings.observe === "all",
     });
+    try {
+      keepSecrets(running.core, declared.sources);
+    } catch (error) {
+      await running.stop();
+      throw error;
+    }
+    return running;
   }
 
   /** Ends everything inside; whoever waits for a command is told of its end. */

@@ -1,5 +1,7 @@
 import { execFile } from "node:child_process";
+import { accessSync, constants, statSync } from "node:fs";
 import { open } from "node:fs/promises";
+import path from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
 import { type CredentialSource, sourceError } from "../credentials/source.ts";
@@ -34,12 +36,12 @@ export function fromEnv(variable: string): CredentialSource {
  * @example
  * fromFile("/run/secrets/github-token");
  */
-export function fromFile(path: string): CredentialSource {
-  const description = `file ${path}`;
+export function fromFile(name: string): CredentialSource {
+  const description = `file ${name}`;
   return {
     description,
     read: async () => {
-      const file = await open(path, "r").catch((error: unknown) => {
+      const file = await open(name, "r").catch((error: unknown) => {
         throw missing(description, "Check the path and its permissions.", error);
       });
       try {
@@ -49,7 +51,7 @@ export function fromFile(path: string): CredentialSource {
           throw sourceError(
             "ERR_NONO_CREDENTIAL_INVALID",
             `The ${description} can be read by others (mode ${(mode & 0o777).toString(8)}).`,
-            `chmod 600 ${path}`,
+            `chmod 600 ${name}`,
           );
         }
         if (size > maxBytes) throw tooLong(description);
@@ -62,8 +64,11 @@ export function fromFile(path: string): CredentialSource {
 }
 
 /**
- * What a command prints. No shell is involved.
+ * What a command prints. No shell is involved. Where it is, is found out at once: when the value is read, agents
+ * are at work, who may be able to write into a directory of `PATH` (`npx` has that of the project in it).
  *
+ * @param argv The program, then its arguments: an absolute path, one from the current directory on, or a name
+ *   that is looked up in the absolute directories of `PATH`.
  * @example
  * fromCommand(["gh", "auth", "token"], { ttlSeconds: 300 })
  */
@@ -74,19 +79,24 @@ export function fromCommand(
     ttlSeconds?: number;
     /** Milliseconds. Default: 30 000. */
     timeout?: number;
+    /** Where it begins. Default: the directory that is the current one when it is run. */
+    cwd?: string;
   } = {},
 ): CredentialSource {
   const [command, ...args] = argv;
+  const file = located(command);
   const description = `command ${command}`;
   return {
     description,
     ...(options.ttlSeconds === undefined ? {} : { ttl: options.ttlSeconds * 1_000 }),
     read: async () => {
       try {
-        const { stdout } = await run(command, args, {
+        if (file === undefined) throw missing(description, "Install it, or give its path.");
+        const { stdout } = await run(file, args, {
           encoding: "buffer",
           timeout: options.timeout ?? 30_000,
           maxBuffer: maxBytes,
+          ...(options.cwd !== undefined && { cwd: options.cwd }),
         });
         return trimmed(stdout, description);
       } catch (error) {
@@ -120,9 +130,25 @@ export function fromOnePassword(reference: `op://${string}`): CredentialSource {
 export function fromVault(reference: `vault:${string}`): CredentialSource {
   const match = /^vault:([^#]+)#([^#]+)$/.exec(reference);
   if (!match) throw missing(`Vault ${reference}`, "Write vault:path#field.");
-  const [, path = "", field = ""] = match;
-  const source = fromCommand(["vault", "kv", "get", `-field=${field}`, path]);
-  return { ...source, description: `Vault ${path}#${field}` };
+  const [, secret = "", field = ""] = match;
+  const source = fromCommand(["vault", "kv", "get", `-field=${field}`, secret]);
+  return { ...source, description: `Vault ${secret}#${field}` };
+}
+
+/** Its path; undefined: there is none. */
+function located(command: string): string | undefined {
+  if (command.includes("/")) return path.resolve(command);
+  const directories = (process.env["PATH"] ?? "").split(path.delimiter).filter(path.isAbsolute);
+  return directories.map((directory) => path.join(directory, command)).find(isProgram);
+}
+
+function isProgram(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return statSync(file).isFile();
+  } catch {
+    return false;
+  }
 }
 
 function trimmed(bytes: Buffer, description: string): Buffer {

@@ -26,7 +26,8 @@ function sourceOf(from: PolicySource): Pick<Credential, "tokenFrom" | "tokenFrom
     if ("env" in from) return fromEnv(from.env);
     if ("file" in from) return fromFile(from.file);
     const [program = "", ...args] = from.command;
-    return fromCommand([program, ...args]);
+    // Not in the current directory: that is the commands', and tools do what files there say.
+    return fromCommand([program, ...args], { cwd: "/" });
   };
   const [kind = ""] = Object.keys(from);
   return {

@@ -36,6 +36,13 @@ export class Host {
     return this.#find(name)[0];
   }
 
+  /** The same, but none of the workspace's, where agents write. */
+  ownProgram(name: string): string | undefined {
+    return this.#find(name).find(
+      (found) => ![found, realpathSync(found)].some((file) => this.#isCommands(file)),
+    );
+  }
+
   /**
    * What a program prints, run outside any sandbox: so it is none of the workspace's, where agents write
    * (`npm run` has its `node_modules/.bin` in `PATH`), and does not stand there, since version managers and
@@ -44,9 +51,8 @@ export class Host {
    * @returns Undefined when there is none, or it fails.
    */
   ask(name: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): string | undefined {
-    const program = this.#find(name)
-      .map((found) => realpathSync(found))
-      .find((found) => !this.#isCommands(found));
+    const found = this.ownProgram(name);
+    const program = found && realpathSync(found);
     if (program === undefined) return undefined;
     // Both are for what the user runs, and may name files of the current directory.
     const { NODE_OPTIONS: _, PYTHONSTARTUP: __, ...own } = process.env;

@@ -1,4 +1,4 @@
-// Policy files that commands could change.
+// Files that commands could change, and that say what they may do, or are run outside of their sandbox.
 import { readlinkSync, realpathSync } from "node:fs";
 import path from "node:path";
 import { CapabilitiesError, type Path } from "@nono/core";
@@ -8,30 +8,23 @@ import { isDirectory } from "../validate.ts";
 /** Names that no command may change, wherever they are: see `protect` in policy.ts. */
 const kept = new Set(["nono.json", "nono.jsonc"]);
 
+/** What commands may write, and what is denied them. */
+export interface Writable {
+  readonly write: readonly Path[];
+  readonly deny: readonly Path[];
+}
+
 /**
  * Refuses grants by which commands could change what they may do the next time. A policy can name programs that
  * nono runs outside of any sandbox (`credentials`), so they could do anything then.
  *
  * @throws {@link CapabilitiesError} `ERR_NONO_INVALID_CAPABILITIES`
  */
-export function keepPolicies(
-  files: readonly string[],
-  writable: readonly Path[],
-  denied: readonly Path[],
-): void {
-  const grants = writable.flatMap(canonical);
-  // What is denied stays where it is, with all directories that lead to it. Patterns hold for names.
-  const fixed = denied.map(String).filter((pattern) => !/[*?[{\\]/.test(pattern));
-  const places = fixed.flatMap(canonical);
-  for (const file of files) {
-    const changeable = entriesOf(file).find(
-      (entry) => grants.some((grant) => gives(grant, entry)) && !places.some(isOnWay(entry)),
-    );
-    if (changeable === undefined) continue;
-    const link = changeable === file ? "" : ` by ${changeable}`;
+export function keepPolicies(files: Iterable<string>, writable: Writable): void {
+  for (const { file, by } of changeable(files, writable)) {
     throw new CapabilitiesError(
       "ERR_NONO_INVALID_CAPABILITIES",
-      `${file} is a policy, and commands could change it${link}: what they may do the next time would be theirs to say`,
+      `${file} is a policy, and commands could change it${by}: what they may do the next time would be theirs to say`,
       {
         value: file,
         remedy:
@@ -39,6 +32,38 @@ export function keepPolicies(
           "keep it where nothing may be written, or deny it.",
       },
     );
+  }
+}
+
+/**
+ * Refuses grants by which commands could change a program that is run outside to get a credential.
+ *
+ * @throws {@link CapabilitiesError} `ERR_NONO_INVALID_CAPABILITIES`
+ */
+export function keepPrograms(files: Iterable<string>, writable: Writable): void {
+  for (const { file, by } of changeable(files, writable)) {
+    throw new CapabilitiesError(
+      "ERR_NONO_INVALID_CAPABILITIES",
+      `${file} is run outside of the sandbox for a credential, and commands could change it${by}`,
+      { value: file, remedy: "Keep it where nothing may be written, or deny it." },
+    );
+  }
+}
+
+/** Those of `files` that commands could change, and by which name on their path if not their own. */
+function* changeable(
+  files: Iterable<string>,
+  { write, deny }: Writable,
+): Generator<{ readonly file: string; readonly by: string }> {
+  const grants = write.flatMap(canonical);
+  // What is denied stays where it is, with all directories that lead to it. Patterns hold for names.
+  const fixed = deny.map(String).filter((pattern) => !/[*?[{\\]/.test(pattern));
+  const places = fixed.flatMap(canonical);
+  for (const file of files) {
+    const entry = entriesOf(file).find(
+      (name) => grants.some((grant) => gives(grant, name)) && !places.some(isOnWay(name)),
+    );
+    if (entry !== undefined) yield { file, by: entry === file ? "" : ` by ${entry}` };
   }
 }
 

@@ -8,7 +8,13 @@ import { checkPolicy, parsePolicy } from "./parse.ts";
 import type { Policy } from "./policy.ts";
 import { presets } from "./presets/index.ts";
 import { readPolicy } from "./read.ts";
-import { expandPaths, expandPatterns, expandPrograms, expandValues } from "./variables.ts";
+import {
+  expandPaths,
+  expandPatterns,
+  expandPrograms,
+  expandSource,
+  expandValues,
+} from "./variables.ts";
 
 /** What the variables of a policy stand for. */
 export interface PolicyContext {
@@ -127,9 +133,8 @@ function expand(policy: Policy, host: Host, base: ResolvedPolicy, source: string
     unixSockets: paths(policy.unixSockets),
     credentials: (policy.credentials ?? []).map((credential) => {
       const { from } = credential;
-      if (from === undefined || !("file" in from)) return credential;
-      const [file = from.file] = paths([from.file]);
-      return { ...credential, from: { file } };
+      if (from === undefined) return credential;
+      return { ...credential, from: expandSource(from, host, source) };
     }),
     env: {
       allow: policy.env?.allow ?? [],

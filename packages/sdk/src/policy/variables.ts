@@ -2,6 +2,7 @@
 import path from "node:path";
 import type { Host } from "./host.ts";
 import { PolicyError } from "./errors.ts";
+import type { PolicySource } from "./policy.ts";
 import { patternBelow } from "./pattern.ts";
 
 /** Absolute paths; what is marked `?` and missing is left out. */
@@ -34,6 +35,26 @@ export function expandPrograms(texts: readonly string[], host: Host, source: str
     if (name.includes("/") || name.startsWith("$")) return expandPaths([text], host, source);
     refuseVague(text, name, source);
     return isOptional && host.program(name) === undefined ? [] : [name];
+  });
+}
+
+/**
+ * Where a credential comes from, its file or program found. A program is run outside of the sandbox, so it is none
+ * that only the workspace has.
+ */
+export function expandSource(from: PolicySource, host: Host, source: string): PolicySource {
+  if ("file" in from) {
+    const [file = from.file] = expandPaths([from.file], host, source);
+    return { file };
+  }
+  if (!("command" in from)) return from;
+  const [name = "", ...args] = from.command;
+  const isPath = name.includes("/") || name.startsWith("$");
+  const program = isPath ? expandPaths([name], host, source)[0] : host.ownProgram(name);
+  if (program !== undefined) return { command: [program, ...args] };
+  throw new PolicyError({ source }, `there is no program ${name} outside of the workspace`, {
+    value: name,
+    remedy: "Install it, or give the path of the program that says the credential.",
   });
 }
 
