@@ -8,7 +8,7 @@ import {
 } from "@nono/core";
 import { type Credential, NetworkPolicy, type NetworkOptions } from "./network.ts";
 import { credentialOf } from "./policy/credential.ts";
-import { keepPolicies, keepPrograms } from "./policy/keep.ts";
+import { keepNono, keepPolicies, keepPrograms } from "./policy/keep.ts";
 import type { Policy, PolicySource } from "./policy/policy.ts";
 import { type PolicyContext, resolvePolicy } from "./policy/resolve.ts";
 import { Scratch } from "./scratch.ts";
@@ -432,7 +432,10 @@ export abstract class Declaration {
     this.#networkPolicy.check();
     const { protect = true } = this.#surroundings;
     const writable = { write: this.#write, deny: this.#deny };
-    if (protect) keepPolicies(this.#policyFiles, writable);
+    if (protect) {
+      keepPolicies(this.#policyFiles, writable);
+      keepNono(writable);
+    }
     const programs = [...this.#sources.values()].flatMap((from) =>
       "command" in from ? from.command.slice(0, 1) : [],
     );

@@ -29,7 +29,7 @@ const limits: Readonly<Record<string, number>> = {
   proxy: 275_000,
   rollback: 50_000,
   audit: 260_000,
-  sdk: 280_000,
+  sdk: 310_000,
 };
 
 // Nothing of this depends on the user; once is enough.

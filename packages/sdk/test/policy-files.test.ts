@@ -167,3 +167,30 @@ describe("a policy that commands could change", () => {
     expect(await run("agent.jsonc", { write: [] })).toBe("");
   });
 });
+
+describe("nono itself", () => {
+  const refusal = "nono itself is installed where commands could change it";
+
+  test("is not where commands may write", async () => {
+    const own = path.resolve(import.meta.dirname, "..");
+    for (const directory of [own, path.dirname(own)]) {
+      await using sandbox = new Sandbox({ audit: false }).allowWrite(directory);
+      await expect(sandbox.guarantees()).rejects.toThrow(refusal);
+    }
+    await using sandbox = new Sandbox({ audit: false }).allowWrite(path.join(own, "test"));
+    expect(await sandbox.guarantees()).not.toEqual([]);
+  });
+
+  test("nor is the link by which npx finds it", () => {
+    mkdirSync(place("node_modules/.bin"), { recursive: true });
+    symlinkSync(main, place("node_modules/.bin/nono"));
+    const run = (...flags: string[]): string => {
+      const args = [place("node_modules/.bin/nono"), "run", "--no-audit", ...flags, "--", "true"];
+      return spawnSync(process.execPath, args, { cwd: workspace.directory, encoding: "utf8" })
+        .stderr;
+    };
+    expect(run("--allow-write", ".")).toContain(`${refusal}: ${place("node_modules/.bin/nono")}`);
+    expect(run("--allow-write", ".", "--no-protect")).toBe("");
+    expect(run("--allow-read", ".")).toBe("");
+  });
+});

@@ -1,6 +1,7 @@
 // Files that commands could change, and that say what they may do, or are run outside of their sandbox.
 import { readlinkSync, realpathSync } from "node:fs";
 import path from "node:path";
+import process from "node:process";
 import { CapabilitiesError, type Path } from "@nono/core";
 import { isBelow } from "../state.ts";
 import { isDirectory } from "../validate.ts";
@@ -46,6 +47,31 @@ export function keepPrograms(files: Iterable<string>, writable: Writable): void 
       "ERR_NONO_INVALID_CAPABILITIES",
       `${file} is run outside of the sandbox for a credential, and commands could change it${by}`,
       { value: file, remedy: "Keep it where nothing may be written, or deny it." },
+    );
+  }
+}
+
+/**
+ * Refuses grants by which commands could change nono itself, parts of which are loaded while they are at work.
+ *
+ * @throws {@link CapabilitiesError} `ERR_NONO_INVALID_CAPABILITIES`
+ */
+export function keepNono(writable: Writable): void {
+  const own = path.resolve(import.meta.dirname, "../..");
+  const [, started = ""] = process.argv;
+  // By the name that it was started by as well: npx finds it by a link in node_modules/.bin.
+  const isOwn = canonical(started).some((file) => isBelow(file, own));
+  const files = [path.join(own, "package.json"), ...(isOwn ? [started] : [])];
+  for (const { file } of changeable(files, writable)) {
+    throw new CapabilitiesError(
+      "ERR_NONO_INVALID_CAPABILITIES",
+      `nono itself is installed where commands could change it: ${file}`,
+      {
+        value: file,
+        remedy:
+          "Install it elsewhere (npm install --global @nono/sdk), grant less, or accept it with protect: false " +
+          "(--no-protect).",
+      },
     );
   }
 }
