@@ -45,8 +45,8 @@ async function turbo(...args: string[]): Promise<number> {
 }
 
 const checks = ["build", "typecheck", "lint", "//#lint:rust", "//#format:check"];
-// What tests need of registries is fetched while those compile.
-let status = await turbo(...checks, "test:tools", "--continue");
+// Meanwhile: what tests need of registries is fetched, and the Rust tests are built by whatever processor is idle.
+let status = await turbo(...checks, "test:tools", "//#build:tests", "--continue");
 if (status === 0) {
   process.env["NONO_TOOLS_INSTALLED"] = "1";
   // Alone: deadlines of the kernel's, such as that nothing outlives its owner by 100 ms, and limits that
