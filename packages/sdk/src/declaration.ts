@@ -103,7 +103,8 @@ export abstract class Declaration {
    *   directory, with a slash in it.
    * @param context What the policy's variables stand for. Default: `$WORKSPACE` is the current
    *   directory.
-   * @throws {@link PolicyError} for a policy that can't be read, or is not of the schema.
+   * @throws {@link PolicyError} for a policy that can't be read, or is not of the schema; {@link PathError} for a
+   *   workspace that is no absolute path.
    * @example
    * ```ts
    * const sandbox = new Sandbox().use("node").use("./nono.jsonc", { workspace: "/workspace" });
@@ -111,6 +112,7 @@ export abstract class Declaration {
    */
   use(policy: string | Policy, context: PolicyContext = {}): this {
     this.#refuseIfFixed("use");
+    if (context.workspace !== undefined) absolutePaths("use", context.workspace);
     const { network, ...said } = resolvePolicy(policy, context, {
       scratch: () => this.#scratch.directory,
       base: { network: this.#networkPolicy.access, env: { allow: [], set: this.#setEnv } },

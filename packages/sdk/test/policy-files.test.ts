@@ -4,7 +4,7 @@ import { mkdirSync, symlinkSync, truncateSync } from "node:fs";
 import path from "node:path";
 import process from "node:process";
 import { describe, expect, test } from "vitest";
-import { Sandbox } from "@nono/sdk";
+import { PathError, Sandbox } from "@nono/sdk";
 import { resolvePolicy } from "../src/policy/resolve.ts";
 import { main, nono } from "./support/nono.ts";
 import { useOwnState } from "./support/state.ts";
@@ -126,6 +126,10 @@ const run = async (file: string, more: object = {}): Promise<string> => {
   const script = `echo '{}' > ${place(file)}; cat ${place(file)} | head -c 2`;
   return (await sandbox.run(["sh", "-c", script])).stdout;
 };
+
+test.for(["", "relative", "~"])("a workspace is an absolute path, not %j", (name) => {
+  expect(() => new Sandbox().use("node", { workspace: name })).toThrow(PathError);
+});
 
 describe("a policy that commands could change", () => {
   test("is refused", async () => {
