@@ -155,6 +155,19 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
     expect(question).not.toMatch(/\p{Zs}{4}|[\u3000\u3164\u2800]/u);
   });
 
+  test("what was allowed for the session is allowed for no name that only looks the same", async () => {
+    for (const name of ["\\377", "\\376"]) {
+      const made = ["-c", `printf '${name}\n' > "$(printf '../${name}')"`];
+      spawnSync("sh", made, { cwd: workspace });
+    }
+    const read = String.raw`cat "$(printf '../\377')" && cat "$(printf '../\376')"; exit 0`;
+    const shown = await ask(read, [
+      [prompt, "s\r"],
+      [prompt, "d\r"],
+    ]);
+    expect(questions(shown)).toBe(2);
+  });
+
   test("a unix socket is asked about", async () => {
     const server = createServer((socket) => socket.end("from the server\n"));
     const socket = path.join(directory, "socket");

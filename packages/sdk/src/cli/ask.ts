@@ -2,7 +2,6 @@
 import type { Approval, SandboxedProcess, Violation } from "@nono/core";
 import { Never } from "../learn/never.ts";
 import type { SandboxSettings } from "../sandbox.ts";
-import { objectOf } from "../violation.ts";
 import { refuse } from "./parse.ts";
 import { type Answer, askWhether, hasTerminal } from "./question.ts";
 import type { JoinedStreams } from "./terminal.ts";
@@ -16,6 +15,12 @@ const approvals: Readonly<Record<Answer, Approval>> = {
   deny: { allow: false, remember: true },
   interrupt: { allow: false },
 };
+
+/** What was asked about, and nothing else: names may hold words such as " to ", and bytes that are no text. */
+function keyOf({ operation, path, to, address, systemCall }: Violation): string {
+  const bytes = [path, to].map((name) => name && Buffer.from(name).toString("hex"));
+  return JSON.stringify([operation, ...bytes, address, systemCall]);
+}
 
 /** Asks one question at a time, and remembers what was answered for the session. */
 export class Asker implements AsyncDisposable {
@@ -67,7 +72,7 @@ export class Asker implements AsyncDisposable {
 
   async #answer(request: Violation, signal: AbortSignal): Promise<Approval> {
     const joined = await this.#joined.promise;
-    const asked = `${request.operation} ${objectOf(request)}`;
+    const asked = keyOf(request);
     const known = this.#known.get(asked);
     if (known !== undefined) return known;
     if (signal.aborted || joined === undefined) return false;
