@@ -2,7 +2,7 @@
 import nodeChildProcess, { type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { type ChildProcessApi, inSandbox } from "../src/child_process.ts";
 import { Sandbox } from "../src/index.ts";
 import { useOwnState } from "./support/state.ts";
@@ -12,10 +12,15 @@ useOwnState();
 let sandbox: Sandbox;
 let sandboxed: ChildProcessApi;
 beforeAll(() => {
+  // A directory of PATH that this user may not enter makes another error of a program that is in none.
+  vi.stubEnv("PATH", "/usr/bin:/bin");
   sandbox = new Sandbox({ audit: false }).use("shell");
   sandboxed = inSandbox(sandbox);
 });
-afterAll(() => sandbox.close());
+afterAll(async () => {
+  await sandbox.close();
+  vi.unstubAllEnvs();
+});
 
 type Told = Record<string, unknown>;
 
