@@ -138,8 +138,11 @@ export function fromVault(reference: `vault:${string}`): CredentialSource {
 /** Its path; undefined: there is none. */
 function located(command: string): string | undefined {
   if (command.includes("/")) return path.resolve(command);
-  const directories = (process.env["PATH"] ?? "").split(path.delimiter).filter(path.isAbsolute);
-  return directories.map((directory) => path.join(directory, command)).find(isProgram);
+  return (process.env["PATH"] ?? "")
+    .split(path.delimiter)
+    .filter((directory) => path.isAbsolute(directory))
+    .map((directory) => path.join(directory, command))
+    .find(isProgram);
 }
 
 function isProgram(file: string): boolean {

@@ -17,8 +17,9 @@ export function checkCall(file: string, args: readonly string[], options: SpawnO
     throw invalidArgument("ERR_INVALID_ARG_VALUE", "The argument 'file' cannot be empty");
   }
   for (const [at, text] of [file, ...args].entries()) {
-    if (!String(text).includes("\0")) continue;
     const name = at === 0 ? "file" : `args[${at - 1}]`;
+    if (typeof text !== "string") throw wrongType(name, "string", text);
+    if (!text.includes("\0")) continue;
     const message = `The argument '${name}' must be a string without null bytes`;
     throw invalidArgument("ERR_INVALID_ARG_VALUE", message);
   }

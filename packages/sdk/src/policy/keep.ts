@@ -136,7 +136,7 @@ function isOnWay(entry: string): (place: string) => boolean {
 /** Nothing, where there is nothing: it can be neither granted nor read. */
 function canonical(name: Path): string[] {
   try {
-    return [realpathSync(typeof name === "string" ? name : Buffer.from(name)).toString()];
+    return [realpathSync(typeof name === "string" ? name : Buffer.from(name))];
   } catch {
     return [];
   }
