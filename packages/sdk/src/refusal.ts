@@ -18,5 +18,5 @@ export function isRefusal(error: unknown): error is Refusal {
 export function errorInJson(error: unknown): { readonly error: Refusal } {
   if (!(error instanceof Error)) return { error: { code: "Error", message: String(error) } };
   const { code = error.name, message, value, remedy, details } = error as Error & Partial<Refusal>;
-  return { error: { code: `${code}`, message, value, remedy, details } as Refusal };
+  return { error: { code, message, value, remedy, details } as Refusal };
 }

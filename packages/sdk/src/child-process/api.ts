@@ -76,7 +76,8 @@ function split(rest: readonly unknown[]): {
   const wrong = rest.find((value) => !["object", "undefined", "function"].includes(typeof value));
   if (wrong !== undefined) throw wrongType("args", "object", wrong);
   return {
-    args: (rest.find((value) => Array.isArray(value)) ?? []) as readonly string[],
+    // Node, too, makes a text of whatever it is given.
+    args: (rest.find((value): value is unknown[] => Array.isArray(value)) ?? []).map(String),
     options: rest.find(isOptions) ?? {},
     callback: rest.find((value) => typeof value === "function") as Callback | undefined,
   };

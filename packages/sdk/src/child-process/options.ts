@@ -18,7 +18,6 @@ export function checkCall(file: string, args: readonly string[], options: SpawnO
   }
   for (const [at, text] of [file, ...args].entries()) {
     const name = at === 0 ? "file" : `args[${at - 1}]`;
-    if (typeof text !== "string") throw wrongType(name, "string", text);
     if (!text.includes("\0")) continue;
     const message = `The argument '${name}' must be a string without null bytes`;
     throw invalidArgument("ERR_INVALID_ARG_VALUE", message);
