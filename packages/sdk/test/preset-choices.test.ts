@@ -235,6 +235,31 @@ test("nothing that is run to find out about a tool obeys files of the current di
   );
 });
 
+test("no preset grants a secret at home, nor lets anything there be written", () => {
+  const secrets =
+    ".ssh/id_ed25519 .aws/credentials .netrc .npmrc .pypirc .git-credentials .docker/config.json .kube/config " +
+    ".config/gh/hosts.yml .config/git/credentials .config/pip/pip.conf .config/npm/npmrc .cargo/credentials.toml " +
+    ".cargo/config.toml .local/share/keyrings/login.keyring .local/share/opencode/auth.json .claude.json " +
+    ".claude/settings.json .claude/.credentials.json .codex/auth.json .codex/config.toml .aider.conf.yml .env " +
+    ".config/opencode/opencode.json .bash_history .gnupg/secring.gpg .vault-token .config/gcloud/credentials.db";
+  for (const name of secrets.split(" ")) put(`home/${name}`, "secret");
+  const programs = "git go node npm python3 rustc cargo claude codex opencode aider rg";
+  for (const bin of [".local/bin", ".cargo/bin", ".npm-global/bin", "go/bin"]) {
+    for (const name of programs.split(" ")) put(`home/${bin}/${name}`, "\u007FELF", 0o755);
+    vi.stubEnv("HOME", path.join(directory, "home"));
+    vi.stubEnv("PATH", `${directory}/home/${bin}:/usr/bin:/bin`);
+    for (const preset of Object.keys(presets)) {
+      const { read, write, exec } = resolvePolicy(preset, { workspace });
+      const readable = [...read, ...write, ...exec].filter((grant) => grant.startsWith("/"));
+      for (const name of secrets.split(" ")) {
+        const found = readable.filter((grant) => isBelow(`${directory}/home/${name}`, grant));
+        expect(found, `${preset} with programs in ${bin}: ${name}`).toEqual([]);
+      }
+      expect(new Set(["$SCRATCH", workspace, ...write])).toEqual(new Set(["$SCRATCH", workspace]));
+    }
+  }
+});
+
 describe("no preset grants the home directory", () => {
   const variables = ["RUSTUP_HOME", "CARGO_HOME", "GOROOT", "GOPATH", "GIT_EXEC_PATH", "NVM_DIR"];
   variables.push("XDG_CONFIG_HOME", "GIT_CONFIG_GLOBAL", "PYTHONUSERBASE", "VIRTUAL_ENV");

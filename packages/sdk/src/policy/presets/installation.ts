@@ -25,9 +25,12 @@ export const developerTools: readonly string[] = [
 export function below(host: Host, prefix: string): string[] {
   // The base profile has /usr/lib and /usr/share.
   if (/^\/(usr(\/.*)?)?$/.test(prefix)) return [];
-  // Shared with everything else that the user has: ~/.local/share holds keys.
-  const isShared = host.isTooWide(prefix) || prefix === path.join(host.home, ".local");
-  return isShared ? ["bin?", "lib?", "lib64?"].map((name) => path.join(prefix, name)) : [prefix];
+  // Shared with everything else that the user has: ~/.local/share holds keys, ~/.cargo a token.
+  const isHidden = path.dirname(prefix) === host.home && path.basename(prefix).startsWith(".");
+  const parts = ["bin?", "lib?", "lib64?", "libexec?"];
+  return host.isTooWide(prefix) || isHidden
+    ? parts.map((name) => path.join(prefix, name))
+    : [prefix];
 }
 
 /** Whether it stands for a program that it chooses: a script, or one for many names (Volta, mise, rustup). */
