@@ -7,6 +7,7 @@ import process from "node:process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { has, main, nono } from "./support/nono.ts";
 import { useOwnState } from "./support/state.ts";
+import { onTerminal as typedInto } from "./support/terminal.ts";
 
 useOwnState();
 
@@ -286,6 +287,31 @@ describe("completions", () => {
       "autoload -Uz compinit; compinit -D -u; source <(nono completions zsh); print $_comps[nono]";
     expect(shellCommand("zsh", "-f", "-c", script)).toBe("_nono\n");
   });
+
+  test.runIf(has("zsh", "completions of zsh") && has("script", "completions of zsh"))(
+    "zsh, as one types",
+    async () => {
+      writeFileSync(path.join(directory, "a policy.json"), "");
+      const setUp =
+        "autoload -Uz compinit; compinit -D -u; source <(nono completions zsh); " +
+        "nono() { print -r -- got: $* }; PS1=$'r\\x65ady> '\r";
+      const shown = await typedInto(
+        "zsh -f -i",
+        [
+          ["\u001B[?2004h", setUp], // it reads keys
+          ["ready> ", "nono run --policy clau\t\r"],
+          ["got: run --policy claude-code", "nono run --policy ./a\t\r"],
+          ["got: run --policy ./a policy.json", "nono policy chec\t\r"],
+          ["got: policy check", "exit\r"],
+        ],
+        { cwd: directory, env: withNono() },
+      );
+      rmSync(path.join(directory, "a policy.json"));
+      expect(shown).toContain("got: policy check");
+      expect(shown).not.toContain("_arguments:");
+    },
+    20_000,
+  );
 
   test.runIf(has("fish", "completions of fish"))("fish", () => {
     expect(fishOffers("nono do")).toContain("doctor\t");

@@ -55,6 +55,9 @@ export function zsh(commands: Commands): string {
     return `    ${command.name}) _arguments -s ${[...flags, operands].join(" ")} ;;`;
   });
   return `#compdef nono
+_nono_policies() {
+  _alternative 'presets:preset:(${wordsOf("preset").join(" ")})' 'files:policy file:_files'
+}
 _nono() {
   if ((CURRENT == 2)); then
     local -a commands=(${described.join(" ")})
@@ -140,6 +143,7 @@ function zshAction(completion: Completion | undefined): string {
   if (completion === "path") return "_files";
   if (completion === "program") return "_command_names -e";
   const words = wordsOf(completion);
+  if (completion === "preset") return "_nono_policies";
   return words.length > 0 ? `(${words.join(" ")})` : " ";
 }
 
