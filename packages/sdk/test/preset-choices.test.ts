@@ -160,6 +160,16 @@ describe.for(tiers)("in the tier %s", (tier) => {
     }
   });
 
+  test.runIf(which("git"))("a configuration without secrets is read where it is", () => {
+    const config =
+      '[core]\n  askPass = /bin/ask\n[url "https://git@host.test/"]\n  insteadOf = h:\n';
+    const file = put("home/.gitconfig", config);
+    vi.stubEnv("HOME", path.join(directory, "home"));
+    const { read, env } = resolvePolicy("git", { workspace });
+    expect(read).toContain(file);
+    expect(Object.keys(env.set)).not.toContain("GIT_CONFIG_COUNT");
+  });
+
   test.runIf(which("git"))(
     "git reads the repository of a worktree, which nothing else can claim to be",
     () => {

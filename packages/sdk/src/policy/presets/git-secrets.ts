@@ -3,11 +3,12 @@
 import { readFileSync } from "node:fs";
 import type { Host } from "../host.ts";
 
-/** Names of settings that hold one, whatever the section. */
-const secretName = /(token|pass(word|wd|phrase)?|secret|oauth|apikey|extraheader|cookiefile)$/i;
+/** Names of settings that hold one, whatever the section; `core.askPass` is a program. */
+const secretName =
+  /(token|(?<!ask)pass(word|wd|phrase)?|secret|oauth|apikey|extraheader|cookiefile)$/i;
 
-/** A user with or without a password in an address; `git@` and the like are none. */
-const secretAddress = /https?:\/\/[^/\s"']*@/i;
+/** A user in an address, whose name may be a token; everybody's `git@` is none. */
+const secretAddress = /https?:\/\/(?!git@)[^/\s"']*@/i;
 
 /** Helpers that are given one on their command line. */
 const secretHelper = /(password|token|secret)=/i;
