@@ -155,6 +155,15 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
     expect(question).not.toMatch(/\p{Zs}{4}|[\u3000\u3164\u2800]/u);
   });
 
+  test("no state of the terminal hides the question", async () => {
+    const hide = String.raw`printf '\033[24;24r\033[?6h\033[?7l\033[8m\033(0\033[?25l'`;
+    const shown = await ask(`${hide}; cat ../one; exit 0`, [[prompt, "d\r"]]);
+    const before = shown.slice(shown.lastIndexOf("\u001B[24;24r"), shown.indexOf("nono: /"));
+    // All lines scroll again, and are wrapped; then plain letters, where nothing is below.
+    const spelt = before.replaceAll("\u001B", "^").replaceAll("\u000F", "~").replaceAll("\r", "");
+    expect(spelt).toMatch(/\^\[r\^8\^\[\?7h.*\^\[0m\^\(B~\n\^\[J$/s);
+  });
+
   test("what was allowed for the session is allowed for no name that only looks the same", async () => {
     for (const name of ["\\377", "\\376"]) {
       const made = ["-c", `printf '${name}\n' > "$(printf '../${name}')"`];

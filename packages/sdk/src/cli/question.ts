@@ -28,10 +28,15 @@ const words: Readonly<Record<string, Answer>> = {
 const startled = 500;
 
 /**
- * Before a question, since the command may have left the terminal hiding text, or showing letters as
- * others (ECMA-48 SGR, G0 as ASCII): a line of its own, in plain characters.
+ * Before a question, since the command may have left the terminal in any state, such as one line that scrolls
+ * while the others stay (DECSTBM), lines that are cut off at their end (DECAWM), hidden text, other letters (xterm,
+ * "Control Sequences"). The cursor stays: it is saved meanwhile, as the margins' reset moves it.
  */
-const plain = "\u001B[0m\u001B(B\u000F\n";
+const margins = "\u001B7\u001B[?6l\u001B[?69l\u001B[r\u001B8";
+const modes = "\u001B[?7h\u001B[4l\u001B[?25h";
+const letters = "\u001B[0m\u001B(B\u000F";
+/** A line of its own, in plain characters, with nothing below it. */
+const plain = `${margins}${modes}${letters}\n\u001B[J`;
 
 /** Enough to recognise a program, a command and a directory by, in characters. */
 const recognisable = 160;
