@@ -328,6 +328,15 @@ describe.runIf(has("script", "commands on a terminal"))("on a terminal", () => {
     );
   });
 
+  test("what nono says afterwards is to be read, whatever the command has left", () => {
+    const script = "printf '\\033[8m\\033[24;24r'; cat /etc/shadow; exit 1";
+    writeFileSync(path.join(directory, "hide"), script);
+    const shown = onTerminal("nono run --no-audit -p shell --allow-read . -- sh hide", "");
+    const between = shown.slice(shown.indexOf("\u001B[24;24r"), shown.indexOf("nono: "));
+    expect(between.replaceAll("\u001B", "^")).toContain("^[r^8^[?7h^[4l^[?25h^[0m");
+    expect(shown).toContain("read /etc/shadow");
+  });
+
   test("nono shell is a shell to type into", () => {
     const shown = onTerminal("nono shell --no-audit sh", "echo $((40 + 2))\nexit\n");
     expect(shown).toContain("42");

@@ -8,6 +8,7 @@ import type { Never } from "../learn/never.ts";
 import { objectOf } from "../violation.ts";
 import { typedLine } from "./prompt.ts";
 import { advice } from "./refusals.ts";
+import { sane } from "./terminal.ts";
 
 /** What a person says to a question; `interrupt`: Ctrl-C. */
 export type Answer = "once" | "session" | "deny" | "interrupt";
@@ -27,16 +28,8 @@ const words: Readonly<Record<string, Answer>> = {
  */
 const startled = 500;
 
-/**
- * Before a question, since the command may have left the terminal in any state, such as one line that scrolls
- * while the others stay (DECSTBM), lines that are cut off at their end (DECAWM), hidden text, other letters (xterm,
- * "Control Sequences"). The cursor stays: it is saved meanwhile, as the margins' reset moves it.
- */
-const margins = "\u001B7\u001B[?6l\u001B[?69l\u001B[r\u001B8";
-const modes = "\u001B[?7h\u001B[4l\u001B[?25h";
-const letters = "\u001B[0m\u001B(B\u000F";
 /** A line of its own, in plain characters, with nothing below it. */
-const plain = `${margins}${modes}${letters}\n\u001B[J`;
+const plain = `${sane}\n\u001B[J`;
 
 /** Enough to recognise a program, a command and a directory by, in characters. */
 const recognisable = 160;

@@ -8,6 +8,16 @@ import { isatty } from "node:tty";
 import type { SandboxedProcess, SpawnOptions } from "@nono/core";
 
 /**
+ * Brings the terminal back from what the command may have left it in, before nono itself is to be read: one line
+ * that scrolls while the others stay (DECSTBM), lines that are cut off at their end (DECAWM), hidden text, other
+ * letters (xterm, "Control Sequences"). The cursor stays: it is saved meanwhile, as the margins' reset moves it.
+ */
+export const sane: string =
+  "\u001B7\u001B[?6l\u001B[?69l\u001B[r\u001B8" +
+  "\u001B[?7h\u001B[4l\u001B[?25h" +
+  "\u001B[0m\u001B(B\u000F";
+
+/**
  * Streams for a command that is run for a person, or for a pipe.
  *
  * @param isShared Whether nono itself uses the terminal while the command runs: then none of the command's
@@ -80,6 +90,7 @@ export function joinStreams(child: SandboxedProcess): JoinedStreams {
       if (terminal === null) return;
       stdout.off("resize", resize);
       stdin.setRawMode(false);
+      stdout.write(sane);
       terminal.destroy();
     },
   };
