@@ -47,11 +47,17 @@ fn a_full_disk() {
         let mut checkpoint = scratch.checkpoint(&[]);
         wreck(&scratch.project);
         fill(&scratch.project);
-        let wrecked = fingerprint(&scratch.project);
+        // Where a file that is allocated and not written has data, depends on how much of it is in memory.
+        let seen = || {
+            let mut seen = fingerprint(&scratch.project);
+            seen.retain(|path, _| !path.as_os_str().as_encoded_bytes().starts_with(b"fill"));
+            seen
+        };
+        let wrecked = seen();
         let deleted = PathBuf::from("deep/er");
         let error = checkpoint.rollback(Some(std::slice::from_ref(&deleted)), false).unwrap_err();
         assert!(error.to_string().contains("No space left"), "{kind}: {error}");
-        assert_eq!(fingerprint(&scratch.project), wrecked, "{kind}: nothing has changed");
+        assert_eq!(seen(), wrecked, "{kind}: nothing has changed");
         assert_eq!(scratch.store.list().unwrap()[0].state, State::Active);
         checkpoint.rollback(None, false).unwrap_or_else(|error| panic!("{kind}: {error}"));
         assert_eq!(fingerprint(&scratch.project), before, "{kind}");
