@@ -157,7 +157,8 @@ describe.runIf(has("script", "nono run --ask")).for(tiers)("in the tier %s", (ti
 
   test("no state of the terminal hides the question", async () => {
     const hide = String.raw`printf '\033[24;24r\033[?6h\033[?7l\033[8m\033(0\033[?25l'`;
-    const shown = await ask(`${hide}; cat ../one; exit 0`, [[prompt, "d\r"]]);
+    // What has not been shown when there is a question waits until it is answered.
+    const shown = await ask(`${hide}; sleep 1; cat ../one; exit 0`, [[prompt, "d\r"]]);
     const before = shown.slice(shown.lastIndexOf("\u001B[24;24r"), shown.indexOf("nono: /"));
     // All lines scroll again, and are wrapped; then plain letters, where nothing is below.
     const spelt = before.replaceAll("\u001B", "^").replaceAll("\u000F", "~").replaceAll("\r", "");
