@@ -163,7 +163,7 @@ fn exceptions(policy: &Policy, parked: Parked) -> Vec<Guarantee> {
                 "fs-protected-names",
                 Status::Partial,
                 MECHANISM,
-                "a repository that a command makes itself below a granted directory can lead git to programs by its .git file, a worktree's by its commondir, or one by being bare",
+                "a repository that a command makes itself below a granted directory can lead git to programs by its .git file, a worktree's by its commondir, or one by being bare; and a symbolic link that a command makes can lead to directories in which names are not protected, as those of dependencies",
             ),
         });
     }
