@@ -107,9 +107,18 @@ for name in ['environ', 'maps']:
 #[test]
 fn what_is_found_on_any_way_through_proc_is_what_the_kernel_finds() {
     let script = r"
-import random
+import random, re
 random.seed(int(NUMBERS[0]))
 own = str(os.getpid())
+def look(path, flags=0):
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+        found = os.readlink('/proc/self/fd/%d' % fd)
+        os.close(fd)
+    except OSError as error: found = errno.errorcode[error.errno]
+    parts = ['OWN' if part == own else part for part in found.split('/')]
+    print(path.replace(own, 'OWN'), '->', '/'.join(parts))
+HIDDEN = '/(%s)(/+[.]?)*/[.][.](?=/|$)' % '|'.join(['1'] + NUMBERS[1:])
 os.path.lexists(W + '/link') or os.symlink('/proc/self', W + '/link')
 STEPS = ['self', 'thread-self', '..', '..', '.', 'task', own, '1', NUMBERS[1], NUMBERS[2], 'proc', 'root', 'cwd', 'fd', '0', 'fdinfo',
     'exe', 'sys', 'status', 'maps', 'environ', 'mem', 'cmdline', 'net', 'dev', 'etc', 'hostname', 'ns', 'link', '']
@@ -117,13 +126,9 @@ STARTS = ['/proc/self', '/proc/thread-self', '/proc/' + own, '/proc', '/dev/fd',
 os.chdir(W)
 for turn in range(4000):
     path = '/'.join([random.choice(STARTS)] + [random.choice(STEPS) for _ in range(random.randrange(6))])
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | random.choice([0, 0, 0, os.O_DIRECTORY, os.O_NOFOLLOW]))
-        found = os.readlink('/proc/self/fd/%d' % fd)
-        os.close(fd)
-    except OSError as error: found = errno.errorcode[error.errno]
-    parts = ['OWN' if part == own else part for part in found.split('/')]
-    print(path.replace(own, 'OWN'), '->', '/'.join(parts))
+    look(path, random.choice([0, 0, 0, os.O_DIRECTORY, os.O_NOFOLLOW]))
+    past = re.sub(HIDDEN, '', path)
+    if past != path: look(past) # what `..` from a hidden process leads to
 ";
     let scratch = Scratch::new();
     let outsider = Outsider::start();
