@@ -4,14 +4,19 @@
  * What terminals obey, or what hides or turns round what follows it (controls, bidirectional formatting), and
  * what some readers of lines take for the end of one (U+0085, U+2028).
  */
-const unsafe = /[\p{C}\p{Zl}\p{Zp}]/gu;
+export const unsafe: RegExp = /[\p{C}\p{Zl}\p{Zp}]/gu;
 
 /**
  * `text` with escapes in place of characters that are not for a terminal: a file may be called anything, such
  * as what erases the line that tells of it.
  */
 export function printable(text: string): string {
-  return text.replaceAll(unsafe, (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`);
+  return text.replaceAll(unsafe, spelt);
+}
+
+/** A character by its number. */
+export function spelt(character: string): string {
+  return `\\u{${character.codePointAt(0)?.toString(16)}}`;
 }
 
 /** The same of each line of a text of several. */

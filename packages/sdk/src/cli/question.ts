@@ -3,7 +3,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { ReadStream } from "node:tty";
 import type { Violation } from "@nono/core";
-import { printable } from "../printable.ts";
+import { printable, spelt } from "../printable.ts";
 import type { Never } from "../learn/never.ts";
 import { objectOf } from "../violation.ts";
 import { typedLine } from "./prompt.ts";
@@ -104,10 +104,7 @@ const blank = /(?<= )[ ]|[^\P{Zs} ]|[\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
 /** `text` for the screen, its middle left out when there is more than `most` of it. */
 function shown(text: string, most: number): string {
-  const visible = printable(text).replaceAll(
-    blank,
-    (character) => `\\u{${character.codePointAt(0)?.toString(16)}}`,
-  );
+  const visible = printable(text).replaceAll(blank, spelt);
   if (visible.length <= most) return visible;
   const half = Math.floor(most / 2);
   const left = visible.length - 2 * half;

@@ -1,6 +1,7 @@
 // What a command has been found to need, and the policy that this makes.
-import { accessSync, constants, existsSync, realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import path from "node:path";
+import { isExecutable } from "../policy/host.ts";
 import { nameOf, policyPath } from "../policy/variables.ts";
 import { isBelow } from "../state.ts";
 import { isForInternet } from "../violation.ts";
@@ -224,13 +225,4 @@ function withoutEmpty(policy: LearnablePolicy): LearnablePolicy {
     ([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0),
   );
   return Object.fromEntries(entries);
-}
-
-function isExecutable(name: string): boolean {
-  try {
-    accessSync(name, constants.X_OK);
-    return statSync(name).isFile();
-  } catch {
-    return false;
-  }
 }

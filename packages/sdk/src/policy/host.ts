@@ -103,7 +103,8 @@ export class Host {
   }
 }
 
-function isExecutable(name: string): boolean {
+/** Whether it is a file that this user may start. */
+export function isExecutable(name: string): boolean {
   try {
     accessSync(name, constants.X_OK);
     return statSync(name).isFile();

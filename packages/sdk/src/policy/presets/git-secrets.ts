@@ -17,7 +17,7 @@ const secretHelper = /(password|token|secret)=/i;
 const inclusion = /^include(if\..*)?\.path$/i;
 
 /** Whether a file may hold some; so that git is asked only about those. */
-export function mayHoldSecrets(file: string): boolean {
+function mayHoldSecrets(file: string): boolean {
   try {
     return /token|pass|secret|oauth|apikey|extraheader|cookiefile|:\/\/[^/\s"']*@/i.test(
       readFileSync(file, "utf8"),
